@@ -1,0 +1,206 @@
+"""
+tidegate.yaml → one frozen tree. Everything has a default; an unknown key is an error with a suggestion.
+
+Secrets stay references (`${env:NAME}`, `${file:/path}`) in here; the adapter that needs one resolves it
+(`upstream/credentials.py`), so that no dump, log or error can hold it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from tidegate.core.document import Strict, parse_yaml, validate
+from tidegate.core.errors import BadInput, InvalidFile, Problem, nearest
+
+FILE = "tidegate.yaml"
+PUBLIC_BASE_URLS = {"openai": "https://api.openai.com/v1"}
+Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class Provider(Strict):
+    """One upstream account: a dialect, where it is, and a reference to its key."""
+
+    dialect: Literal["openai"] = "openai"
+    base_url: str | None = None
+    api_key: SecretStr | None = Field(default=None, strict=False)
+
+    @field_validator("base_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("a base_url starts with http:// or https://")
+        return value
+
+    @property
+    def url(self) -> str:
+        return (self.base_url or PUBLIC_BASE_URLS[self.dialect]).rstrip("/")
+
+
+class Timeouts(Strict):
+    """Deadlines of one call. `total_s` spans all attempts; the others are of one attempt."""
+
+    connect_s: Seconds = 5
+    first_byte_s: Seconds = 60
+    idle_s: Seconds = 60
+    total_s: Seconds = 300
+
+
+class Route(Strict):
+    """A policy over targets: tried in order, each with its retries, under one total deadline."""
+
+    targets: Annotated[list[str], Field(min_length=1)]
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    timeouts: Timeouts = Timeouts()
+
+
+class Listen(Strict):
+    """Where a process listens. Without keys, only loopback is accepted."""
+
+    host: str = "127.0.0.1"
+    port: Port
+
+
+class Gateway(Listen):
+    """The choke point for calls."""
+
+    port: Port = 4000
+    max_body_bytes: Annotated[int, Field(ge=1_024, le=1 << 30)] = 10 << 20
+
+
+class Console(Listen):
+    """The pages and the admin API."""
+
+    port: Port = 4001
+
+
+class Telemetry(Strict):
+    """What is kept of calls. Failed, invalid and eval calls keep their content always, the rest by `content_sample`."""
+
+    content_sample: Annotated[float, Field(ge=0, le=1, strict=False)] = 1.0
+    fsync_s: Seconds = 1.0
+    segment_s: Seconds = 5.0
+    """The age at which a spool segment is sealed and handed to the recorder."""
+
+
+class GatePolicy(Strict):
+    """The server's word on approvals: which environments take only a version with a passing gate run."""
+
+    protects: list[str] = ["production"]
+
+
+class Price(Strict):
+    """A price of your own, in US dollars per million tokens."""
+
+    input: Annotated[Decimal, Field(ge=0, strict=False)]
+    output: Annotated[Decimal, Field(ge=0, strict=False)]
+    cache_read: Annotated[Decimal, Field(ge=0, strict=False)] | None = None
+    cache_write: Annotated[Decimal, Field(ge=0, strict=False)] | None = None
+
+
+class Config(Strict):
+    """The whole of tidegate.yaml."""
+
+    providers: dict[str, Provider] = {}
+    routes: dict[str, Route] = {}
+    gateway: Gateway = Gateway()
+    console: Console = Console()
+    telemetry: Telemetry = Telemetry()
+    gate: GatePolicy = GatePolicy()
+    prices: dict[str, Price] = {}
+    """`provider/model` → its price."""
+    timezone: str = "UTC"
+    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] = "default"
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except Exception as error:
+            raise ValueError("not a time zone name, such as Europe/Berlin or UTC") from error
+        return value
+
+    @model_validator(mode="after")
+    def _targets_exist(self) -> Config:
+        for name, route in self.routes.items():
+            for target in route.targets:
+                provider, slash, model = target.partition("/")
+                if not slash or not model:
+                    raise ValueError(f"routes.{name}.targets: {target!r} is not provider/model")
+                if provider not in self.providers:
+                    hint = nearest(provider, self.providers)
+                    raise ValueError(f"routes.{name}.targets: no provider named {provider!r}.{hint}")
+        return self
+
+
+class Project:
+    """A user's project folder: its configuration and the places inside it."""
+
+    def __init__(self, root: Path, config: Config, file: Path | None = None) -> None:
+        self.root = root
+        self.config = config
+        self.file = file or root / FILE
+
+    @cached_property
+    def prompts(self) -> Path:
+        return self.root / "prompts"
+
+    @cached_property
+    def state(self) -> Path:
+        """`.tidegate/`: the embedded default's state. Made on first need by whoever writes there."""
+        return self.root / ".tidegate"
+
+    @property
+    def control(self) -> Path:
+        return self.state / "control.db"
+
+    @property
+    def spool(self) -> Path:
+        return self.state / "spool"
+
+    @property
+    def lake(self) -> Path:
+        return self.state / "lake"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the gateway that serves this folder; `gateway.json` beside it says where it listens."""
+        return self.state / "gateway.lock"
+
+
+def load(file: Path) -> Project:
+    """Reads one tidegate.yaml. Raises InvalidFile with every problem, or BadInput when there is no such file."""
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise BadInput(f"{file}: no such file. `tidegate demo` makes a complete example project.") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InvalidFile([Problem(str(file), line, "", "not valid UTF-8.")]) from error
+    except OSError as error:
+        raise BadInput(f"{file}: can not be read: {error.strerror}.") from error
+    document = parse_yaml(text, str(file))
+    return Project(file.resolve().parent, validate(document, Config), file)
+
+
+def find(start: Path, explicit: Path | None = None) -> Project:
+    """The project of `--config F`, else of the nearest tidegate.yaml upwards. Raises BadInput, InvalidFile."""
+    if explicit is not None:
+        return load(explicit / FILE if explicit.is_dir() else explicit)
+    here = start.resolve()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return load(folder / FILE)
+    raise BadInput(f"no {FILE} in {here} or above it. Go to your project, or name it with --config.")
+
+
+def as_plain(config: Config) -> dict[str, Any]:
+    """The configuration as JSON values; secrets are shown as `**********`."""
+    return config.model_dump(mode="json")

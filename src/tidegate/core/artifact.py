@@ -1,0 +1,92 @@
+"""
+The artifact: everything that makes the "model" a product ships, and its identity.
+
+An artifact is a value. Its digest is the sha256 of its RFC 8785 canonical JSON, so that the same content has the same
+digest on every machine. A field that has its default value is left out of the canonical form: writing a default down,
+or a later tidegate that knows more fields, never changes a digest (docs/design/0002-digest.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+import rfc8785
+
+from tidegate.core.errors import BadInput
+
+Role = Literal["system", "developer", "user", "assistant"]
+InputType = Literal["string", "number", "boolean", "enum", "list", "object"]
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message template: `content` is MiniJinja source until it is rendered."""
+
+    role: Role
+    content: str
+
+
+class Input(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A declared variable of the templates."""
+
+    type: InputType = "string"
+    values: tuple[str, ...] = ()
+    """The allowed values of an `enum`."""
+    max_chars: int | None = None
+
+
+class Output(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a live answer must be: any text, any JSON, or JSON valid under `schema`."""
+
+    format: Literal["text", "json", "schema"] = "text"
+    schema: dict[str, Any] | None = None
+
+
+class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A function the model may call; `parameters` is a JSON Schema."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Message templates, model, params, inputs, output, tools and retrieval: what one digest stands for."""
+
+    messages: tuple[Message, ...]
+    model: str
+    """`provider/model`, or the name of a route."""
+    params: dict[str, Any] = {}
+    """In tidegate's names: temperature, top_p, max_output_tokens, stop, seed, presence_penalty, frequency_penalty."""
+    inputs: dict[str, Input] = {}
+    output: Output = Output()
+    tools: tuple[Tool, ...] = ()
+    retrieval: dict[str, Any] | None = None
+    """Opaque to tidegate; versioned with the prompt and served to the application."""
+
+
+def canonical(artifact: Artifact) -> bytes:
+    """RFC 8785 canonical JSON of an artifact, defaults left out. Raises BadInput on numbers JSON can not carry."""
+    try:
+        return rfc8785.dumps(msgspec.to_builtins(artifact))
+    except rfc8785.CanonicalizationError as error:
+        raise BadInput(f"the artifact can not be written as canonical JSON: {error}") from error
+
+
+def digest(artifact: Artifact) -> str:
+    """64 hex digits: sha256 of the canonical form. People see the first 12 (`short`)."""
+    return hashlib.sha256(canonical(artifact)).hexdigest()
+
+
+def short(digest: str) -> str:
+    """The 12 hex digits shown to people."""
+    return digest[:12]
+
+
+def from_canonical(body: bytes | str) -> Artifact:
+    """The artifact that `canonical` wrote. Raises BadInput when the bytes are not one."""
+    try:
+        return msgspec.json.decode(body, type=Artifact)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"not a stored artifact: {error}") from error

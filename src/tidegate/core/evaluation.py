@@ -1,0 +1,116 @@
+"""Values of evals: checks' results, runs, and the gate's verdict."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNUSABLE"]
+EXIT_CODES: dict[Verdict, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2, "UNUSABLE": 3}
+
+
+class CheckResult(msgspec.Struct, frozen=True):
+    """What one check said of one answer."""
+
+    name: str
+    """The check's type (`is-json`), numbered when a suite holds several of one type (`contains#2`)."""
+    passed: bool
+    reason: str
+    """Empty when it passed; else one sentence."""
+
+
+class Repeat(msgspec.Struct, frozen=True):
+    """One call for one case: its answer and what the checks said, or the error that kept it from being scored."""
+
+    case_id: str
+    repeat: int
+    output: str
+    checks: tuple[CheckResult, ...] = ()
+    error: str | None = None
+    """Set when there was no answer to score: a third outcome, neither pass nor fail."""
+    call_id: str | None = None
+    cost_nano_usd: int | None = None
+    latency_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.error is None and all(check.passed for check in self.checks)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One stored run of a suite against one version."""
+
+    id: str
+    prompt: str
+    version: int | None
+    digest: str
+    suite_digest: str
+    golden_digest: str
+    started_at: str
+    finished_at: str
+    repeats: int
+    results: tuple[Repeat, ...]
+    gate: dict[str, Any] | None = None
+    """The gate report this run was judged by (`GateReport` as plain values), or None for a mere eval."""
+    verdict: Verdict | None = None
+    baseline_run_id: str | None = None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+
+
+class MetricVerdict(msgspec.Struct, frozen=True):
+    """One gating metric: candidate against baseline, on the same cases."""
+
+    name: str
+    baseline: float | None
+    candidate: float
+    delta: float | None
+    interval: tuple[float, float] | None
+    """Two-sided (1 − 2α) confidence interval of `delta`."""
+    margin: float | None
+    floor: float | None
+    verdict: Verdict
+    reason: str
+
+
+class CaseVerdict(msgspec.Struct, frozen=True):
+    """One case under both versions. `change`: fixed, broken, flaky, same, new."""
+
+    id: str
+    baseline_passed: int | None
+    candidate_passed: int
+    repeats: int
+    change: Literal["fixed", "broken", "flaky", "same", "new"]
+    reason: str
+    output: str
+    """The candidate's answer of the first failing repeat, else of the first."""
+    baseline_output: str | None = None
+
+
+class GateReport(msgspec.Struct, frozen=True):
+    """The verdict and everything needed to understand it; `gate --json` prints this."""
+
+    prompt: str
+    verdict: Verdict
+    exit_code: int
+    reason: str
+    """One sentence a tired person understands."""
+    baseline: str | None
+    """`v1`, or None when only floors apply."""
+    candidate: str
+    candidate_digest: str
+    metrics: tuple[MetricVerdict, ...]
+    cases: tuple[CaseVerdict, ...]
+    mde: float | None
+    """Minimum detectable drop of the pass rate with these cases and repeats (α = 0.05, power 0.8)."""
+    cost_usd: float
+    run_id: str
+    baseline_run_id: str | None = None
+    passed_cases: int = 0
+    total_cases: int = 0
+    baseline_passed_cases: int | None = None
+    diff: tuple[str, ...] = ()
+    """The prompt's diff, as lines of a unified diff."""

@@ -1,0 +1,28 @@
+"""Token counts of one answer, in OpenTelemetry GenAI's arithmetic."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """
+    Token counts, each ≥ 0.
+
+    `input_tokens` includes the cached ones (read and write); `output_tokens` includes reasoning. Each dialect converts
+    to this rule (OTel GenAI semantic conventions, `gen_ai.usage.*`).
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+    reasoning_output_tokens: int = 0
+    source: Literal["provider", "estimated"] = "provider"
+
+
+def estimate_tokens(chars: int) -> int:
+    """A rough count for when a provider reports none: one token per four characters, rounded up, at least 0."""
+    return (chars + 3) // 4

@@ -1,0 +1,1 @@
+"""Wire formats: what providers and clients speak."""

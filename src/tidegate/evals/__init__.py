@@ -1,0 +1,1 @@
+"""Golden set → checks → run → gate verdict → report."""

@@ -1,0 +1,181 @@
+"""
+Every seam of tidegate, on one screen.
+
+A port is a Protocol over core values. Adapters implement them; `compose.py` alone knows which adapter stands behind
+which port. Blocking ports (ControlStore) are called from threads or from the CLI, never on an event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import msgspec
+
+from tidegate.core.artifact import Artifact
+from tidegate.core.evaluation import Run
+from tidegate.core.ledger import Deployment, Pointer, Version
+from tidegate.core.pricing import Rates
+
+
+class Clock(Protocol):
+    """Time. `now_ns` is UTC since 1970 and may step; `monotonic` never does and measures durations, in seconds."""
+
+    def now_ns(self) -> int: ...
+    def monotonic(self) -> float: ...
+
+
+class Random(Protocol):
+    """Randomness, so that tests can hold it still."""
+
+    def bits(self, count: int) -> int: ...
+    def uniform(self) -> float: ...
+
+
+class Reply(Protocol):
+    """Where a call's answer goes. Each call pushes: one `start`, any number of `send`, one `end`."""
+
+    @property
+    def started(self) -> bool: ...
+    async def start(self, status: int, headers: Sequence[tuple[str, str]], *, streamed: bool) -> None: ...
+    async def send(self, chunk: bytes) -> None:
+        """Returns once the chunk is on its way and no more than 256 KiB wait for a slow reader."""
+        ...
+
+    async def end(self, tail: bytes = b"") -> None: ...
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True):
+    """One HTTP request to a provider. `origin` is `https://host[:port]`; headers hold the resolved credential."""
+
+    origin: str
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    connect_s: float
+    first_byte_s: float
+    idle_s: float
+
+
+class UpstreamAnswer(Protocol):
+    """A provider's answer, its head already read. Closing it early closes the connection: that cancels upstream."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Body bytes as they arrive. Raises StreamBroken when cut, UpstreamTimeout(phase=idle) when it stalls."""
+        ...
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises UpstreamProtocol above `limit` bytes."""
+        ...
+
+
+class Upstream(Protocol):
+    """The way out: `async with upstream.request(…) as answer`. Raises UpstreamUnavailable, -Timeout, -Protocol."""
+
+    def request(self, request: UpstreamRequest) -> UpstreamExchange: ...
+    async def close(self) -> None: ...
+
+
+class UpstreamExchange(Protocol):
+    """One request under way; leaving the block early closes its connection."""
+
+    async def __aenter__(self) -> UpstreamAnswer: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class Spool(Protocol):
+    """Where records go: one write(2) of one whole line, before the last byte of the answer."""
+
+    def append(self, line: bytes) -> bool:
+        """False when the line could not be written (disk full): counted as shed, and serving goes on."""
+        ...
+
+
+class Prices(Protocol):
+    """Rates of a provider's model, or None when nobody knows them."""
+
+    def rates(self, provider: str, model: str) -> Rates | None: ...
+
+
+class PromptCall(msgspec.Struct, frozen=True):
+    """One call that tidegate itself makes (eval, canary, judge, playground)."""
+
+    prompt: str
+    digest: str
+    variables: dict[str, Any]
+    origin: str
+    tags: dict[str, str] = {}
+
+
+class PromptAnswer(msgspec.Struct, frozen=True):
+    """Its outcome. `error` is set instead of an output when there was no answer."""
+
+    output: str
+    error: str | None = None
+    call_id: str | None = None
+    finish_reason: str | None = None
+    cost_nano_usd: int | None = None
+    latency_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class Caller(Protocol):
+    """Makes calls through a gateway's pipeline: in this process, or over HTTP to the gateway that owns the folder."""
+
+    async def call(self, call: PromptCall) -> PromptAnswer: ...
+
+
+class ControlTransaction(Protocol):
+    """Reads and writes of one transaction of the control store; all of it happens or nothing does."""
+
+    def artifact(self, digest: str) -> Artifact | None: ...
+    def put_artifact(self, digest: str, artifact: Artifact) -> None: ...
+    def prompts(self) -> Sequence[str]: ...
+    def versions(self, prompt: str) -> Sequence[Version]: ...
+    def version_of(self, prompt: str, digest: str) -> Version | None: ...
+    def add_version(self, version: Version) -> None: ...
+    def pointers(self, prompt: str | None = None) -> Sequence[Pointer]: ...
+    def move(self, deployment: Deployment) -> None:
+        """Appends to the ledger and moves the pointer."""
+        ...
+
+    def deployments(self, prompt: str | None = None, environment: str | None = None) -> Sequence[Deployment]:
+        """The ledger, oldest first."""
+        ...
+
+    def save_run(self, run: Run) -> None: ...
+    def run(self, run_id: str) -> Run | None: ...
+    def runs(self, prompt: str | None = None, digest: str | None = None, limit: int = 100) -> Sequence[Run]:
+        """Newest first, without their results."""
+        ...
+
+    def put_document(self, digest: str, kind: str, body: str) -> None:
+        """Keeps a suite or a golden set by its digest; a second time is a no-op."""
+        ...
+
+    def document(self, digest: str) -> str | None: ...
+
+
+class ControlStore(Protocol):
+    """Prompts, ledger, runs. Blocking. Short transactions from any process."""
+
+    def read(self) -> AbstractContextManager[ControlTransaction]: ...
+    def write(self) -> AbstractContextManager[ControlTransaction]:
+        """One writer at a time, across processes: waits for its turn, up to the store's busy time-out."""
+        ...
+
+    def generation(self) -> int:
+        """A number that is different after any committed change, cheap enough to ask ten times a second."""
+        ...
+
+    def close(self) -> None: ...

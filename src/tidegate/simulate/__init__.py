@@ -1,0 +1,1 @@
+"""The simulated provider: a real HTTP server with scripted models, latencies and faults."""

@@ -1,0 +1,1 @@
+"""Records of calls: spool → recorder → lake → queries."""

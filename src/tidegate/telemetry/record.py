@@ -1,0 +1,91 @@
+"""
+The record: the one stored row of a call. Exactly one per call, whatever happens to it.
+
+Names follow OpenTelemetry GenAI. A spool line is one `Entry` as JSON: the row of the `calls` table and, where it was
+kept, the content.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Origin = Literal["live", "eval", "canary", "judge", "playground"]
+Outcome = Literal["ok", "error", "rejected", "client_closed", "lost"]
+
+
+class AttemptRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One upstream try."""
+
+    target: str
+    latency_s: float
+    status: int | None = None
+    error_type: str | None = None
+
+
+class CallRow(msgspec.Struct):
+    """One row of the `calls` table. Durations in seconds, money in nano-USD, instants in UTC."""
+
+    id: str
+    start: str
+    """ISO 8601 with microseconds and `Z`."""
+    project: str = "default"
+    origin: Origin = "live"
+    operation: str = "chat"
+    dialect: str = "openai_chat"
+    streamed: bool = False
+    prompt: str | None = None
+    version: int | None = None
+    digest: str | None = None
+    environment: str | None = None
+    route: str | None = None
+    provider: str | None = None
+    request_model: str | None = None
+    response_model: str | None = None
+    system_fingerprint: str | None = None
+    system_digest: str | None = None
+    """For calls without a prompt: sha256 over system messages, tools and params, so that pages can split by it."""
+    outcome: Outcome = "error"
+    http_status: int = 0
+    error_type: str | None = None
+    error_message: str | None = None
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
+    reasoning_output_tokens: int | None = None
+    usage_source: str | None = None
+    """provider, estimated, or None when there was nothing to count."""
+    cost_nano_usd: int | None = None
+    """None: the price of this model is not known."""
+    latency_s: float = 0.0
+    time_to_first_chunk_s: float | None = None
+    attempts: list[AttemptRow] = []
+    output_valid: bool | None = None
+    """None: the prompt declares no output format, or there was no whole answer to check."""
+    output_problem: str | None = None
+    service: str | None = None
+    conversation_id: str | None = None
+    user_id: str | None = None
+    trace_id: str | None = None
+    tags: dict[str, str] = {}
+
+
+class ContentRow(msgspec.Struct):
+    """What was said: the rendered input as the provider got it, the variables, the answer."""
+
+    call_id: str
+    start: str
+    input: str
+    """JSON text of the messages sent upstream."""
+    output: str
+    variables: dict[str, Any] | None = None
+
+
+class Entry(msgspec.Struct):
+    """One spool line."""
+
+    call: CallRow
+    content: ContentRow | None = None

@@ -1,0 +1,1 @@
+"""The way out: connection pool, targets, credentials."""
