@@ -1,0 +1,83 @@
+"""
+Guards that hold for every test: no connection leaves this machine, no setting leaks in from the developer's shell.
+
+The network guard is an audit hook, so it sees every Python socket whatever library opened it. It does not see uvloop's
+own connections nor child processes: tests give those addresses on loopback only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+KEPT = "TIDEGATE_REQUIRE_BROWSER"
+LEAKY = ("TIDEGATE_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "OTEL_")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "no_proxy")
+WATCHED = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.bind")
+
+
+class NetworkForbidden(Exception):
+    """A test tried to reach something it may not."""
+
+
+class NetworkGuard:
+    """The audit hook. Unix sockets pass always, loopback outside tests/unit, everything else never."""
+
+    def __init__(self) -> None:
+        self.loopback = True
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "socket.getaddrinfo":
+            host: Any = args[0]
+        elif event in WATCHED:
+            if args[0].family not in (socket.AF_INET, socket.AF_INET6) or args[1] is None:
+                return
+            host = args[1][0]
+        else:
+            return
+        if not is_loopback(host):
+            raise NetworkForbidden(f"{event}: tests reach loopback only, not {host!r}")
+        if not self.loopback:
+            raise NetworkForbidden(f"{event}: tests/unit opens no sockets; a test that needs {host!r} is a contract test")
+
+
+def is_loopback(host: Any) -> bool:
+    """Whether `host` (a name, an address, bytes or None) is this machine's loopback."""
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    if name in (None, "localhost", "localhost."):
+        return True
+    try:
+        return ipaddress.ip_address(str(name).partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def leaks(name: str) -> bool:
+    """Whether an environment variable could change what a test sees."""
+    return name != KEPT and (name.upper().startswith(LEAKY) or name.lower() in PROXIES)
+
+
+for variable in list(os.environ):
+    if leaks(variable):
+        del os.environ[variable]
+
+network_guard = NetworkGuard()
+sys.addaudithook(network_guard)
+
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)
+settings.register_profile("search", deadline=None, max_examples=5_000)
+settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_open_no_sockets(request: pytest.FixtureRequest) -> Iterator[None]:
+    network_guard.loopback = "unit" not in request.path.parts
+    yield
+    network_guard.loopback = True
