@@ -1,0 +1,223 @@
+"""
+Writes docs/reference/ from the code, so that the reference can not disagree with it.
+
+`python docs/generate.py` rewrites the pages; `tests/repo/test_docs.py` fails when one is stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import textwrap
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from cyclopts import App
+from pydantic import BaseModel
+from rich.console import Console
+
+from tidegate import cli, config
+from tidegate.core import errors
+from tidegate.telemetry import record
+
+REFERENCE = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by docs/generate.py. Change the code, then run `uv run just docs`. -->\n\n"
+
+
+def pages() -> dict[str, str]:
+    """File name in docs/reference/ → its text."""
+    return {
+        "cli.md": NOTE + cli_page(cli.build(), list(cli.COMMANDS)),
+        "config.md": NOTE + config_page(config.Config),
+        "errors.md": NOTE + errors_page(errors.TidegateError),
+        "records.md": NOTE + records_page([record.CallRow, record.AttemptRow, record.ContentRow]),
+    }
+
+
+def errors_page(root: type[errors.TidegateError]) -> str:
+    """Every class of the error tree, in the tree's own order."""
+    lines = [
+        "# Errors",
+        "",
+        "Everything tidegate raises on purpose. Programs test for the code: it stands in `error.code` of an HTTP answer",
+        "and in `error_type` of a record. The exit code is that of a command. *Retry* says whether the same call may",
+        "succeed when it is sent again. Status and retry of `upstream_rejected` are the provider's own.",
+        "",
+        "| error | code | HTTP | exit | retry | meaning |",
+        "|---|---|--:|--:|---|---|",
+    ]
+    for depth, kind in _tree(root):
+        lines.append(
+            f"| {'– ' * depth}{kind.__name__} | `{kind.code}` | {kind.http_status} | {kind.exit_code} "
+            f"| {'yes' if kind.retryable else 'no'} | {_cell(inspect.getdoc(kind) or '')} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def cli_page(app: App, commands: list[str]) -> str:
+    """What `tidegate --help` and `tidegate COMMAND --help` print."""
+    parts = ["# Commands\n", _fence(_help(app, []))]
+    for name in commands:
+        parts += [f"## {name}\n", _fence(_help(app, [name]))]
+    return "\n".join(parts)
+
+
+def config_page(model: type[BaseModel]) -> str:
+    """Every key of tidegate.yaml: one section per object, in the order of the file."""
+    schema = model.model_json_schema()
+    objects = {"Config": schema, **schema.get("$defs", {})}
+    parts = [
+        "# tidegate.yaml",
+        "",
+        "Every key has a default; an unknown key is an error that names the nearest known one. A value may be",
+        "`${env:NAME}` or `${file:/path}` where a secret is asked for: it is read when it is needed and never printed.",
+        "Durations are seconds.",
+        "",
+    ]
+    for name, place in _places(objects):
+        kind = getattr(config, name)
+        notes = attribute_notes(kind)
+        parts += [f"## {place}", "", _flat(inspect.getdoc(kind) or ""), ""]
+        parts += ["| key | value | default | meaning |", "|---|---|---|---|"]
+        required = objects[name].get("required", [])
+        for key, field in objects[name]["properties"].items():
+            default = "required" if key in required else f"`{_default(field)}`"
+            parts.append(f"| `{key}` | {_cell(_kind(field, objects))} | {default} | {_cell(notes.get(key, ''))} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def records_page(tables: list[type[msgspec.Struct]]) -> str:
+    """The columns that `tidegate sql` and `tidegate calls --where` see."""
+    titles = {
+        "CallRow": "Table `calls`",
+        "AttemptRow": "`calls.attempts[]`",
+        "ContentRow": "Table `content`",
+    }
+    parts = [
+        "# Columns of a record",
+        "",
+        "Durations are seconds, money is nano-USD (10⁻⁹ US dollars), instants are UTC.",
+    ]
+    parts += ["`calls` has one more column, `day`: the UTC date of `start`, by which the table is partitioned.", ""]
+    for table in tables:
+        notes = attribute_notes(table)
+        parts += [f"## {titles[table.__name__]}", "", _flat(inspect.getdoc(table) or ""), ""]
+        parts += ["| column | type | meaning |", "|---|---|---|"]
+        for field in _annotations(table):
+            parts.append(f"| `{field[0]}` | {_cell(field[1])} | {_cell(notes.get(field[0], ''))} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def attribute_notes(kind: type) -> dict[str, str]:
+    """The docstring under each attribute of a class."""
+    notes: dict[str, str] = {}
+    body = _class(kind).body
+    for before, after in pairwise(body):
+        if not isinstance(before, ast.AnnAssign) or not isinstance(before.target, ast.Name):
+            continue
+        match after:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                notes[before.target.id] = inspect.cleandoc(text)
+    return notes
+
+
+def _annotations(kind: type) -> Iterator[tuple[str, str]]:
+    for node in _class(kind).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            text = ast.unparse(node.annotation)
+            words = get_args(getattr(record, text, None))
+            yield node.target.id, f"one of {', '.join(f'`{word}`' for word in words)}" if words else f"`{text}`"
+
+
+def _class(kind: type) -> ast.ClassDef:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    return next(node for node in tree.body if isinstance(node, ast.ClassDef))
+
+
+def _tree(kind: type[errors.TidegateError], depth: int = 0) -> Iterator[tuple[int, type[errors.TidegateError]]]:
+    yield depth, kind
+    for child in kind.__subclasses__():
+        if child.__module__ == kind.__module__:
+            yield from _tree(child, depth + 1)
+
+
+def _places(objects: Mapping[str, Any], name: str = "Config", at: str = "") -> Iterator[tuple[str, str]]:
+    """(class, where it stands in the file), in the order of the file."""
+    yield name, f"`{at}`" if at else "The top level"
+    for key, field in objects[name]["properties"].items():
+        many = field.get("additionalProperties")
+        ref = _ref(many) if isinstance(many, dict) else _ref(field)
+        if ref:
+            yield from _places(objects, ref, f"{at}.{key}".lstrip(".") + (".NAME" if many else ""))
+
+
+def _ref(field: Mapping[str, Any]) -> str | None:
+    ref = field.get("$ref")
+    return str(ref).rpartition("/")[2] if ref else None
+
+
+def _kind(field: Mapping[str, Any], objects: Mapping[str, Any]) -> str:
+    """`whole number, 0 to 65535`, `a list of text`, `one of …`."""
+    if "anyOf" in field:
+        branches = [_kind(branch, objects) for branch in field["anyOf"] if branch.get("type") != "null"]
+        return branches[0]
+    if _ref(field):
+        return "an object, below"
+    if "enum" in field or "const" in field:
+        return "one of " + ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    kind = field.get("type", "any")
+    if kind == "object":
+        return f"name → {_kind(field.get('additionalProperties', {}), objects)}"
+    if kind == "array":
+        return f"a list of {_kind(field.get('items', {}), objects)}"
+    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    low, high = field.get("minimum"), field.get("maximum")
+    if "exclusiveMinimum" in field:
+        return f"{words[kind]}, above {field['exclusiveMinimum']}, at most {high}"
+    if low is not None:
+        return f"{words[kind]}, {low} to {high}" if high is not None else f"{words[kind]}, at least {low}"
+    return "a secret" if field.get("format") == "password" else words.get(kind, kind)
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    value = field.get("default")
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return "see below" if value else "{}"
+    return msgspec.json.encode(value).decode()
+
+
+def _help(app: App, tokens: list[str]) -> str:
+    screen = io.StringIO()
+    app.help_print(tokens, console=Console(file=screen, width=100, force_terminal=False, color_system=None))
+    return "\n".join(line.rstrip() for line in screen.getvalue().strip().splitlines())
+
+
+def _fence(text: str) -> str:
+    return f"```text\n{text}\n```\n"
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return _flat(text).replace("|", "\\|")
+
+
+def main() -> None:
+    """Rewrites every page."""
+    REFERENCE.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
