@@ -43,7 +43,7 @@ def errors_page(root: type[errors.TidegateError]) -> str:
     lines = [
         "# Errors",
         "",
-        "Everything tidegate raises on purpose. Programs test for the code: it stands in `error.code` of an HTTP answer",
+        "Everything tidegate raises on purpose. Programs test for the code: it is `error.code` of an HTTP answer",
         "and in `error_type` of a record. The exit code is that of a command. *Retry* says whether the same call may",
         "succeed when it is sent again. Status and retry of `upstream_rejected` are the provider's own.",
         "",

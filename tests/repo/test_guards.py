@@ -14,7 +14,7 @@ from tests.repo.tree import ROOT
 
 
 def test_a_connection_off_this_machine_is_refused() -> None:
-    with socket.socket() as sock, pytest.raises(NetworkForbidden, match="192.0.2.1"):
+    with socket.socket() as sock, pytest.raises(NetworkForbidden, match=r"192\.0\.2\.1"):
         sock.connect(("192.0.2.1", 80))
 
 

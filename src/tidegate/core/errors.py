@@ -18,7 +18,8 @@ Everything that can go wrong, as one tree.
     │  ├─ UpstreamUnavailable 502  no connection, or it broke before an answer
     │  ├─ UpstreamTimeout     504
     │  ├─ UpstreamProtocol    502  an answer that is not HTTP or not the dialect
-    │  └─ UpstreamRejected    the provider's own status and body, passed on
+    │  ├─ UpstreamRejected    the provider's own status and body, passed on
+    │  └─ StreamBroken        502  the stream ended too early; after the first byte there is no retry
     └─ InternalError         500  a bug of ours
 
 Messages are safe to show to whoever caused them: no secrets, no upstream credentials, no stack. Foreign exceptions are
