@@ -1,0 +1,92 @@
+"""
+The template language of messages: MiniJinja, cut down to what a prompt needs.
+
+Undefined values are errors, nothing is escaped, nothing can be included, and a render spends bounded fuel. Values are
+inert: what a variable holds is never read as template text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from minijinja import Environment, TemplateError
+
+from tidegate.core.errors import nearest
+
+FUEL = 500_000
+"""Stops a runaway template within some 50 ms, and lets 1 MiB of text pass through a filter."""
+
+_FORBIDDEN = ("include", "extends", "import", "from")
+_HIDDEN_GLOBALS = ("debug",)
+_TOKEN = re.compile(
+    r"""\{\#.*?\#\}                                                     # comment
+      | \{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}        # text that only looks like a template
+      | (?P<code>\{\{(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?!\}\}).)*\}\}
+               | \{%(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?!%\}).)*%\})""",
+    re.DOTALL | re.VERBOSE,
+)
+_STRING = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
+_STATEMENT = re.compile(r"\{%[-+]?\s*(\w+)")
+
+
+def environment() -> Environment:
+    """A fresh environment; templates added to it are compiled once."""
+    made = Environment(
+        undefined_behavior="strict",
+        auto_escape_callback=lambda _name: False,
+        keep_trailing_newline=True,
+        fuel=FUEL,
+    )
+    for name in _HIDDEN_GLOBALS:
+        made.remove_global(name)
+    made.add_filter("tojson", _tojson)
+    return made
+
+
+def problems(source: str, declared: Iterable[str]) -> list[tuple[int, str]]:
+    """What is wrong with one message's template, as (1-based line in `source`, sentence); empty when nothing is."""
+    env = environment()
+    try:
+        env.add_template("message", source)
+    except TemplateError as error:
+        return [(error.line or 1, f"template syntax: {reason(error)}.")]
+    found = [
+        (line, f"`{{% {word} %}}` is not allowed: a prompt is one file.")
+        for line, code in _code(source)
+        if (statement := _STATEMENT.match(code)) and (word := statement[1]) in _FORBIDDEN
+    ]
+    known = set(declared)
+    for name in env.undeclared_variables_in_str(source) - known - env.globals.keys():
+        hint = nearest(name, known) or f" Declare it: `inputs: {{{name}: string}}`."
+        found.append((_line_of(source, name), f"the variable {name!r} is not declared in `inputs`.{hint}"))
+    return sorted(found)
+
+
+def reason(error: TemplateError) -> str:
+    """A template error as half a sentence, without the engine's place and its dump of the source."""
+    text = str(error.detail or error.message)
+    return text.removesuffix(".")
+
+
+def _code(source: str) -> Iterator[tuple[int, str]]:
+    """The expressions and statements of a template, strings blanked, each with its line."""
+    for token in _TOKEN.finditer(source):
+        if token["code"]:
+            blanked = _STRING.sub(lambda string: re.sub(r"[^\n]", " ", string[0]), token["code"])
+            yield source.count("\n", 0, token.start()) + 1, blanked
+
+
+def _line_of(source: str, name: str) -> int:
+    word = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
+    for line, code in _code(source):
+        if use := word.search(code):
+            return line + code.count("\n", 0, use.start())
+    return 1
+
+
+def _tojson(value: Any, indent: int | None = None) -> str:
+    """JSON for a model to read: the engine's own would write `'` and `<` as escapes, for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
