@@ -15,7 +15,7 @@ import msgspec
 
 from tidegate.core.artifact import Artifact
 from tidegate.core.evaluation import Run
-from tidegate.core.ledger import Deployment, Pointer, Version
+from tidegate.core.ledger import Deployment, Pointer, Served, Version
 from tidegate.core.pricing import Rates
 
 
@@ -127,6 +127,22 @@ class PromptAnswer(msgspec.Struct, frozen=True):
     latency_s: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+
+
+class PromptSource(Protocol):
+    """Which version a gateway serves, from memory."""
+
+    def live(self, prompt: str, environment: str) -> Served | None:
+        """What the environment points at in the last snapshot; None when it points nowhere."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """Every prompt that is live somewhere, sorted."""
+        ...
+
+    async def find(self, prompt: str, selector: str) -> Served:
+        """Any stored version by `vN` or digest. Raises NotFound with the nearest names."""
+        ...
 
 
 class Caller(Protocol):

@@ -8,7 +8,7 @@ from tidegate.core.usage import Usage
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """Prices of one target in nano-USD per token (1 USD per million tokens = 1,000 nano-USD per token)."""
+    """Prices of one target in pico-USD per token: 1 USD per million tokens is 1,000,000 of them."""
 
     input: int
     output: int
@@ -20,7 +20,7 @@ class Rates(msgspec.Struct, frozen=True):
 
 def price(usage: Usage, rates: Rates) -> int:
     """
-    Cost of one answer in nano-USD, ≥ 0, exact.
+    Cost of one answer in nano-USD, ≥ 0: summed exactly, rounded half up once at the end.
 
     Cached tokens are a part of `usage.input_tokens`, so they leave the full-price part before they are charged at their
     own rate. Counts that contradict each other (more cached than input) never make a price negative.
@@ -28,9 +28,10 @@ def price(usage: Usage, rates: Rates) -> int:
     read = min(usage.cache_read_input_tokens, usage.input_tokens)
     write = min(usage.cache_write_input_tokens, usage.input_tokens - read)
     plain = usage.input_tokens - read - write
-    return (
+    pico = (
         plain * rates.input
         + read * (rates.input if rates.cache_read is None else rates.cache_read)
         + write * (rates.input if rates.cache_write is None else rates.cache_write)
         + usage.output_tokens * rates.output
     )
+    return (pico + 500) // 1_000

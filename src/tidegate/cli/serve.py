@@ -1,0 +1,50 @@
+"""`tidegate serve`: gateway, recorder and console of one project."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from tidegate import compose, supervisor
+from tidegate.cli.output import err, out
+
+
+def serve_(
+    *,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    only: Literal["gateway", "recorder", "console"] | None = None,
+) -> None:
+    """
+    Serve this project: the gateway for calls, the console for people, the recorder between them.
+
+    Each is a process of its own; one that dies is started again. Ctrl-C ends all three, after the calls under way.
+
+    Example: `tidegate serve --config ./tidegate.yaml`
+
+    Parameters
+    ----------
+    config
+        The tidegate.yaml to serve; by default the nearest one upwards from here.
+    only
+        Run just this process, here, without the others: for containers.
+    """
+    project = compose.project(config)
+    if only is not None:
+        compose.run_process(only, project)
+        return
+    gateway, console = project.config.gateway, project.config.console
+    out.print(f"gateway  http://{gateway.host}:{gateway.port}/v1")
+    out.print(f"console  http://{console.host}:{console.port}/")
+    out.print("[dim]Ctrl-C ends both.[/dim]")
+    asyncio.run(_supervise(supervisor.Supervisor(supervisor.commands(str(project.file)), say=err.print)))
+
+
+async def _supervise(parent: supervisor.Supervisor) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, parent.stop)
+    await parent.run()

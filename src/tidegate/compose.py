@@ -1,0 +1,237 @@
+"""
+Configuration → running parts. The only file that knows which adapter stands behind which port.
+
+Heavy parts (DuckDB, Delta, FastAPI, the price catalogue) are imported where they are made, so that a command or a
+process pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidegate import config as configuration
+from tidegate.config import Project
+from tidegate.core.errors import BadInput
+from tidegate.core.ids import uuid7
+from tidegate.ports import Caller
+from tidegate.prompts.registry import Registry
+from tidegate.system import SystemClock, SystemRandom
+
+if TYPE_CHECKING:
+    from tidegate.gateway.pipeline import Services
+    from tidegate.telemetry.queries import CallLog
+
+DRAIN_S = 30.0
+ADDRESS_IN_USE = "{section}: port {port} on {host} is in use. Stop what listens there, or set {section}.port in {file}."
+
+
+def project(config: Path | None = None) -> Project:
+    """The project of `--config`, else of the folder the command is run in. Raises BadInput, InvalidFile."""
+    return configuration.find(Path.cwd(), config)
+
+
+def registry(project: Project) -> Registry:
+    """The registry of a project, its store made and migrated. Raises Unusable when the folder can not be written."""
+    from tidegate.stores.control import open_control
+
+    store = open_control(project.control)
+    return Registry(store, SystemClock(), SystemRandom(), protects=project.config.gate.protects)
+
+
+def call_log(project: Project) -> CallLog:
+    """The records of a project's calls, to be read."""
+    from tidegate.telemetry.queries import CallLog
+
+    return CallLog(spool=project.spool, lake=project.lake)
+
+
+@asynccontextmanager
+async def services(project: Project, registry: Registry, *, internal_key: str) -> AsyncIterator[Services]:
+    """All that the pipeline needs, with its owner tasks running until the block ends."""
+    from tidegate.core.retries import RetryBudget
+    from tidegate.gateway.attempt import Attempts
+    from tidegate.gateway.auth import Keys
+    from tidegate.gateway.pipeline import Services
+    from tidegate.prompts.live import LivePrompts
+    from tidegate.telemetry.spool import SpoolWriter
+    from tidegate.upstream.http1 import Pool
+    from tidegate.upstream.prices import PriceList
+    from tidegate.upstream.targets import Targets
+
+    config = project.config
+    clock, random = SystemClock(), SystemRandom()
+    dialects = {name: provider.dialect for name, provider in config.providers.items()}
+    targets = Targets(config, PriceList(config.prices, dialects))
+    prompts = LivePrompts(registry)
+    await prompts.refresh()
+    telemetry = config.telemetry
+    writer_id = uuid7(clock.now_ns() // 1_000_000, random.bits(74))
+    spool = SpoolWriter(
+        project.spool, clock=clock, writer_id=writer_id, fsync_s=telemetry.fsync_s, segment_s=telemetry.segment_s
+    )
+    pool = Pool()
+    owners = [asyncio.create_task(prompts.run()), asyncio.create_task(spool.run())]
+    try:
+        yield Services(
+            clock=clock,
+            random=random,
+            spool=spool,
+            attempts=Attempts(pool, RetryBudget(), clock, random),
+            targets=targets,
+            prompts=prompts,
+            keys=Keys(internal=internal_key),
+            project=config.project,
+            content_sample=telemetry.content_sample,
+        )
+    finally:
+        for owner in owners:
+            owner.cancel()
+        await asyncio.gather(*owners, return_exceptions=True)
+        await pool.close()
+        spool.close()
+
+
+@asynccontextmanager
+async def caller(project: Project, registry: Registry) -> AsyncIterator[Caller]:
+    """Makes calls: through the gateway that serves this folder, or in this process when there is none."""
+    from tidegate.gateway.caller import HttpCaller, InProcessCaller
+    from tidegate.gateway.claim import Claim, running_gateway
+    from tidegate.upstream.http1 import Pool
+
+    address = running_gateway(project.lock)
+    if address is not None:
+        pool = Pool()
+        try:
+            yield HttpCaller(pool, SystemClock(), url=address.url, internal_key=address.internal_key)
+        finally:
+            await pool.close()
+        return
+    async with services(project, registry, internal_key=Claim(project.lock).internal_key) as parts:
+        yield InProcessCaller(parts)
+
+
+async def run_gateway(project: Project) -> None:
+    """The gateway process, until it is told to stop; then it drains. Raises BadInput when the port is taken."""
+    from tidegate.gateway.auth import check_open_bind
+    from tidegate.gateway.claim import Claim
+    from tidegate.gateway.edge import Edge
+    from tidegate.gateway.routes import Routes
+
+    listen = project.config.gateway
+    check_open_bind(listen.host, "gateway")
+    claim = Claim(project.lock)
+    claim.take()
+    try:
+        store = registry(project)
+        async with services(project, store, internal_key=claim.internal_key) as parts:
+            edge = Edge(Routes(parts), max_body_bytes=listen.max_body_bytes)
+            port = await _bind(edge.start, project, "gateway", listen.host, listen.port)
+            claim.publish(f"http://{listen.host}:{port}")
+            await _until_told_to_stop()
+            await edge.close(DRAIN_S)
+    finally:
+        claim.release()
+
+
+async def run_console(project: Project) -> None:
+    """The console process, until it is told to stop."""
+    from granian.constants import Interfaces
+    from granian.server.embed import Server
+
+    from tidegate.console.app import create_app
+    from tidegate.gateway.auth import check_open_bind
+
+    listen = project.config.console
+    check_open_bind(listen.host, "console")
+    await _bind(_probe, project, "console", listen.host, listen.port)
+    app = create_app(registry=registry(project), call_log=call_log(project), project=project)
+    server = Server(
+        app, address=listen.host, port=listen.port, interface=Interfaces.ASGI, log_enabled=False, websockets=False
+    )
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(_until_told_to_stop())
+    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+    server.stop()
+    stopping.cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.gather(serving, stopping)
+
+
+async def run_recorder(project: Project) -> None:
+    """The recorder process, until it is told to stop; it finishes the batch it is in."""
+    from tidegate.telemetry.recorder import Recorder
+
+    stop = threading.Event()
+    recorder = Recorder(project.spool, project.lake)
+    working = asyncio.create_task(asyncio.to_thread(recorder.run, stop))
+    stopping = asyncio.create_task(_until_told_to_stop())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    stopping.cancel()
+    await working
+
+
+PROCESSES: dict[str, Callable[[Project], Awaitable[None]]] = {
+    "gateway": run_gateway,
+    "recorder": run_recorder,
+    "console": run_console,
+}
+
+
+def run_process(name: str, project: Project) -> None:
+    """Runs one of the three processes in this one, on uvloop."""
+    import uvloop
+
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    uvloop.run(_run(PROCESSES[name], project))
+
+
+async def _run(process: Callable[[Project], Awaitable[None]], project: Project) -> None:
+    await process(project)
+
+
+async def _bind(
+    start: Callable[[str, int], Awaitable[int]], project: Project, section: str, host: str, port: int
+) -> int:
+    try:
+        return await start(host, port)
+    except OSError as error:
+        if error.errno == 98:
+            raise BadInput(ADDRESS_IN_USE.format(section=section, port=port, host=host, file=project.file)) from error
+        raise BadInput(f"{section}: can not listen on {host}:{port}: {error.strerror or error}.") from error
+
+
+async def _probe(host: str, port: int) -> int:
+    """Granian reports a taken port in its log only, so it is tried first."""
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)
+    server.close()
+    await server.wait_closed()
+    return port
+
+
+async def _until_told_to_stop() -> None:
+    """Returns on SIGTERM or SIGINT, or when standard input ends: the supervisor's death is ours."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    if os.environ.get("TIDEGATE_LIFELINE") == "stdin":
+
+        def ended() -> None:
+            if not os.read(0, 1024):
+                loop.remove_reader(0)
+                told.set()
+
+        loop.add_reader(0, ended)
+    await told.wait()

@@ -1,0 +1,103 @@
+"""
+Attempts: retries of one target nest inside the fallback over targets, one deadline over both.
+
+This is the only retry layer. Retries wait with full jitter, honour Retry-After, and spend a budget of 20 % of the
+calls, so that an outage upstream is never made worse by us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from tidegate.core.errors import UpstreamError, UpstreamRejected, UpstreamUnavailable
+from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
+from tidegate.dialects import openai_chat
+from tidegate.gateway.record import Record
+from tidegate.gateway.resolve import Plan
+from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamRequest
+from tidegate.upstream.targets import Target
+
+MAX_ERROR_BYTES = 64 << 10
+THIS_TARGETS_FAULT = (401, 402, 403, 404)
+"""A refused credential or a model it does not have: another target may do better. A bad request is bad everywhere."""
+
+
+class Attempts:
+    """Tries a plan's targets. One per gateway process: the retry budget spans its calls."""
+
+    def __init__(self, upstream: Upstream, budget: RetryBudget, clock: Clock, random: Random) -> None:
+        self._upstream = upstream
+        self._budget = budget
+        self._clock = clock
+        self._random = random
+
+    @asynccontextmanager
+    async def attempt(self, plan: Plan, record: Record) -> AsyncIterator[UpstreamAnswer]:
+        """
+        The first good answer (its head); leaving the block early cancels upstream.
+
+        Raises the last UpstreamError when every target and every retry is spent.
+        """
+        self._budget.call()
+        async with AsyncExitStack() as stack:
+            yield await self._try_targets(stack, plan, record)
+
+    async def _try_targets(self, stack: AsyncExitStack, plan: Plan, record: Record) -> UpstreamAnswer:
+        last: UpstreamError = UpstreamUnavailable("the route has no targets")
+        for target in plan.path.targets:
+            record.use(target)
+            try:
+                return await self._try_target(stack, plan, target, record)
+            except UpstreamError as error:
+                last = error
+                if not error.retryable and error.http_status not in THIS_TARGETS_FAULT:
+                    break
+        raise last
+
+    async def _try_target(self, stack: AsyncExitStack, plan: Plan, target: Target, record: Record) -> UpstreamAnswer:
+        request = _request(plan, target)
+        retry = 0
+        while True:
+            began = self._clock.monotonic()
+            try:
+                answer = await self._call_once(stack, request, target)
+            except UpstreamError as error:
+                record.attempted(target, began, error)
+                if not error.retryable or retry == plan.path.retries or not self._budget.spend():
+                    raise
+                asked = error.retry_after_s if isinstance(error, UpstreamRejected) else None
+                await asyncio.sleep(backoff_s(retry, self._random.uniform(), asked))
+                retry += 1
+            else:
+                record.attempted(target, began, None, answer.status)
+                return answer
+
+    async def _call_once(self, stack: AsyncExitStack, request: UpstreamRequest, target: Target) -> UpstreamAnswer:
+        answer = await stack.enter_async_context(self._upstream.request(request))
+        if answer.status < 300:
+            return answer
+        body = await answer.read(MAX_ERROR_BYTES)
+        raise UpstreamRejected(
+            f"{target.name} answered {answer.status}",
+            status=answer.status,
+            body=target.redact(body.decode("utf-8", "replace")).encode(),
+            retry_after_s=retry_after_s(answer.headers),
+        )
+
+
+def _request(plan: Plan, target: Target) -> UpstreamRequest:
+    timeouts = plan.path.timeouts
+    return UpstreamRequest(
+        origin=target.origin,
+        method="POST",
+        path=target.path,
+        headers=target.headers,
+        body=openai_chat.upstream_body(
+            plan.fields, model=target.model, stream=plan.request.stream, max_tokens_key=target.max_tokens_key
+        ),
+        connect_s=timeouts.connect_s,
+        first_byte_s=timeouts.first_byte_s,
+        idle_s=timeouts.idle_s,
+    )

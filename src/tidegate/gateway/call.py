@@ -1,0 +1,62 @@
+"""A call as the pipeline gets it: parsed, from any edge or from tidegate itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tidegate.core.errors import InvalidRequest
+from tidegate.telemetry.record import Origin
+
+PROMPT_PREFIX = "prompt:"
+ORIGINS: frozenset[Origin] = frozenset({"eval", "canary", "judge", "playground"})
+MAX_TAGS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One client request."""
+
+    body: bytes
+    key: str | None = field(default=None, repr=False)
+    """The credential the client sent; never goes upstream."""
+    origin: str | None = None
+    """What the caller says it is; only the internal key may say anything but live."""
+    service: str | None = None
+    conversation_id: str | None = None
+    user_id: str | None = None
+    trace_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptName:
+    """`prompt:NAME[@SELECTOR]`; the selector is an environment, `vN` or a digest prefix."""
+
+    prompt: str
+    selector: str | None
+
+
+def parse_prompt_name(model: str) -> PromptName | None:
+    """The prompt that a model name asks for, or None when it asks for a route or a model."""
+    if not model.startswith(PROMPT_PREFIX):
+        return None
+    prompt, at, selector = model.removeprefix(PROMPT_PREFIX).partition("@")
+    if not prompt or (at and not selector):
+        raise InvalidRequest("a prompt is called as prompt:NAME or prompt:NAME@VERSION.", param="model")
+    return PromptName(prompt, selector or None)
+
+
+def parse_tags(text: str | None) -> dict[str, str]:
+    """`team=support,tier=gold` → a dict. Raises InvalidRequest."""
+    if not text:
+        return {}
+    tags: dict[str, str] = {}
+    for item in text.split(","):
+        name, equals, value = item.strip().partition("=")
+        if not equals or not name:
+            raise InvalidRequest("x-tidegate-tags must look like name=value,name=value.", param="x-tidegate-tags")
+        tags[name[:64]] = value[:256]
+    if len(tags) > MAX_TAGS:
+        raise InvalidRequest(f"x-tidegate-tags has more than {MAX_TAGS} tags.", param="x-tidegate-tags")
+    return tags

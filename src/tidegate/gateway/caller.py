@@ -1,0 +1,130 @@
+"""
+Calls that tidegate itself makes (evals, canaries, judges, the playground), through the same pipeline as everyone's.
+
+While a gateway serves the folder they go to it over HTTP, so that its limits hold for them too; without one they run in
+this process. `compose.caller` chooses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tidegate.core.errors import TidegateError
+from tidegate.dialects import openai_chat
+from tidegate.gateway.call import PROMPT_PREFIX, Call
+from tidegate.gateway.pipeline import Services, serve
+from tidegate.ports import PromptAnswer, PromptCall, Upstream, UpstreamRequest
+
+MAX_ANSWER_BYTES = 64 << 20
+PATH = "/v1/chat/completions"
+TOTAL_S = 600.0
+
+
+class Collected:
+    """A Reply that keeps what it is given. Implements ports.Reply."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+    @property
+    def started(self) -> bool:
+        return self.status != 0
+
+    async def start(self, status: int, headers: Sequence[tuple[str, str]], *, streamed: bool) -> None:
+        """Keeps the head."""
+        self.status = status
+        self.headers = dict(headers)
+
+    async def send(self, chunk: bytes) -> None:
+        """Keeps a chunk."""
+        self.body += chunk
+
+    async def end(self, tail: bytes = b"") -> None:
+        """Keeps the rest."""
+        self.body += tail
+
+
+class InProcessCaller:
+    """Implements ports.Caller with a pipeline in this process."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def call(self, call: PromptCall) -> PromptAnswer:
+        """Makes one call; a failed one is an answer with an error, not an exception."""
+        reply = Collected()
+        began = self._services.clock.monotonic()
+        own = Call(body=_body(call), key=self._services.keys.internal, origin=call.origin, tags=call.tags)
+        await serve(own, reply, self._services)
+        return _answer(reply.status, reply.headers, reply.body, self._services.clock.monotonic() - began)
+
+
+class HttpCaller:
+    """Implements ports.Caller with the gateway that owns the folder."""
+
+    def __init__(self, upstream: Upstream, services_clock: Any, *, url: str, internal_key: str) -> None:
+        self._upstream = upstream
+        self._clock = services_clock
+        self._url = url
+        self._key = internal_key
+
+    async def call(self, call: PromptCall) -> PromptAnswer:
+        """Makes one call; a failed one is an answer with an error, not an exception."""
+        tags = ",".join(f"{name}={value}" for name, value in call.tags.items())
+        request = UpstreamRequest(
+            origin=self._url,
+            method="POST",
+            path=PATH,
+            headers=(
+                ("content-type", "application/json"),
+                ("authorization", f"Bearer {self._key}"),
+                ("x-tidegate-origin", call.origin),
+                *((("x-tidegate-tags", tags),) if tags else ()),
+            ),
+            body=_body(call),
+            connect_s=5,
+            first_byte_s=TOTAL_S,
+            idle_s=TOTAL_S,
+        )
+        began = self._clock.monotonic()
+        try:
+            async with self._upstream.request(request) as answer:
+                body = await answer.read(MAX_ANSWER_BYTES)
+                return _answer(answer.status, answer.headers, body, self._clock.monotonic() - began)
+        except TidegateError as error:
+            return PromptAnswer(output="", error=str(error))
+
+
+def _body(call: PromptCall) -> bytes:
+    return msgspec.json.encode({"model": f"{PROMPT_PREFIX}{call.prompt}@{call.digest}", "variables": call.variables})
+
+
+def _answer(status: int, headers: Any, body: bytes, latency_s: float) -> PromptAnswer:
+    call_id = headers.get("x-tidegate-call-id")
+    if status != 200:
+        return PromptAnswer(output="", error=_error_message(status, body), call_id=call_id, latency_s=latency_s)
+    answer = openai_chat.parse_answer(body)
+    cost = headers.get("x-tidegate-cost-usd")
+    return PromptAnswer(
+        output=answer.text,
+        call_id=call_id,
+        finish_reason=answer.finish_reason,
+        cost_nano_usd=round(float(cost) * 1e9) if cost else None,
+        latency_s=latency_s,
+        input_tokens=answer.usage.input_tokens if answer.usage else None,
+        output_tokens=answer.usage.output_tokens if answer.usage else None,
+    )
+
+
+def _error_message(status: int, body: bytes) -> str:
+    try:
+        message = json.loads(body)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {status}"
+    return f"HTTP {status}: {message}"

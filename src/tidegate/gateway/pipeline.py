@@ -1,0 +1,90 @@
+"""
+One call, from request to record. Read this page first: a call happens top to bottom.
+
+The order is the security model. Whatever happens below `open`, exactly one record is written, and it is written before
+the last byte of the answer leaves. `serve` knows no server: it takes a call and a reply to push into, so the HTTP edge,
+evals and everything else that makes calls go through the same page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from tidegate.core.errors import InternalError, Saturated, TidegateError, UpstreamRejected, UpstreamTimeout
+from tidegate.dialects import openai_chat
+from tidegate.gateway.attempt import Attempts
+from tidegate.gateway.auth import Keys, authenticate
+from tidegate.gateway.call import Call
+from tidegate.gateway.record import Record
+from tidegate.gateway.relay import JSON_HEADERS, identity_headers, relay
+from tidegate.gateway.resolve import resolve
+from tidegate.ports import Clock, PromptSource, Random, Reply, Spool
+from tidegate.upstream.targets import Targets
+
+CLIENT_CLOSED = 499
+PROVIDER_REFUSED_US = (401, 402, 403)
+log = logging.getLogger("tidegate.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a call needs; built once in compose.py."""
+
+    clock: Clock
+    random: Random
+    spool: Spool
+    attempts: Attempts
+    targets: Targets
+    prompts: PromptSource
+    keys: Keys
+    project: str
+    content_sample: float
+
+
+async def serve(call: Call, reply: Reply, s: Services) -> None:
+    """Serves one call into `reply`. Raises only CancelledError, when the client is gone; that is recorded too."""
+    record = Record(clock=s.clock, random=s.random, spool=s.spool, content_sample=s.content_sample)
+    try:
+        authenticate(call, record, s.keys, s.project)  # before anything that costs money or tells what exists
+        request = openai_chat.parse_request(call.body)
+        plan = await resolve(request, record, s.prompts, s.targets)
+        async with (
+            asyncio.timeout(plan.path.timeouts.total_s),  # one deadline over every attempt and the whole answer
+            s.attempts.attempt(plan, record) as source,
+        ):
+            await relay(plan, source, reply, record)
+    except TimeoutError:
+        await _refuse(UpstreamTimeout("the call took longer than its total_s", phase="total"), record, reply)
+    except asyncio.CancelledError:
+        record.close("client_closed", status=CLIENT_CLOSED)
+        raise
+    except TidegateError as error:
+        await _refuse(error, record, reply)
+    except Exception:
+        log.exception("a bug in the pipeline, call %s", record.id)
+        await _refuse(InternalError(f"an internal error; the log of call {record.id} has the rest"), record, reply)
+    finally:
+        record.close()
+
+
+async def _refuse(error: TidegateError, record: Record, reply: Reply) -> None:
+    """Ends a call that has no (whole) answer: in the dialect's error shape, or its error event once a stream runs."""
+    record.failed(error)
+    record.close()
+    if reply.started:
+        await reply.end(openai_chat.error_event(error, call_id=record.id))
+        return
+    status, body = error.http_status, b""
+    if isinstance(error, UpstreamRejected):
+        if status in PROVIDER_REFUSED_US:
+            # Our credential was refused: to the client this is a broken gateway, not a broken key of its own.
+            status = 502
+        elif error.body.startswith(b"{"):
+            body = error.body
+    headers = [JSON_HEADERS, *identity_headers(record), ("x-should-retry", "false")]
+    if isinstance(error, UpstreamRejected | Saturated) and error.retry_after_s is not None:
+        headers.append(("retry-after", str(max(1, round(error.retry_after_s)))))
+    await reply.start(status, headers, streamed=False)
+    await reply.end(body or openai_chat.error_body(error, call_id=record.id))

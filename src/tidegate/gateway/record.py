@@ -1,0 +1,156 @@
+"""
+The record of one call while the call runs: opened first, closed last, exactly once.
+
+`close` writes the spool line – one write(2) – before the last byte of the answer goes out, so that no acknowledged
+call is ever lost with its process.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from tidegate.core.errors import TidegateError, UpstreamError, UpstreamRejected
+from tidegate.core.ids import uuid7
+from tidegate.core.pricing import price
+from tidegate.core.usage import Usage, estimate_tokens
+from tidegate.dialects.openai_chat import Answer
+from tidegate.gateway.call import Call
+from tidegate.ports import Clock, Random, Spool
+from tidegate.telemetry.record import AttemptRow, CallRow, ContentRow, Entry, Origin, Outcome
+from tidegate.upstream.targets import Target
+
+MAX_MESSAGE_CHARS = 500
+_encode = msgspec.json.Encoder().encode
+
+
+class Record:
+    """Collects the row of one call. Not for use by more than one task."""
+
+    def __init__(self, *, clock: Clock, random: Random, spool: Spool, content_sample: float) -> None:
+        self._clock = clock
+        self._spool = spool
+        self._began = clock.monotonic()
+        now = clock.now_ns()
+        self._keep_content = random.uniform() < content_sample
+        self.row = CallRow(id=uuid7(now // 1_000_000, random.bits(74)), start=iso_utc(now), attempts=[], tags={})
+        self.target: Target | None = None
+        self.input = "[]"
+        self.output = ""
+        self.variables: dict[str, Any] | None = None
+        self.closed = False
+
+    @property
+    def id(self) -> str:
+        return self.row.id
+
+    def describe(self, call: Call, *, project: str, origin: Origin) -> None:
+        """What the client said about its call."""
+        row = self.row
+        row.project = project
+        row.origin = origin
+        row.service = call.service
+        row.conversation_id = call.conversation_id
+        row.user_id = call.user_id
+        row.trace_id = call.trace_id
+        row.tags = dict(call.tags)
+
+    def use(self, target: Target) -> None:
+        """The target now tried."""
+        self.target = target
+        self.row.provider = target.provider
+
+    def attempted(self, target: Target, began: float, error: TidegateError | None, status: int | None = None) -> None:
+        """One try is over; `began` is the monotonic second it began."""
+        if error is not None:
+            status = error.http_status if isinstance(error, UpstreamRejected) else None
+        code = None if error is None else error.code
+        latency = round(self._clock.monotonic() - began, 6)
+        self.row.attempts.append(AttemptRow(target.name, latency, status=status, error_type=code))
+
+    def first_chunk(self) -> None:
+        """The first content of a stream has come."""
+        self.row.time_to_first_chunk_s = self._elapsed()
+
+    def answered(self, answer: Answer) -> None:
+        """Takes over what the answer says: model, finish, usage (or an estimate), cost."""
+        row = self.row
+        row.response_model = answer.model
+        row.system_fingerprint = answer.system_fingerprint
+        row.finish_reason = answer.finish_reason
+        self.output = answer.text
+        usage = answer.usage
+        if usage is None:
+            if not answer.text and answer.finish_reason is None:
+                return
+            usage = Usage(estimate_tokens(len(self.input)), estimate_tokens(len(answer.text)), source="estimated")
+        row.input_tokens = usage.input_tokens
+        row.output_tokens = usage.output_tokens
+        row.cache_read_input_tokens = usage.cache_read_input_tokens
+        row.cache_write_input_tokens = usage.cache_write_input_tokens
+        row.reasoning_output_tokens = usage.reasoning_output_tokens
+        row.usage_source = usage.source
+        if self.target is not None and self.target.rates is not None:
+            row.cost_nano_usd = price(usage, self.target.rates)
+
+    def failed(self, error: TidegateError) -> None:
+        """Notes why there is no (whole) answer."""
+        row = self.row
+        row.outcome = "error" if isinstance(error, UpstreamError) or error.http_status >= 500 else "rejected"
+        row.http_status = error.http_status
+        row.error_type = error.code
+        text = str(error) if self.target is None else self.target.redact(str(error))
+        row.error_message = text[:MAX_MESSAGE_CHARS]
+
+    def close(self, outcome: Outcome | None = None, *, status: int | None = None) -> None:
+        """Writes the record; every later call is a no-op."""
+        if self.closed:
+            return
+        self.closed = True
+        row = self.row
+        if outcome is not None:
+            row.outcome = outcome
+        if status is not None:
+            row.http_status = status
+        row.latency_s = self._elapsed()
+        needed = row.origin != "live" or row.outcome in ("error", "lost") or row.output_valid is False
+        content = None
+        if (needed or self._keep_content) and row.outcome != "rejected":
+            content = ContentRow(row.id, row.start, self.input, self.output, self.variables)
+        self._spool.append(_encode_entry(Entry(row, content)))
+
+    def _elapsed(self) -> float:
+        return round(self._clock.monotonic() - self._began, 6)
+
+
+def _encode_entry(entry: Entry) -> bytes:
+    try:
+        return _encode(entry)
+    except UnicodeEncodeError:
+        # A lone surrogate (half an emoji) is the one thing a str can hold that UTF-8 can not: it becomes a `?`.
+        plain = msgspec.to_builtins(entry)
+        return _encode(_clean(plain))
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return value
+
+
+def iso_utc(now_ns: int) -> str:
+    """Nanoseconds since 1970 → `2026-11-23T14:31:28.000000Z`."""
+    seconds, rest = divmod(now_ns, 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1_000:06d}Z"
+
+
+@lru_cache(8)
+def _second(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,116 @@
+"""
+Targets: provider + model + credential, compiled once from the configuration.
+
+A target holds everything an attempt needs as ready strings; the credential is resolved here and nowhere else, and
+nothing in a client's request can change where a target points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from tidegate.config import Config, Provider, Route, Timeouts
+from tidegate.core.errors import UnknownModel, nearest
+from tidegate.core.pricing import Rates
+from tidegate.dialects import openai_chat
+from tidegate.ports import Prices
+from tidegate.upstream.credentials import resolve
+
+MAX_DYNAMIC_TARGETS = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one attempt goes."""
+
+    provider: str
+    model: str
+    origin: str
+    """`https://host[:port]`."""
+    path: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    secret: str | None = field(repr=False)
+    rates: Rates | None
+    max_tokens_key: str
+    """What this server calls the bound on output: OpenAI's own wants the new name, compatible servers know the old."""
+
+    @property
+    def name(self) -> str:
+        """`provider/model`."""
+        return f"{self.provider}/{self.model}"
+
+    def redact(self, text: str) -> str:
+        """`text` without this target's credential, should the provider have echoed it."""
+        return text.replace(self.secret, "[redacted]") if self.secret else text
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What a model name leads to: targets in the order they are tried, under one policy."""
+
+    route: str | None
+    targets: tuple[Target, ...]
+    retries: int
+    timeouts: Timeouts
+
+
+class Targets:
+    """Model names → paths. Built from one configuration; safe for concurrent calls."""
+
+    def __init__(self, config: Config, prices: Prices) -> None:
+        self._providers = config.providers
+        self._prices = prices
+        self._default = Route(targets=["-/-"])
+        self._secrets: dict[str, str | None] = {}
+        self._dynamic = lru_cache(MAX_DYNAMIC_TARGETS)(self._single)
+        self._routes: Mapping[str, Path] = {
+            name: Path(name, tuple(self._target(target) for target in route.targets), route.retries, route.timeouts)
+            for name, route in config.routes.items()
+        }
+
+    def find(self, model: str) -> Path:
+        """The path of a route's name or of provider/model. Raises UnknownModel with the nearest names."""
+        path = self._routes.get(model)
+        return path if path is not None else self._dynamic(model)
+
+    def names(self) -> list[str]:
+        """The routes, for `/v1/models` and for suggestions."""
+        return sorted(self._routes)
+
+    def _single(self, model: str) -> Path:
+        provider, slash, name = model.partition("/")
+        if not slash or not name or provider not in self._providers:
+            known = [*self._routes, *(f"{provider}/…" for provider in self._providers)]
+            raise UnknownModel(
+                f"no route, provider/model or prompt:NAME is called {model[:200]!r}.{nearest(model, known)}",
+                param="model",
+            )
+        return Path(None, (self._target(model),), self._default.retries, self._default.timeouts)
+
+    def _target(self, name: str) -> Target:
+        provider_name, _, model = name.partition("/")
+        provider = self._providers[provider_name]
+        url = urlsplit(provider.url)
+        secret = self._secret(provider_name, provider)
+        headers = [("content-type", "application/json"), ("user-agent", "tidegate")]
+        if secret is not None:
+            headers.append(("authorization", f"Bearer {secret}"))
+        return Target(
+            provider=provider_name,
+            model=model,
+            origin=f"{url.scheme}://{url.netloc}",
+            path=url.path + openai_chat.PATH,
+            headers=tuple(headers),
+            secret=secret,
+            rates=self._prices.rates(provider_name, model),
+            max_tokens_key="max_completion_tokens" if provider.base_url is None else "max_tokens",
+        )
+
+    def _secret(self, name: str, provider: Provider) -> str | None:
+        if name not in self._secrets:
+            key = provider.api_key
+            self._secrets[name] = None if key is None else resolve(key.get_secret_value(), f"providers.{name}.api_key")
+        return self._secrets[name]
