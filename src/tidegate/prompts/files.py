@@ -1,0 +1,379 @@
+"""
+A prompt's folder becomes a PromptFile. This hides the layout of `prompt.md`:
+
+    ---
+    YAML front matter
+    ---
+    system:
+    text of the message
+
+    user:
+    text of the message
+
+Role lines are found in the template, before anything is filled in. A message is the lines between its role line and the
+next one, less one blank line in front of that next one; at the end of the file one final newline is dropped. Blank
+lines before the first message do not count. Without a role line the whole text is one user message. Line ends become
+LF, a byte order mark is dropped, and nothing else is normalised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import jsonschema_rs
+
+from tidegate.core.artifact import Artifact, Input, Message, Output, Role, Tool
+from tidegate.core.document import MAX_DEPTH, Document, parse_json, parse_yaml, validate
+from tidegate.core.document import Path as FieldPath
+from tidegate.core.errors import BadInput, InvalidFile, NotFound, Problem, nearest
+from tidegate.prompts import template
+from tidegate.prompts.front_matter import MAX_WHOLE, FrontMatter, ToolFile
+
+FILE = "prompt.md"
+SUITE = "eval.yaml"
+MAX_BYTES = 1 << 20
+"""Of prompt.md, and of each file it refers to."""
+
+_PART = r"[a-z0-9][a-z0-9._-]{0,63}"
+_NAME = re.compile(rf"{_PART}(?:/{_PART})*\Z")
+_ROLE_LINE = re.compile(rf"({'|'.join(get_args(Role))}):[ \t]*\Z")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFile:
+    """What stands in one prompt's folder."""
+
+    name: str
+    artifact: Artifact
+    description: str
+    file_sha256: str
+    """Of prompt.md's own bytes: comments and layout are in here, not in the digest."""
+    folder: Path
+    source: str
+    """The text of prompt.md."""
+    has_suite: bool
+
+
+def check_name(name: str) -> None:
+    """Raises BadInput when `name` can not be a prompt's name."""
+    if len(name) > 255 or not _NAME.match(name):
+        raise BadInput(
+            f"{name[:100]!r} can not be a prompt's name. Name it as its folder under prompts/, such as support/answer:"
+            " a-z, 0-9, '.', '_' and '-', each part at most 64 long and beginning with a letter or a digit."
+        )
+
+
+def list_prompts(root: Path) -> list[str]:
+    """The names of all prompts under `root`, sorted. Raises InvalidFile when a folder's name can not be a prompt's."""
+    names = list(_names(root))
+    bad = [name for name in names if not _NAME.match(name)]
+    if bad:
+        raise InvalidFile(
+            Problem(
+                f"{root.name}/{name}",
+                0,
+                "",
+                "a prompt's folder is named with a-z, 0-9, '.', '_' and '-' only: rename it.",
+            )
+            for name in bad
+        )
+    return names
+
+
+def load_prompt(root: Path, name: str) -> PromptFile:
+    """
+    Reads, checks and resolves the prompt `name` under `root` (`<project>/prompts`).
+
+    Raises: BadInput for an impossible name, NotFound with the nearest one, InvalidFile with every problem that was
+    found. Problems name files as seen from the project: `prompts/support/answer/prompt.md:7`.
+    """
+    check_name(name)
+    folder = root / name
+    if not (folder / FILE).exists():
+        known = list(_names(root))
+        if not known:
+            raise NotFound(f"no prompt named {name!r}: there is no {FILE} under {root} yet.")
+        raise NotFound(f"no prompt named {name!r} under {root}.{nearest(name, known)}")
+    label = f"{root.name}/{name}"
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise InvalidFile([Problem(label, 0, "", f"leads out of {root.name}/.")])
+    body = _read(folder, FILE, label)
+    source = _text(body, f"{label}/{FILE}")
+    artifact, description = _Reader(folder, label).read(source)
+    return PromptFile(
+        name=name,
+        artifact=artifact,
+        description=description,
+        file_sha256=hashlib.sha256(body).hexdigest(),
+        folder=folder,
+        source=source,
+        has_suite=(folder / SUITE).is_file(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    role: Role
+    content: str
+    role_line: int
+    first_line: int
+
+
+class _Reader:
+    """Reads one prompt.md and what it refers to; collects problems so that an author sees all of them at once."""
+
+    def __init__(self, folder: Path, label: str) -> None:
+        self.folder = folder
+        self.label = label
+        self.file = f"{label}/{FILE}"
+        self.found: list[Problem] = []
+
+    def read(self, source: str) -> tuple[Artifact, str]:
+        front, body, body_line = self._split(source)
+        document = parse_yaml(front, self.file, first_line=2)
+        if document.data is not None and not isinstance(document.data, dict):
+            raise InvalidFile([Problem(self.file, 2, "", "the front matter must be `key: value` lines.")])
+        blocks = self._blocks(body, body_line)
+        matter = self._front_matter(document)
+        if matter is None:
+            raise self._invalid()
+        for name in matter.inputs:
+            if not _IDENTIFIER.match(name):
+                self._add(document, ("inputs", name), "an input is named with letters, digits and '_' only.")
+        output = self._output(document, matter.output)
+        tools = self._tools(document, matter.tools)
+        for block in blocks:
+            for line, message in template.problems(block.content, matter.inputs):
+                self.found.append(Problem(self.file, block.first_line + line - 1, "", message))
+        if self.found:
+            raise self._invalid()
+        artifact = Artifact(
+            messages=tuple(Message(block.role, block.content) for block in blocks),
+            model=matter.model,
+            params=matter.params.model_dump(exclude_none=True),
+            inputs={name: Input(spec.type, tuple(spec.values), spec.max_chars) for name, spec in matter.inputs.items()},
+            output=output,
+            tools=tools,
+            retrieval=matter.retrieval,
+        )
+        return artifact, matter.description
+
+    def _split(self, source: str) -> tuple[str, str, int]:
+        """Front matter, text, and the line on which the text begins."""
+        lines = source.split("\n")
+        if lines[0].rstrip() != "---":
+            raise InvalidFile([Problem(self.file, 1, "", "a prompt begins with a line `---` and its front matter.")])
+        for index, line in enumerate(lines[1:], start=1):
+            if line.rstrip() == "---":
+                return "\n".join(lines[1:index]) + "\n", "\n".join(lines[index + 1 :]), index + 2
+        raise InvalidFile([Problem(self.file, 1, "", "the front matter has no closing line `---`.")])
+
+    def _front_matter(self, document: Document) -> FrontMatter | None:
+        for path, complaint in _not_portable(document.data, ()):
+            self._add(document, path, complaint)
+        try:
+            return validate(document, FrontMatter)
+        except InvalidFile as error:
+            self.found += error.problems
+            return None
+
+    def _blocks(self, body: str, body_line: int) -> list[_Block]:
+        lines = body.split("\n")
+        if lines[-1] == "":  # the one final newline
+            lines.pop()
+        marks = [(index, match[1]) for index, line in enumerate(lines) if (match := _ROLE_LINE.match(line))]
+        first = next((index for index, line in enumerate(lines) if line.strip()), None)
+        if first is None:
+            self.found.append(Problem(self.file, body_line, "", "there is no message after the front matter."))
+            return []
+        if not marks:
+            return [_Block("user", "\n".join(lines[first:]), body_line + first, body_line + first)]
+        if first != marks[0][0]:
+            self.found.append(
+                Problem(
+                    self.file,
+                    body_line + first,
+                    "",
+                    f"this text belongs to no message: put a role line above it, such as `system:`"
+                    f" (the first one, `{marks[0][1]}:`, is on line {body_line + marks[0][0]}).",
+                )
+            )
+        ends = [index for index, _ in marks[1:]] + [len(lines)]
+        blocks = []
+        for (start, role), end in zip(marks, ends, strict=True):
+            block = _block(role, lines[start + 1 : end], body_line + start, last=end == len(lines))
+            if not block.content.strip():
+                self.found.append(Problem(self.file, block.role_line, "", f"the {role} message is empty."))
+            blocks.append(block)
+        return blocks
+
+    def _output(self, document: Document, value: Any) -> Output:
+        at: FieldPath = ("output",)
+        if value in ("text", "json"):
+            return Output(format=value)
+        if not isinstance(value, dict):
+            self._add(document, at, f"must be `text`, `json` or `{{schema: FILE}}` (it is {value!r}).")
+            return Output()
+        for key in value:
+            if key != "schema":
+                self._add(document, (*at, key), f"unknown key {key!r}.{nearest(key, ['schema'])}")
+        if not isinstance(value.get("schema"), str):
+            self._add(document, (*at, "schema"), "must name a JSON Schema file in the prompt's folder.")
+            return Output()
+        file = self._referenced(document, (*at, "schema"), value["schema"])
+        if file is None:
+            return Output()
+        if not isinstance(file.data, dict):
+            self.found.append(Problem(file.file, 1, "", "a JSON Schema must be an object."))
+            return Output()
+        self._check_schema(file, file.data, "")
+        return Output(format="schema", schema=file.data)
+
+    def _tools(self, document: Document, names: list[str]) -> tuple[Tool, ...]:
+        tools: list[Tool] = []
+        for index, name in enumerate(names):
+            file = self._referenced(document, ("tools", index), name)
+            if file is None:
+                continue
+            if not isinstance(file.data, dict):
+                self.found.append(
+                    Problem(file.file, 1, "", "a tool must be an object: {name, description, parameters}.")
+                )
+                continue
+            try:
+                spec = validate(file, ToolFile)
+            except InvalidFile as error:
+                self.found += error.problems
+                continue
+            if not _TOOL_NAME.match(spec.name):
+                self.found.append(
+                    Problem(file.file, 1, "name", "a tool is named with 1 to 64 letters, digits, '_' and '-'.")
+                )
+            if spec.name in [tool.name for tool in tools]:
+                self._add(document, ("tools", index), f"the tool {spec.name!r} stands twice.")
+            self._check_schema(file, spec.parameters, "parameters")
+            tools.append(Tool(spec.name, spec.description, spec.parameters))
+        return tuple(tools)
+
+    def _referenced(self, document: Document, path: FieldPath, name: str) -> Document | None:
+        """The JSON file `name`, or None after noting why it can not be used."""
+        complaint = _outside(self.folder, name)
+        if complaint is None and not (self.folder / name).is_file():
+            complaint = f"there is no file {name!r} in the prompt's folder.{self._nearest_file(name)}"
+        if complaint:
+            self._add(document, path, complaint)
+            return None
+        label = f"{self.label}/{name}"
+        try:
+            file = parse_json(_text(_read(self.folder, name, self.label), label), label)
+        except InvalidFile as error:
+            self.found += error.problems
+            return None
+        problems = [Problem(label, 1, _pointer(at), complaint) for at, complaint in _not_portable(file.data, ())]
+        self.found += problems
+        return None if problems else file
+
+    def _nearest_file(self, name: str) -> str:
+        files = [path.relative_to(self.folder).as_posix() for path in sorted(self.folder.rglob("*.json"))[:1_000]]
+        return nearest(name, files)
+
+    def _check_schema(self, file: Document, schema: dict[str, Any], field: str) -> None:
+        try:
+            jsonschema_rs.validator_for(schema, retriever=_no_retrieval)
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+            where = _pointer((*([field] if field else []), *getattr(error, "instance_path", [])))
+            text = str(getattr(error, "message", error)).split(" and retrieving it failed")[0]
+            self.found.append(Problem(file.file, 1, where, f"not a valid JSON Schema: {text.removesuffix('.')}."))
+
+    def _invalid(self) -> InvalidFile:
+        return InvalidFile(sorted(dict.fromkeys(self.found), key=lambda problem: (problem.file, problem.line)))
+
+    def _add(self, document: Document, path: FieldPath, message: str) -> None:
+        self.found.append(document.problem(path, message))
+
+
+def _block(role: str, lines: list[str], role_line: int, *, last: bool) -> _Block:
+    if not last and lines and not lines[-1].strip():
+        lines = lines[:-1]
+    return _Block(role, "\n".join(lines), role_line, role_line + 1)  # type: ignore[arg-type]  # the pattern is made of Role
+
+
+def _names(root: Path) -> Iterator[str]:
+    for path in sorted(root.rglob(FILE)):
+        parts = path.parent.relative_to(root).parts
+        if parts and path.is_file() and not any(part.startswith(".") for part in parts):
+            yield "/".join(parts)
+
+
+def _outside(folder: Path, name: str) -> str | None:
+    """Why a reference may not be followed, or None."""
+    path = Path(name)
+    if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
+        return f"{name!r} must be the path of a file inside the prompt's folder."
+    if not (folder / path).resolve().is_relative_to(folder.resolve()):
+        return f"{name!r} is a link that leads out of the prompt's folder."
+    return None
+
+
+def _read(folder: Path, name: str, label: str) -> bytes:
+    path = folder / name
+    shown = f"{label}/{name}"
+    if complaint := _outside(folder, name):
+        raise InvalidFile([Problem(shown, 0, "", complaint)])
+    if not path.is_file():
+        raise InvalidFile([Problem(shown, 0, "", "is not a regular file.")])
+    try:
+        with path.open("rb") as file:
+            body = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidFile([Problem(shown, 0, "", f"can not be read: {error.strerror}.")]) from error
+    if len(body) > MAX_BYTES:
+        raise InvalidFile([Problem(shown, 0, "", "is larger than 1 MiB.")])
+    return body
+
+
+def _text(body: bytes, label: str) -> str:
+    nul = body.find(b"\0")
+    if nul >= 0:
+        line = body.count(b"\n", 0, nul) + 1
+        raise InvalidFile([Problem(label, line, "", "holds a NUL byte: save the file as UTF-8.")])
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        raise InvalidFile([Problem(label, line, "", "not valid UTF-8.")]) from error
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _not_portable(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
+    """Values that RFC 8785 JSON can not carry unchanged."""
+    if len(path) > MAX_DEPTH:
+        yield path[:8], f"nested more than {MAX_DEPTH} levels deep."
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _not_portable(key, path)
+            yield from _not_portable(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _not_portable(item, (*path, index))
+    elif isinstance(value, str):
+        if _SURROGATE.search(value):
+            yield path, "holds half of a surrogate pair."
+    elif isinstance(value, int) and abs(value) > MAX_WHOLE:
+        yield path, f"{value} is beyond ±(2^53 − 1): write it as a string."
+
+
+def _pointer(path: FieldPath) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def _no_retrieval(uri: str) -> NoReturn:
+    raise ValueError(uri)
