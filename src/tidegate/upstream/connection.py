@@ -1,0 +1,282 @@
+"""
+One connection to a provider: a request out, its answer in.
+
+Hides the parser (llhttp through httptools), the hand-off from the loop's callbacks to the one task that waits, flow
+control and deadlines. No task, no queue and no timer per request: one future while the owner waits, and one timer per
+connection that is moved only when a deadline comes closer than the one it is set to.
+
+What fails is kept and raised to the owner after the body bytes that came before it. Messages name `host:port` and
+never show what was sent or received.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+
+from tidegate.core.errors import StreamBroken, UpstreamError, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
+
+HEAD_LIMIT = 64 << 10
+"""Bytes in a row that are not body: the head of an answer, later chunk framing and trailers."""
+HEADER_LIMIT = 200
+UNREAD_LIMIT = 256 << 10
+"""Bytes that wait for a slow reader before the provider has to wait."""
+PIECE_COST = 64
+"""What one piece of body costs beside its bytes, so that a drip of tiny pieces is bounded too."""
+NEVER = float("inf")
+SLACK_S = 0.001
+"""Timers of uvloop tick in milliseconds and may be early by one."""
+
+
+class Connection(asyncio.Protocol):
+    """
+    Owned by one task at a time, from `send` until it calls `rest` or `close`.
+
+    `place` is `host:port`; `gone` is called once, as soon as the connection is of no more use.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, place: str, gone: Callable[[Connection], None]) -> None:
+        self.status = 0
+        """0 until the head of the answer is whole."""
+        self.headers: dict[str, str] = {}
+        self.requests = 0
+        self.answered = False
+        """Whether a byte of this answer has come."""
+        self.complete = True
+        self.closed = False
+        self.lost: asyncio.Future[None] = loop.create_future()
+        """Done when the socket is gone."""
+        self._loop = loop
+        self._place = place
+        self._gone = gone
+        self._failure: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = NEVER
+        self._patience_s = 0.0
+        self._phase = ""
+        self._body: list[bytes] = []
+        self._unread = 0
+        self._barren = 0
+        self._header_count = 0
+        self._header_size = 0
+        self._head_only = False
+        self._until_eof = False
+        self._keep_alive = False
+        self._paused = False
+        self.on_body = self._body.append
+        self._parser = httptools.HttpResponseParser(self)
+
+    # The owner's side.
+
+    def send(self, payload: bytes, *, head_only: bool) -> None:
+        """Sends a whole request. `head_only`: the answer has no body, whatever its head says (HEAD)."""
+        self.requests += 1
+        self._discard_body()
+        self.status = self._barren = self._header_count = self._header_size = 0
+        self.headers = {}
+        self.answered = self.complete = self._keep_alive = False
+        self._head_only = head_only
+        self._transport.write(payload)
+
+    async def head(self, patience_s: float) -> None:
+        """Waits for `status` and `headers`. Raises UpstreamUnavailable, -Protocol, -Timeout(phase=first_byte)."""
+        if not self.status and self._failure is None:
+            await self._wait(patience_s, "first_byte")
+        if not self.status and self._failure is not None:
+            raise self._failure
+
+    async def body(self, patience_s: float) -> bytes:
+        """What came of the body since last time; empty at its end. Raises StreamBroken, -Protocol, -Timeout(idle)."""
+        body = self._body
+        if not body and not self.complete and self._failure is None:
+            await self._wait(patience_s, "idle")
+        if body:
+            piece = body[0] if len(body) == 1 else b"".join(body)
+            self._discard_body()
+            return piece
+        if not self.complete and self._failure is not None:
+            raise self._failure
+        return b""
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may follow: the answer is whole, all was sent, and both sides stay."""
+        return not self.closed and self._keep_alive and self._transport.get_write_buffer_size() == 0
+
+    def rest(self, patience_s: float) -> None:
+        """No owner for now. Closes itself after `patience_s`, on any byte, and when the provider does."""
+        self._expire_after(patience_s, "rest")
+
+    def fail(self, error: UpstreamError) -> None:
+        """Ends an unfinished answer with `error`, and the connection with it."""
+        if not self.complete and self._failure is None:
+            self._failure = error
+        self.close()
+        self._wake()
+
+    def close(self) -> None:
+        """Lets go of the socket at once, which cancels an unfinished answer. Any number of times."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._transport.abort()
+        self._gone(self)
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        if self.complete:  # nobody asked for it, so it is not the answer to what will be asked
+            self.close()
+            return
+        self.answered = True
+        body = self._body
+        before = len(body)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._misunderstood(error)
+        pieces = len(body) - before
+        if not pieces and not self.complete:
+            self._barren += len(data)
+            if self._barren > HEAD_LIMIT:
+                self.fail(self._too_long())
+            return
+        if pieces > 1:
+            body[before:] = [b"".join(body[before:])]
+        self._barren = 0
+        self._unread += len(data) + PIECE_COST
+        if self._unread > UNREAD_LIMIT and not self.complete and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._ended(cut=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended(cut=exc is not None)
+        del self._parser, self.on_body  # a cycle would keep the buffers until the collector finds it
+        self.lost.set_result(None)
+
+    def _ended(self, *, cut: bool) -> None:
+        if self.closed:
+            return
+        if self._until_eof and self.status and not cut:
+            self.complete = True
+        if self.status:
+            self.fail(StreamBroken(f"{self._place}: the connection broke in the middle of the answer."))
+        else:
+            self.fail(UpstreamUnavailable(f"{self._place}: the connection broke before an answer."))
+
+    # The parser's side.
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise self._nonsense()  # a second answer to one request
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status:
+            return  # a trailer
+        self._header_count += 1
+        self._header_size += len(name) + len(value)
+        if self._header_count > HEADER_LIMIT or self._header_size > HEAD_LIMIT:
+            raise self._too_long()
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1").strip()
+        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status == 101:
+            raise self._nonsense()  # an upgrade that nobody asked for
+        if status < 200:
+            self.headers = {}
+            return
+        self.status = status
+        self._until_eof = (
+            status not in (204, 304)
+            and "content-length" not in self.headers
+            and not self.headers.get("transfer-encoding", "").lower().endswith("chunked")
+        )
+        if self._head_only:
+            self.complete = True
+            raise self._nonsense()  # httptools can not be told that no body follows: this connection ends here
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        if self.status:  # else it was a 1xx: the answer is still to come
+            self.complete = True
+            self._keep_alive = self._parser.should_keep_alive()
+
+    def _misunderstood(self, error: Exception) -> None:
+        """Bytes after a whole answer only cost the connection; before its end they cost the answer."""
+        self._keep_alive = False
+        if not self.complete:
+            cause = error.__context__
+            self.fail(cause if isinstance(cause, UpstreamError) else self._nonsense())
+
+    def _nonsense(self) -> UpstreamError:
+        return UpstreamProtocol(f"{self._place}: the answer is not HTTP/1.1.")
+
+    def _too_long(self) -> UpstreamError:
+        return UpstreamProtocol(
+            f"{self._place}: the head of the answer is over {HEADER_LIMIT} headers or {HEAD_LIMIT >> 10} KiB."
+        )
+
+    # Waiting.
+
+    async def _wait(self, patience_s: float, phase: str) -> None:
+        waiter = self._waiter = self._loop.create_future()
+        self._expire_after(patience_s, phase)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            self._deadline = NEVER
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _discard_body(self) -> None:
+        self._body.clear()
+        self._unread = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _expire_after(self, patience_s: float, phase: str) -> None:
+        deadline = self._deadline = self._loop.time() + patience_s
+        self._patience_s = patience_s
+        self._phase = phase
+        if self._timer is None or self._timer.when() > deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._deadline == NEVER:
+            return
+        if self._loop.time() < self._deadline - SLACK_S:
+            self._timer = self._loop.call_at(self._deadline, self._expire)
+        elif self._phase == "rest":
+            self.close()
+        else:
+            gap = "no answer" if self._phase == "first_byte" else "the answer stood still"
+            message = f"{self._place}: {gap} for {self._patience_s:g} s."
+            self.fail(UpstreamTimeout(message, phase=self._phase))

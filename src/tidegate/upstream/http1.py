@@ -1,0 +1,344 @@
+"""
+The way out: a keep-alive pool of HTTP/1.1 connections per origin.
+
+Hides who may use which connection. A slot of an origin is held by a connection from its dial to its close; a free
+connection, or a free slot, goes to whoever waits longest. Leaving an exchange before its answer is whole closes the
+connection, so nothing half-read is ever used again. Redirects are not followed: a credential goes to its own host only.
+
+A request is sent twice only when a connection kept from before broke without one byte of an answer: the provider had
+closed it while the request was on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tidegate.core.errors import (
+    BadInput,
+    InternalError,
+    InvalidRequest,
+    UpstreamProtocol,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from tidegate.ports import UpstreamRequest
+from tidegate.upstream.connection import Connection
+from tidegate.upstream.dial import dial, trust
+
+IDLE_S = 60.0
+LINE_LIMIT = 1_000
+OURS = frozenset({"host", "content-length", "connection", "keep-alive", "transfer-encoding", "te", "upgrade", "expect"})
+"""Headers that belong to the connection, not to the call: those of the caller are dropped."""
+_REQUEST_LINE = re.compile(r"[A-Z]+ /[!-~]* HTTP/1\.1")
+_KEEP_ALIVE = re.compile(r"timeout=([0-9]{1,9})", re.IGNORECASE)
+
+
+class OriginStats(msgspec.Struct, frozen=True):
+    """Connections to one origin: `open` = `idle` + `leased`; `waiting` calls stand in line for one."""
+
+    open: int
+    idle: int
+    leased: int
+    waiting: int
+
+
+class Pool:
+    """
+    Implements `ports.Upstream`. Belongs to the event loop it is used on; safe for concurrent calls there.
+
+    At most `max_per_origin` connections to one origin; further calls stand in line, no longer than their `connect_s`
+    and no more than 1,000 of them. `ca_file` (PEM) is trusted beside the system's authorities; raises BadInput.
+    """
+
+    def __init__(self, *, max_per_origin: int = 1_000, ca_file: Path | None = None) -> None:
+        self.max_per_origin = max_per_origin
+        self.closed = False
+        self._tls = trust(ca_file) if ca_file is not None else None
+        self._origins: dict[str, _Origin] = {}
+
+    def request(self, request: UpstreamRequest) -> Exchange:
+        """Raises BadInput for an origin that is none, InvalidRequest for a path or header that can not be sent."""
+        origin = self._origins.get(request.origin)
+        if origin is None:
+            origin = self._origins[request.origin] = _Origin(self, request.origin)
+        return Exchange(origin, request, origin.encode(request))
+
+    def stats(self) -> dict[str, OriginStats]:
+        """Per origin, right now."""
+        return {name: origin.stats() for name, origin in self._origins.items()}
+
+    async def tls(self) -> ssl.SSLContext:
+        """Whom to trust. Made on first need and off the loop: reading the system's authorities takes 25 ms."""
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(trust)
+        return self._tls
+
+    async def close(self) -> None:
+        """Closes every connection; calls under way and in line fail. Returns when the sockets are gone."""
+        self.closed = True
+        lost = [future for origin in self._origins.values() for future in origin.close()]
+        if lost:
+            await asyncio.wait(lost, timeout=1)
+
+
+class Exchange:
+    """One request and its answer: `ports.UpstreamExchange` and, inside its block, `ports.UpstreamAnswer`."""
+
+    def __init__(self, origin: _Origin, request: UpstreamRequest, payload: bytes) -> None:
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self._origin = origin
+        self._request = request
+        self._payload = payload
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Exchange:
+        origin = self._origin
+        connection = origin.take() or await origin.lease(self._request.connect_s)
+        try:
+            await self._ask(connection)
+        except UpstreamUnavailable:
+            if connection.answered or connection.requests == 1:
+                raise
+            connection = await origin.lease(self._request.connect_s, fresh=True)
+            await self._ask(connection)
+        self._connection = connection
+        self.status = connection.status
+        self.headers = connection.headers
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._origin.give_back(connection)
+
+    def chunks(self) -> Exchange:
+        """The rest of the body, piece by piece: an iterator, and no generator that could be left unclosed."""
+        return self
+
+    def __aiter__(self) -> Exchange:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._leased().body(self._request.idle_s)
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def read(self, limit: int) -> bytes:
+        """The rest of the body. Raises UpstreamProtocol above `limit` bytes."""
+        connection = self._leased()
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await connection.body(self._request.idle_s):
+            size += len(piece)
+            if size > limit:
+                connection.close()
+                raise UpstreamProtocol(f"{self._origin.place}: the body of the answer is over {limit} bytes.")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def _ask(self, connection: Connection) -> None:
+        try:
+            connection.send(self._payload, head_only=self._request.method == "HEAD")
+            await connection.head(self._request.first_byte_s)
+        except BaseException:  # a cancel too: the answer may still come
+            connection.close()
+            raise
+
+    def _leased(self) -> Connection:
+        if self._connection is None:
+            raise InternalError("an answer was read outside of its block.")
+        return self._connection
+
+
+class _Origin:
+    """
+    The connections to one `scheme://host:port` and the line of those who wait.
+
+    A slot is counted from before a dial until its connection closes. Nobody stands in line while a connection is idle
+    or a slot is free.
+    """
+
+    def __init__(self, pool: Pool, origin: str) -> None:
+        self._secure, self._host, self._port, authority = _parse(origin)
+        self.place = f"{self._host}:{self._port}"
+        self._pool = pool
+        self._host_line = f"host: {authority}"
+        self._slots = 0
+        self._connections: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}
+        """The last used at the end."""
+        self._line: deque[asyncio.Future[Connection | None]] = deque()
+        """Each is given a connection, or None: a slot to dial in."""
+
+    def encode(self, request: UpstreamRequest) -> bytes:
+        """Head and body in one piece."""
+        lines = [f"{request.method} {request.path} HTTP/1.1", self._host_line]
+        if request.body or request.method not in ("GET", "HEAD"):
+            lines.append(f"content-length: {len(request.body)}")
+        encoding = "accept-encoding: identity"
+        for name, value in request.headers:
+            lower = name.lower()
+            if lower == "accept-encoding":
+                encoding = f"{name}: {value}"
+            elif lower not in OURS:
+                lines.append(f"{name}: {value}")
+        lines += (encoding, "", "")
+        head = "\r\n".join(lines)
+        ends = len(lines) - 1
+        if (
+            head.count("\r") != ends
+            or head.count("\n") != ends
+            or "\0" in head
+            or not _REQUEST_LINE.fullmatch(lines[0])
+        ):
+            raise _unsendable(request)
+        try:
+            return head.encode("latin-1") + request.body
+        except UnicodeEncodeError:
+            raise _unsendable(request) from None
+
+    def take(self) -> Connection | None:
+        """An idle connection, if there is one."""
+        return self._idle.popitem()[0] if self._idle else None
+
+    async def lease(self, connect_s: float, *, fresh: bool = False) -> Connection:
+        """
+        A connection, dialled or waited for; `fresh`: never one that was idle.
+
+        Raises UpstreamUnavailable, UpstreamTimeout(phase=connect).
+        """
+        problem = f"no connection within {connect_s:g} s."
+        if fresh and self._idle and self._slots == self._pool.max_per_origin:
+            next(iter(self._idle)).close()
+        try:
+            async with asyncio.timeout(connect_s):
+                while self._slots >= self._pool.max_per_origin:
+                    problem = f"all {self._slots} connections were busy for {connect_s:g} s."
+                    connection = await self._turn()
+                    if connection is None:
+                        return await self._dial()
+                    if not connection.closed:
+                        return connection
+                self._slots += 1
+                return await self._dial()
+        except TimeoutError:
+            raise UpstreamTimeout(f"{self.place}: {problem}", phase="connect") from None
+
+    def give_back(self, connection: Connection) -> None:
+        """Ends a lease: to the next in line, to rest, or closed when its answer is not whole."""
+        rest_s = _rest_s(connection.headers)
+        if not connection.reusable or rest_s <= 0:
+            connection.close()
+        elif not self._serve_line(connection):
+            self._idle[connection] = None
+            connection.rest(rest_s)
+
+    def stats(self) -> OriginStats:
+        idle, count = len(self._idle), len(self._connections)
+        return OriginStats(open=count, idle=idle, leased=count - idle, waiting=len(self._line))
+
+    def close(self) -> list[asyncio.Future[None]]:
+        """Futures of the sockets it closed."""
+        error = UpstreamUnavailable(f"{self.place}: the pool is closed.")
+        for turn in self._line:
+            if not turn.done():
+                turn.set_exception(error)
+        self._line.clear()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.fail(error)
+        return [connection.lost for connection in connections]
+
+    async def _turn(self) -> Connection | None:
+        if len(self._line) >= LINE_LIMIT:
+            raise UpstreamUnavailable(f"{self.place}: all connections are busy and {LINE_LIMIT} calls wait already.")
+        turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn in self._line:
+                self._line.remove(turn)
+            elif not turn.cancelled() and turn.exception() is None:  # it came in the same moment: the next one's then
+                connection = turn.result()
+                if connection is None:
+                    self._free_slot()
+                elif not connection.closed:
+                    self.give_back(connection)
+            raise
+
+    async def _dial(self) -> Connection:
+        """Fills a slot that is counted already, or frees it."""
+        try:
+            if self._pool.closed:
+                raise UpstreamUnavailable(f"{self.place}: the pool is closed.")
+            loop = asyncio.get_running_loop()
+            tls = await self._pool.tls() if self._secure else None
+            connection = await dial(self._host, self._port, tls, lambda: Connection(loop, self.place, self._gone))
+            if self._pool.closed or connection.closed:
+                connection.close()
+                raise UpstreamUnavailable(f"{self.place}: the connection broke before an answer.")
+        except BaseException:
+            self._free_slot()
+            raise
+        self._connections.add(connection)
+        return connection
+
+    def _gone(self, connection: Connection) -> None:
+        self._idle.pop(connection, None)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._free_slot()
+
+    def _free_slot(self) -> None:
+        if not self._serve_line(None):
+            self._slots -= 1
+
+    def _serve_line(self, what: Connection | None) -> bool:
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_result(what)
+                return True
+        return False
+
+
+def _parse(origin: str) -> tuple[bool, str, int, str]:
+    """(TLS?, host, port, Host header)."""
+    try:
+        url = urlsplit(origin)
+        port = url.port
+    except ValueError:
+        url, port = urlsplit(""), None
+    host = url.hostname
+    if url.scheme not in ("http", "https") or not host or url.path or url.query or url.fragment or "@" in url.netloc:
+        raise BadInput("an upstream's origin is http:// or https://, a host, and perhaps a port; nothing else.")
+    secure = url.scheme == "https"
+    authority = f"[{host}]" if ":" in host else host
+    if not _REQUEST_LINE.fullmatch(f"GET /{authority} HTTP/1.1"):
+        raise BadInput("an upstream's host is in ASCII: write an international name in its xn-- form.")
+    return secure, host, port or (443 if secure else 80), authority if port is None else f"{authority}:{port}"
+
+
+def _rest_s(headers: Mapping[str, str]) -> float:
+    """How long an idle connection is good for: a second less than the server says, so that it never closes first."""
+    said = _KEEP_ALIVE.search(headers["keep-alive"]) if "keep-alive" in headers else None
+    return min(IDLE_S, int(said[1]) - 1) if said else IDLE_S
+
+
+def _unsendable(request: UpstreamRequest) -> InvalidRequest:
+    for name, value in request.headers:
+        if any(mark in name + value for mark in "\r\n\0") or any(ord(mark) > 255 for mark in name + value):
+            safe = name if name.isascii() and name.isprintable() else "?"
+            return InvalidRequest(f"the value of header {safe} can not be sent: line breaks and NUL.", param=safe)
+    return InvalidRequest("the path of an upstream request is / and visible ASCII without spaces.")
