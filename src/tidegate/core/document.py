@@ -31,6 +31,17 @@ _BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _OCT_HEX = re.compile(r"0(?:o[0-7]+|x[0-9a-fA-F]+)\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_EXPECTED = {
+    "missing": "is missing",
+    "model_type": "must be a mapping of `key: value`",
+    "dict_type": "must be a mapping of `key: value`",
+    "list_type": "must be a list",
+    "string_type": "must be a string",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+}
+"""pydantic's words for what was expected, in ours."""
 _NON_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
 
 
@@ -145,10 +156,8 @@ def _problems(document: Document, error: ValidationError) -> list[Problem]:
         # Unions put the tried branch into the location; only what stands in the file means something to its author.
         while path and path not in document.lines and path[:-1] not in document.lines:
             path = path[:-1]
-        message = _sentence(str(item["msg"]).removeprefix("Value error, "))
-        if item["type"] == "missing":
-            message = "is missing."
-        elif "input" in item and isinstance(item["input"], str | int | float | bool) and item["type"] != "unknown_key":
+        message = _sentence(_EXPECTED.get(item["type"], str(item["msg"]).removeprefix("Value error, ")))
+        if isinstance(item["input"], str | int | float | bool) and item["type"] != "missing" and message[-1] == ".":
             message = f"{message[:-1]} (it is {item['input']!r})."
         problem = document.problem(path, message)
         if problem not in found:
@@ -204,10 +213,10 @@ class _Builder:
         explicit = node.tag not in (None, "tag:yaml.org,2002:str") and not node.tag.startswith("tag:yaml.org,2002:")
         if explicit:
             self.fail(node, path, f"the tag {node.tag!r} is not allowed.")
-        if node.style is not None or _NON_FINITE.match(text):
-            if node.style is None:
-                self.fail(node, path, f"{text} is not a finite number.")
+        if node.style:  # quoted, or a block; libyaml gives a plain scalar the style ''
             return text
+        if _NON_FINITE.match(text):
+            self.fail(node, path, f"{text} is not a finite number.")
         if _NULL.match(text):
             return None
         if _BOOL.match(text):

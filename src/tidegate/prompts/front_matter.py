@@ -52,7 +52,7 @@ class InputSpec(Strict):
     @classmethod
     def _known_type(cls, value: Any) -> Any:
         if isinstance(value, str) and value not in get_args(InputType):
-            raise ValueError(f"no such type.{nearest(value, get_args(InputType))}")
+            raise ValueError(f"{value!r} is not a type.{nearest(value, get_args(InputType))}")
         return value
 
     @model_validator(mode="after")
