@@ -202,7 +202,8 @@ class StreamReader:
             answer.usage = _to_usage(chunk.usage)
         if not chunk.choices:
             return chunk.usage is None or self._wants_usage, False
-        return True, any([self._choice(choice) for choice in chunk.choices])
+        contents = [self._choice(choice) for choice in chunk.choices]
+        return True, any(contents)
 
     def _choice(self, choice: _Choice) -> bool:
         """Takes in one choice; the first is what the record keeps. Returns whether it carries content."""

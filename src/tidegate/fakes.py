@@ -1,0 +1,158 @@
+"""
+Fakes of the ports, for tests: ours and yours. Contract suites run on them too, so they behave like the real thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tidegate.core.errors import NotFound, UpstreamProtocol
+from tidegate.core.ledger import Served
+from tidegate.ports import UpstreamAnswer, UpstreamExchange, UpstreamRequest
+
+
+@dataclass
+class FixedClock:
+    """Implements ports.Clock: stands still until it is moved."""
+
+    unix_ns: int = 1_772_366_400_000_000_000
+    """2026-03-01T12:00:00Z."""
+    seconds: float = 0.0
+
+    def now_ns(self) -> int:
+        """The instant it was set to."""
+        return self.unix_ns
+
+    def monotonic(self) -> float:
+        """The seconds it was set to."""
+        return self.seconds
+
+    def move(self, seconds: float) -> None:
+        """Lets time pass."""
+        self.seconds += seconds
+        self.unix_ns += int(seconds * 1e9)
+
+
+@dataclass
+class FixedRandom:
+    """Implements ports.Random: ids count up, every draw is the same."""
+
+    draw: float = 0.0
+    count: int = 0
+
+    def bits(self, count: int) -> int:
+        """1, 2, 3 …"""
+        self.count += 1
+        return self.count % (1 << count)
+
+    def uniform(self) -> float:
+        """The draw it was set to."""
+        return self.draw
+
+
+@dataclass
+class MemorySpool:
+    """Implements ports.Spool in memory."""
+
+    lines: list[bytes] = field(default_factory=list)
+    full: bool = False
+
+    def append(self, line: bytes) -> bool:
+        """Keeps the line, unless the disk is said to be full."""
+        if self.full:
+            return False
+        self.lines.append(line)
+        return True
+
+
+@dataclass
+class FakePrompts:
+    """Implements ports.PromptSource over what it is given."""
+
+    served: dict[tuple[str, str], Served] = field(default_factory=dict)
+
+    def live(self, prompt: str, environment: str) -> Served | None:
+        """What stands under (prompt, environment)."""
+        return self.served.get((prompt, environment))
+
+    def names(self) -> Sequence[str]:
+        """The prompts it has."""
+        return sorted({prompt for prompt, _ in self.served})
+
+    async def find(self, prompt: str, selector: str) -> Served:
+        """By `vN` or digest prefix."""
+        for (name, _), served in self.served.items():
+            if name == prompt and (selector == f"v{served.version}" or served.digest.startswith(selector)):
+                return served
+        raise NotFound(f"prompt {prompt!r} has no version or environment {selector!r}.")
+
+
+@dataclass
+class ScriptedAnswer:
+    """What a FakeUpstream does with one request: answer, break off, or fail."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Sequence[bytes] = (b"",)
+    """Chunks, in order."""
+    fails: Exception | None = None
+    """Raised before the head."""
+    breaks: Exception | None = None
+    """Raised after the chunks."""
+    stalls: bool = False
+    """Never ends: waits to be cancelled after the chunks."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives."""
+        return self._chunks()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        for chunk in self.body:
+            yield chunk
+            await asyncio.sleep(0)
+        if self.stalls:
+            await asyncio.Event().wait()
+        if self.breaks is not None:
+            raise self.breaks
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body."""
+        whole = b"".join([chunk async for chunk in self.chunks()])
+        if len(whole) > limit:
+            raise UpstreamProtocol(f"the answer is longer than {limit} bytes")
+        return whole
+
+
+class FakeUpstream:
+    """Implements ports.Upstream: plays its script, one answer per request, and remembers the requests."""
+
+    def __init__(self, *script: ScriptedAnswer) -> None:
+        self._script = list(script)
+        self.requests: list[UpstreamRequest] = []
+        self.open = 0
+        """Exchanges entered and not left: 0 when nothing leaks."""
+
+    def request(self, request: UpstreamRequest) -> UpstreamExchange:
+        """The next answer of the script."""
+        self.requests.append(request)
+        return _FakeExchange(self, self._script.pop(0))
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass
+class _FakeExchange:
+    upstream: FakeUpstream
+    answer: ScriptedAnswer
+
+    async def __aenter__(self) -> UpstreamAnswer:
+        if self.answer.fails is not None:
+            raise self.answer.fails
+        self.upstream.open += 1
+        return self.answer
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.upstream.open -= 1
