@@ -85,7 +85,7 @@ def config_page(model: type[BaseModel]) -> str:
         parts += ["| key | value | default | meaning |", "|---|---|---|---|"]
         required = objects[name].get("required", [])
         for key, field in objects[name]["properties"].items():
-            default = "required" if key in required else f"`{_default(field)}`"
+            default = "required" if key in required else _default(field)
             parts.append(f"| `{key}` | {_cell(_kind(field, objects))} | {default} | {_cell(notes.get(key, ''))} |")
         parts.append("")
     return "\n".join(parts)
@@ -115,8 +115,11 @@ def records_page(tables: list[type[msgspec.Struct]]) -> str:
 
 
 def attribute_notes(kind: type) -> dict[str, str]:
-    """The docstring under each attribute of a class."""
+    """The docstring under each attribute of a class, its own and what it inherits inside tidegate."""
     notes: dict[str, str] = {}
+    for parent in kind.__bases__:
+        if parent.__module__.startswith("tidegate."):
+            notes |= attribute_notes(parent)
     body = _class(kind).body
     for before, after in pairwise(body):
         if not isinstance(before, ast.AnnAssign) or not isinstance(before.target, ast.Name):
@@ -170,7 +173,7 @@ def _kind(field: Mapping[str, Any], objects: Mapping[str, Any]) -> str:
     if _ref(field):
         return "an object, below"
     if "enum" in field or "const" in field:
-        return "one of " + ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+        return " or ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
     kind = field.get("type", "any")
     if kind == "object":
         return f"name → {_kind(field.get('additionalProperties', {}), objects)}"
@@ -179,9 +182,9 @@ def _kind(field: Mapping[str, Any], objects: Mapping[str, Any]) -> str:
     words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
     low, high = field.get("minimum"), field.get("maximum")
     if "exclusiveMinimum" in field:
-        return f"{words[kind]}, above {field['exclusiveMinimum']}, at most {high}"
+        return f"{words[kind]}, above {field['exclusiveMinimum']}, at most {high:,}"
     if low is not None:
-        return f"{words[kind]}, {low} to {high}" if high is not None else f"{words[kind]}, at least {low}"
+        return f"{words[kind]}, {low:g} to {high:,}" if high is not None else f"{words[kind]}, at least {low:g}"
     return "a secret" if field.get("format") == "password" else words.get(kind, kind)
 
 
@@ -189,9 +192,9 @@ def _default(field: Mapping[str, Any]) -> str:
     value = field.get("default")
     if value is None:
         return "none"
-    if isinstance(value, dict):
-        return "see below" if value else "{}"
-    return msgspec.json.encode(value).decode()
+    if isinstance(value, dict) and value:
+        return "below"
+    return f"`{msgspec.json.encode(value).decode()}`"
 
 
 def _help(app: App, tokens: list[str]) -> str:

@@ -28,8 +28,11 @@ class Provider(Strict):
     """One upstream account: a dialect, where it is, and a reference to its key."""
 
     dialect: Literal["openai"] = "openai"
+    """The wire format it speaks."""
     base_url: str | None = None
+    """Its address, for OpenAI's dialect with `/v1`; by default the provider's public one."""
     api_key: SecretStr | None = Field(default=None, strict=False)
+    """Sent as its credential; write a reference, such as `${env:OPENAI_API_KEY}`."""
 
     @field_validator("base_url")
     @classmethod
@@ -47,16 +50,22 @@ class Timeouts(Strict):
     """Deadlines of one call. `total_s` spans all attempts; the others are of one attempt."""
 
     connect_s: Seconds = 5
+    """To a connection, TLS included."""
     first_byte_s: Seconds = 60
+    """From the request to the first byte of the answer."""
     idle_s: Seconds = 60
+    """Between two pieces of a stream."""
     total_s: Seconds = 300
+    """Over every attempt and the whole answer."""
 
 
 class Route(Strict):
     """A policy over targets: tried in order, each with its retries, under one total deadline."""
 
     targets: Annotated[list[str], Field(min_length=1)]
+    """`provider/model`, in the order they are tried."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """Of each target, before the next one is tried."""
     timeouts: Timeouts = Timeouts()
 
 
@@ -64,6 +73,7 @@ class Listen(Strict):
     """Where a process listens. Without keys, only loopback is accepted."""
 
     host: str = "127.0.0.1"
+    """An address of this machine; without client keys only loopback."""
     port: Port
 
 
@@ -71,20 +81,25 @@ class Gateway(Listen):
     """The choke point for calls."""
 
     port: Port = 4000
+    """0 takes a free one."""
     max_body_bytes: Annotated[int, Field(ge=1_024, le=1 << 30)] = 10 << 20
+    """Of a request; a larger one is refused with 413."""
 
 
 class Console(Listen):
     """The pages and the admin API."""
 
     port: Port = 4001
+    """0 takes a free one."""
 
 
 class Telemetry(Strict):
     """What is kept of calls. Failed, invalid and eval calls keep their content always, the rest by `content_sample`."""
 
     content_sample: Annotated[float, Field(ge=0, le=1, strict=False)] = 1.0
+    """The share of ordinary calls whose input and answer are kept."""
     fsync_s: Seconds = 1.0
+    """How often the spool is flushed to disk: what a power loss may cost."""
     segment_s: Seconds = 5.0
     """The age at which a spool segment is sealed and handed to the recorder."""
 
@@ -93,22 +108,29 @@ class GatePolicy(Strict):
     """The server's word on approvals: which environments take only a version with a passing gate run."""
 
     protects: list[str] = ["production"]
+    """Names of environments."""
 
 
 class Price(Strict):
     """A price of your own, in US dollars per million tokens."""
 
     input: Annotated[Decimal, Field(ge=0, strict=False)]
+    """Of an input token that is not cached."""
     output: Annotated[Decimal, Field(ge=0, strict=False)]
+    """Of an output token, reasoning included."""
     cache_read: Annotated[Decimal, Field(ge=0, strict=False)] | None = None
+    """Of an input token read from the provider's cache; by default as `input`."""
     cache_write: Annotated[Decimal, Field(ge=0, strict=False)] | None = None
+    """Of an input token written to it; by default as `input`."""
 
 
 class Config(Strict):
     """The whole of tidegate.yaml."""
 
     providers: dict[str, Provider] = {}
+    """By a name of your choice; `NAME/model` calls one directly."""
     routes: dict[str, Route] = {}
+    """By a name of your choice; a route is called by its name as the model."""
     gateway: Gateway = Gateway()
     console: Console = Console()
     telemetry: Telemetry = Telemetry()
@@ -116,7 +138,9 @@ class Config(Strict):
     prices: dict[str, Price] = {}
     """`provider/model` → its price."""
     timezone: str = "UTC"
+    """Of pages and of budget windows; what is stored is UTC."""
     project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] = "default"
+    """Stands in every record: `a-z`, `0-9`, `.`, `_` and `-`, at most 64."""
 
     @field_validator("timezone")
     @classmethod

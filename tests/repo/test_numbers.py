@@ -28,8 +28,14 @@ def value_at(document: Any, key: str) -> float:
     return float(reduce(lambda at, step: at[int(step)] if isinstance(at, list) else at[step], key.split("."), document))
 
 
+def prose(text: str) -> str:
+    """A page without its code, where nothing is quoted."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+
+
 def wrong_quotes(text: str, results: Path) -> list[str]:
     """The quoted figures that do not stand in the results, as `figure: why`."""
+    text = prose(text)
     quotes = list(QUOTE.finditer(text))
     wrong = [] if len(quotes) == len(MARK.findall(text)) else ["a bench comment without a figure before it"]
     for quote in quotes:
@@ -47,8 +53,7 @@ def wrong_quotes(text: str, results: Path) -> list[str]:
 
 def unsourced(text: str) -> list[str]:
     """The lines, outside code, that state a measurement and not where it comes from."""
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
-    return [line for line in prose.splitlines() if MEASURED.search(line) and not MARK.search(line)]
+    return [line for line in prose(text).splitlines() if MEASURED.search(line) and not MARK.search(line)]
 
 
 @pytest.mark.parametrize("path", markdown(), ids=named)
