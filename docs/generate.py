@@ -184,7 +184,7 @@ def _kind(field: Mapping[str, Any], objects: Mapping[str, Any]) -> str:
     if "exclusiveMinimum" in field:
         return f"{words[kind]}, above {field['exclusiveMinimum']}, at most {high:,}"
     if low is not None:
-        return f"{words[kind]}, {low:g} to {high:,}" if high is not None else f"{words[kind]}, at least {low:g}"
+        return f"{words[kind]}, {low:,g} to {high:,}" if high is not None else f"{words[kind]}, at least {low:,g}"
     return "a secret" if field.get("format") == "password" else words.get(kind, kind)
 
 
