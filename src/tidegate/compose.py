@@ -136,7 +136,7 @@ async def run_gateway(project: Project) -> None:
             edge = Edge(Routes(parts), max_body_bytes=listen.max_body_bytes)
             port = await _bind(edge.start, project, "gateway", listen.host, listen.port)
             claim.publish(f"http://{listen.host}:{port}")
-            await _until_told_to_stop()
+            await until_told_to_stop()
             await edge.close(DRAIN_S)
     finally:
         claim.release()
@@ -158,7 +158,7 @@ async def run_console(project: Project) -> None:
         app, address=listen.host, port=listen.port, interface=Interfaces.ASGI, log_enabled=False, websockets=False
     )
     serving = asyncio.create_task(server.serve())
-    stopping = asyncio.create_task(_until_told_to_stop())
+    stopping = asyncio.create_task(until_told_to_stop())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     server.stop()
     stopping.cancel()
@@ -173,7 +173,7 @@ async def run_recorder(project: Project) -> None:
     stop = threading.Event()
     recorder = Recorder(project.spool, project.lake)
     working = asyncio.create_task(asyncio.to_thread(recorder.run, stop))
-    stopping = asyncio.create_task(_until_told_to_stop())
+    stopping = asyncio.create_task(until_told_to_stop())
     await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     stopping.cancel()
@@ -220,7 +220,7 @@ async def _probe(host: str, port: int) -> int:
     return port
 
 
-async def _until_told_to_stop() -> None:
+async def until_told_to_stop() -> None:
     """Returns on SIGTERM or SIGINT, or when standard input ends: the supervisor's death is ours."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()

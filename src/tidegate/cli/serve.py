@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,7 +43,12 @@ def serve_(
 
 
 async def _supervise(parent: supervisor.Supervisor) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, parent.stop)
-    await parent.run()
+    async def stop_when_told() -> None:
+        await compose.until_told_to_stop()
+        parent.stop()
+
+    telling = asyncio.create_task(stop_when_told())
+    try:
+        await parent.run()
+    finally:
+        telling.cancel()

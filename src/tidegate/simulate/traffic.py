@@ -34,10 +34,14 @@ SHORT = (
     "How fast does support answer an e-mail?",
 )
 LONG = (
-    "I have tried to sign in since yesterday evening from my phone and from my laptop, both say that the password is "
-    "wrong although I am sure it is the right one; how do I reset my password without losing my saved orders?",
-    "My sister ordered three sweaters for me as a birthday present, two of them are too small and one has a hole in the "
-    "left sleeve, and the box is already in the paper bin; until when can the order be returned?",
+    (
+        "I have tried to sign in since yesterday evening from my phone and from my laptop, both say that the password "
+        "is wrong although I am sure it is the right one; how do I reset my password without losing my saved orders?"
+    ),
+    (
+        "My sister ordered three sweaters for me as a birthday present, two of them are too small and one has a hole "
+        "in the left sleeve, and the box is already in the paper bin; until when can the order be returned?"
+    ),
 )
 LONG_SHARE = 1 / 6
 STREAM_SHARE = 1 / 3
