@@ -69,7 +69,7 @@ class MetricVerdict(msgspec.Struct, frozen=True):
     candidate: float
     delta: float | None
     interval: tuple[float, float] | None
-    """Two-sided (1 − 2α) confidence interval of `delta`."""
+    """Two-sided (1 − 2α) confidence interval of `delta`; None without a baseline of another version."""
     margin: float | None
     floor: float | None
     verdict: Verdict
@@ -88,6 +88,17 @@ class CaseVerdict(msgspec.Struct, frozen=True):
     output: str
     """The candidate's answer of the first failing repeat, else of the first."""
     baseline_output: str | None = None
+    baseline_repeats: int | None = None
+    """Repeats with an answer; `repeats` is the candidate's count of them."""
+
+
+class PerCall(msgspec.Struct, frozen=True):
+    """Means over the calls of one run; None where no call said."""
+
+    cost_usd: float | None
+    input_tokens: float | None
+    output_tokens: float | None
+    latency_s: float | None
 
 
 class GateReport(msgspec.Struct, frozen=True):
@@ -114,3 +125,5 @@ class GateReport(msgspec.Struct, frozen=True):
     baseline_passed_cases: int | None = None
     diff: tuple[str, ...] = ()
     """The prompt's diff, as lines of a unified diff."""
+    per_call: PerCall | None = None
+    baseline_per_call: PerCall | None = None

@@ -1,0 +1,153 @@
+"""
+golden.jsonl → the golden set: the cases every version of a prompt is measured on.
+
+One JSON object a line; blank lines are allowed. All malformed lines are reported at once, each with its number. The
+digest is over the cases' content, sorted by id: layout and order do not change it, anything a case says does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import rfc8785
+from pydantic import Field
+
+from tidegate.core.document import Document, Strict, parse_json, validate
+from tidegate.core.errors import InvalidFile, Problem, nearest
+from tidegate.evals.spec import CheckSpec, read_checks, read_text
+
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class CaseLine(Strict):
+    """One line as its author writes it."""
+
+    id: Id
+    inputs: dict[str, Any] = {}
+    expected: Any = None
+    checks: list[Any] = []
+    tags: list[str] = []
+    cluster: Id | None = None
+    critical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case. Cases of one `cluster` (same document, same template) count as one in the statistics."""
+
+    id: str
+    line: int
+    inputs: Mapping[str, Any]
+    expected: Any
+    checks: tuple[CheckSpec, ...]
+    tags: tuple[str, ...]
+    cluster: str | None
+    critical: bool
+    """Every check of a critical case must pass, as if the suite's `must_pass` named it."""
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the templates of checks see."""
+        seen: dict[str, Any] = {"inputs": dict(self.inputs)}
+        return seen if self.expected is None else {**seen, "expected": self.expected}
+
+    @property
+    def item(self) -> str:
+        """The name of the pair this case belongs to."""
+        return f"cluster {self.cluster}" if self.cluster is not None else f"case {self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSet:
+    """The cases in the file's order. `text` is their canonical form, and `digest` its sha256."""
+
+    file: str
+    cases: tuple[Case, ...]
+    digest: str
+    text: str
+
+    @property
+    def items(self) -> int:
+        """How many pairs the statistics see: clusters, and cases without one."""
+        return len({case.item for case in self.cases})
+
+    def fit(self, inputs: Collection[str]) -> None:
+        """Raises InvalidFile where a case's inputs are not the ones the prompt declares."""
+        problems = [problem for case in self.cases for problem in self._misfits(case, inputs)]
+        if problems:
+            raise InvalidFile(problems)
+
+    def _misfits(self, case: Case, inputs: Collection[str]) -> Iterator[Problem]:
+        for name in inputs:
+            if name not in case.inputs:
+                message = f"is missing in case {case.id!r}: the prompt declares this input."
+                yield Problem(self.file, case.line, f"inputs.{name}", message)
+        for name in case.inputs:
+            if name not in inputs:
+                hint = nearest(name, inputs) or " It declares none."
+                message = f"case {case.id!r} sets an input that the prompt does not declare.{hint}"
+                yield Problem(self.file, case.line, f"inputs.{name}", message)
+
+
+def load_golden(path: Path) -> GoldenSet:
+    """Reads one golden set. Raises InvalidFile with every problem, each on its line."""
+    file = str(path)
+    reader = _Reader(file, path.parent)
+    # Only \n ends a line: splitlines() would cut at U+2028, which JSON allows inside a string.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            reader.read(line, number)
+    if not reader.cases and not reader.problems:
+        reader.problems.append(Problem(file, 0, "", "has no cases; write one JSON object a line."))
+    if reader.problems:
+        raise InvalidFile(reader.problems)
+    text = "\n".join(reader.canonical[case_id] for case_id in sorted(reader.canonical))
+    return GoldenSet(file, tuple(reader.cases), hashlib.sha256(text.encode()).hexdigest(), text)
+
+
+class _Reader:
+    """Collects cases and problems line by line."""
+
+    def __init__(self, file: str, folder: Path) -> None:
+        self.file = file
+        self.folder = folder
+        self.cases: list[Case] = []
+        self.canonical: dict[str, str] = {}
+        self.problems: list[Problem] = []
+
+    def read(self, line: str, number: int) -> None:
+        try:
+            document = parse_json(line, self.file, first_line=number)
+            if not isinstance(document.data, dict):
+                raise InvalidFile([document.problem((), "a case is a JSON object, in braces.")])
+            self._case(document, validate(document, CaseLine), number)
+        except InvalidFile as error:
+            self.problems += error.problems
+
+    def _case(self, document: Document, case: CaseLine, number: int) -> None:
+        if case.id in self.canonical:
+            first = next(known.line for known in self.cases if known.id == case.id)
+            message = f"the case {case.id!r} stands twice: lines {first} and {number}."
+            raise InvalidFile([document.problem(("id",), message)])
+        checks, problems = read_checks(
+            case.checks,
+            self.folder,
+            lambda index, type_: document.problem(("checks", index, *([type_] if type_ else [])), ""),
+            prefix="case/",
+        )
+        if problems:
+            raise InvalidFile(problems)
+        plain = case.model_dump(exclude_defaults=True)
+        if checks:
+            plain["checks"] = [check.plain for check in checks]
+        try:
+            self.canonical[case.id] = rfc8785.dumps(plain).decode()
+        except rfc8785.CanonicalizationError as error:
+            raise InvalidFile([document.problem((), f"can not be written as canonical JSON: {error}.")]) from error
+        self.cases.append(
+            Case(case.id, number, case.inputs, case.expected, checks, tuple(case.tags), case.cluster, case.critical)
+        )

@@ -1,0 +1,232 @@
+"""
+One run: every case of a golden set, `repeats` times, through a Caller, each answer checked.
+
+An error is a third outcome: it is kept and counted, and is neither pass nor fail. A run either finishes and is returned
+whole, or raises and leaves nothing behind; a cancelled run cancels its calls. Money is bounded before it is spent: the
+first call goes alone, and from then on a call starts only when the dearest one seen so far would still fit for it and
+for all that are under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tidegate.core.errors import TidegateError, Unusable
+from tidegate.core.evaluation import CheckResult, Repeat, Run
+from tidegate.core.ledger import Version
+from tidegate.evals.checks import Check, clip
+from tidegate.evals.golden import Case, GoldenSet
+from tidegate.evals.suite import Suite, plan
+from tidegate.ports import Caller, Clock, PromptAnswer, PromptCall
+
+HOPELESS_AFTER = 5
+"""When the first calls all end in errors, the rest is not tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: calls done of `total`, how many of them passed, what they cost so far."""
+
+    version: Version
+    done: int
+    total: int
+    passed: int
+    cost_nano_usd: int
+
+
+@dataclass(slots=True)
+class Budget:
+    """What one gate or eval may spend, over all of its runs. `limit_nano_usd` None: no cap, the sum is still kept."""
+
+    limit_nano_usd: int | None = None
+    spent_nano_usd: int = 0
+    dearest_nano_usd: int = 0
+    under_way: int = 0
+
+    def fits(self, calls: int) -> bool:
+        """Whether `calls` more calls, each as dear as the dearest so far, stay under the limit."""
+        if self.limit_nano_usd is None:
+            return True
+        return self.spent_nano_usd + (self.under_way + calls) * self.dearest_nano_usd <= self.limit_nano_usd
+
+    def settle(self, cost_nano_usd: int) -> None:
+        self.spent_nano_usd += cost_nano_usd
+        self.dearest_nano_usd = max(self.dearest_nano_usd, cost_nano_usd)
+
+
+async def run_suite(
+    suite: Suite,
+    golden: GoldenSet,
+    version: Version,
+    caller: Caller,
+    *,
+    run_id: str,
+    clock: Clock,
+    repeats: range | None = None,
+    budget: Budget | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Run:
+    """
+    Runs `suite` against `version`, which the registry already knows.
+
+    Args:
+        repeats: which repeats to make; all of the suite's without it. A second range extends an earlier run.
+        progress: called after every call, on the loop.
+    Raises: InvalidFile before the first call, when suite and golden set do not fit together; Unusable when the cost
+        cap is reached, the price is not known although there is a cap, or the first calls all fail.
+    """
+    work = _Work(
+        suite,
+        golden,
+        version,
+        caller,
+        run_id=run_id,
+        repeats=repeats or range(suite.repeats),
+        budget=budget or Budget(),
+        progress=progress,
+    )
+    started_at = instant(clock)
+    await work.finish()
+    return Run(
+        id=run_id,
+        prompt=version.prompt,
+        version=version.number,
+        digest=version.digest,
+        suite_digest=suite.digest,
+        golden_digest=golden.digest,
+        started_at=started_at,
+        finished_at=instant(clock),
+        repeats=len(work.repeats),
+        results=in_order(golden, work.results),
+    )
+
+
+def in_order(golden: GoldenSet, results: list[Repeat]) -> tuple[Repeat, ...]:
+    """Results in the golden set's order, then by repeat."""
+    order = {case.id: index for index, case in enumerate(golden.cases)}
+    return tuple(sorted(results, key=lambda result: (order[result.case_id], result.repeat)))
+
+
+def instant(clock: Clock) -> str:
+    """Now, UTC, ISO 8601 with microseconds and `Z`."""
+    seconds, rest = divmod(clock.now_ns(), 10**9)
+    now = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1_000)
+    return now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class _Work:
+    """The calls of one run, taken one by one by a bounded number of workers."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        golden: GoldenSet,
+        version: Version,
+        caller: Caller,
+        *,
+        run_id: str,
+        repeats: range,
+        budget: Budget,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self.checks = plan(suite, golden)
+        self.suite = suite
+        self.version = version
+        self.caller = caller
+        self.run_id = run_id
+        self.repeats = repeats
+        self.budget = budget
+        self.progress = progress
+        self.total = len(golden.cases) * len(repeats)
+        # Repeat by repeat, so that the first look at the progress has seen every case.
+        self.todo: Iterator[tuple[int, Case]] = iter([(repeat, case) for repeat in repeats for case in golden.cases])
+        self.results: list[Repeat] = []
+        self.stopped: str | None = None
+
+    async def finish(self) -> None:
+        """Makes every call. Raises Unusable with the reason when it had to stop."""
+        if self.budget.limit_nano_usd is not None and self.budget.dearest_nano_usd == 0:
+            await self._next()
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self.suite.concurrency):
+                workers.create_task(self._worker())
+        if self.stopped:
+            raise Unusable(self.stopped)
+
+    async def _worker(self) -> None:
+        while await self._next():
+            pass
+
+    async def _next(self) -> bool:
+        """Makes the next call; False when there is none, or the run has stopped."""
+        if self.stopped is None and not self.budget.fits(1) and len(self.results) + self.budget.under_way < self.total:
+            self.stopped = self._too_dear()
+        following = None if self.stopped else next(self.todo, None)
+        if following is None:
+            return False
+        repeat, case = following
+        self.budget.under_way += 1
+        try:
+            result = await self._repeat(case, repeat)
+        finally:
+            self.budget.under_way -= 1
+        self._keep(result)
+        return True
+
+    async def _repeat(self, case: Case, repeat: int) -> Repeat:
+        tags = {"run": self.run_id, "case": case.id, "repeat": str(repeat), "suite": self.suite.digest[:12]}
+        call = PromptCall(self.version.prompt, self.version.digest, dict(case.inputs), "eval", tags)
+        try:
+            answer = await self.caller.call(call)
+        except TidegateError as error:
+            answer = PromptAnswer("", error=str(error))
+        output = _storable(answer.output)
+        return Repeat(
+            case_id=case.id,
+            repeat=repeat,
+            output=output,
+            checks=() if answer.error is not None else _judge(self.checks[case.id], answer, output),
+            error=answer.error,
+            call_id=answer.call_id,
+            cost_nano_usd=answer.cost_nano_usd,
+            latency_s=answer.latency_s,
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+        )
+
+    def _keep(self, result: Repeat) -> None:
+        self.results.append(result)
+        if result.cost_nano_usd is not None:
+            self.budget.settle(result.cost_nano_usd)
+        elif result.error is None and self.budget.limit_nano_usd is not None:
+            self.stopped = self.stopped or (
+                f"{self.suite.file}: gate.max_cost_usd can not be held, as nobody knows the price of this model. "
+                "Add it under `prices:` in tidegate.yaml, or take the cap out."
+            )
+        if len(self.results) == HOPELESS_AFTER and all(known.error is not None for known in self.results):
+            self.stopped = self.stopped or (
+                f"the first {HOPELESS_AFTER} calls all failed, so the run was stopped: {clip(result.error or '', 300)}"
+            )
+        passed = sum(known.passed for known in self.results)
+        cost = sum(known.cost_nano_usd or 0 for known in self.results)
+        self.progress(Progress(self.version, len(self.results), self.total, passed, cost))
+
+    def _too_dear(self) -> str:
+        limit = (self.budget.limit_nano_usd or 0) / 1e9
+        return (
+            f"stopped after {len(self.results)} of {self.total} calls and ${self.budget.spent_nano_usd / 1e9:.6f}: the "
+            f"next call could pass gate.max_cost_usd, ${limit:g}. Raise it in {self.suite.file}, or run fewer cases."
+        )
+
+
+def _judge(checks: tuple[Check, ...], answer: PromptAnswer, output: str) -> tuple[CheckResult, ...]:
+    judged = PromptAnswer(output, finish_reason=answer.finish_reason, output_tokens=answer.output_tokens)
+    return tuple(check.judge(judged) for check in checks)
+
+
+def _storable(text: str) -> str:
+    """Lone surrogates, which JSON escapes can spell and no store can hold, become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

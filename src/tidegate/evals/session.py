@@ -1,0 +1,266 @@
+"""
+From a prompt's folder to a stored run or a stored verdict: what `eval` and `gate` do, whoever asks for them.
+
+    read suite and golden set → register the version → find the baseline → run what is not stored → judge
+      → buy more repeats once, where they can decide it → store
+
+Everything that can be wrong with the files is found before the registry or a provider is touched. Nothing is stored
+until a run is whole. A stored baseline is used again for a day: after that the provider may have changed beneath it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from tidegate.core.artifact import Artifact
+from tidegate.core.diff import diff
+from tidegate.core.evaluation import GateReport, Run
+from tidegate.core.ids import uuid7
+from tidegate.core.ledger import Pointer, Version
+from tidegate.core.stats import ALPHA, ALPHA_OF_TWO_LOOKS, mde
+from tidegate.evals.gate import gate, undecided_by_noise, usable
+from tidegate.evals.golden import GoldenSet, load_golden
+from tidegate.evals.runner import Budget, Progress, in_order, run_suite
+from tidegate.evals.suite import Suite, load_suite, plan
+from tidegate.ports import Caller, Clock, Random
+
+BASELINE_MAX_AGE_S = 86_400
+RUNS_SEARCHED = 100
+
+
+class Prompt(Protocol):
+    """A prompt as it stands in the working tree (prompts/files.py)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def artifact(self) -> Artifact: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def file_sha256(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+
+
+class Shelf(Protocol):
+    """The part of the registry that evals need (prompts/registry.py). Blocking."""
+
+    def register(self, prompt: str, artifact: Artifact, *, description: str = "", file_sha256: str = "") -> Version: ...
+    def resolve(self, prompt: str, selector: str) -> Version: ...
+    def artifact(self, digest: str) -> Artifact: ...
+    def pointers(self, prompt: str | None = None) -> Sequence[Pointer]: ...
+    def save_run(self, run: Run, *, suite: str, golden: str) -> None: ...
+    def run(self, run_id: str) -> Run: ...
+    def runs(self, prompt: str | None = None, limit: int = 100) -> Sequence[Run]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What is about to happen, said before any money is spent."""
+
+    candidate: Version
+    baseline: Version | None
+    baseline_stored: bool
+    """The baseline's run is there already."""
+    cases: int
+    repeats: int
+    calls: int
+    mde: float | None
+    """Minimum detectable drop of the pass rate; None when there is nothing to compare with."""
+    max_cost_nano_usd: int | None
+
+
+class Watcher:
+    """Told what a session is about to do and how far it is. This one does not care; commands bring their own."""
+
+    def planned(self, planned: Planned) -> None:
+        """Called once, before the first call."""
+
+    def progressed(self, progress: Progress) -> None:
+        """Called after every call."""
+
+    def more_repeats(self, repeats: int) -> None:
+        """Called when the gate buys repeats up to `repeats` a case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Evaluates prompts of one project: `caller` makes the calls, `shelf` keeps versions and runs."""
+
+    shelf: Shelf
+    caller: Caller
+    clock: Clock
+    random: Random
+    watcher: Watcher = field(default_factory=Watcher)
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+
+    async def evaluate(self, prompt: Prompt, *, repeats: int | None = None) -> Run:
+        """
+        Runs the prompt's suite once and stores the run.
+
+        Raises: InvalidFile, NotFound before anything is done; Unusable when the run could not be finished.
+        """
+        suite, golden = read(prompt)
+        version = await self._register(prompt)
+        count = repeats or suite.repeats
+        self.watcher.planned(_planned(suite, golden, version, None, count, stored=False))
+        run = await self._run(suite, golden, version, range(count), Budget(suite.max_cost_nano_usd))
+        await self._save(run, suite, golden)
+        return run
+
+    async def gate(self, prompt: Prompt, *, against: str | None = None, environment: str = "production") -> GateReport:
+        """
+        Judges the working tree's prompt and stores the verdict with its run.
+
+        Args:
+            against: `vN`, a digest prefix or an environment; without it the baseline is what `environment` serves,
+                and without that only floors apply.
+        Raises: InvalidFile, NotFound before any call; Unusable when a run could not be finished.
+        """
+        suite, golden = read(prompt)
+        candidate = await self._register(prompt)
+        baseline = await self._baseline(prompt.name, against, environment)
+        rival = None if baseline is None or baseline.digest == candidate.digest else baseline
+        before = None if rival is None else await self._stored(rival, suite, golden)
+        self.watcher.planned(_planned(suite, golden, candidate, baseline, suite.repeats, stored=before is not None))
+
+        budget = Budget(suite.max_cost_nano_usd)
+        repeats = range(suite.repeats)
+        if rival is not None and before is None:
+            before = await self._run(suite, golden, rival, repeats, budget)
+            await self._save(before, suite, golden)
+        after = await self._run(suite, golden, candidate, repeats, budget)
+
+        judge = partial(
+            gate,
+            suite=suite,
+            golden=golden,
+            mde=_mde(suite, golden, rival),
+            diff=await self._diff(rival, prompt),
+            alpha=ALPHA if suite.max_cost_nano_usd is None else ALPHA_OF_TWO_LOOKS,
+        )
+        if baseline is not None and rival is None:
+            before = after
+        report = judge(after, before, cost_nano_usd=budget.spent_nano_usd)
+        if suite.max_cost_nano_usd is not None and undecided_by_noise(report) and _affordable(suite, golden, budget):
+            self.watcher.more_repeats(2 * suite.repeats)
+            if rival is not None and before is not None and before.repeats < 2 * suite.repeats:
+                before = await self._extended(before, suite, golden, rival, budget)
+                await self._save(before, suite, golden)
+            after = await self._extended(after, suite, golden, candidate, budget)
+            report = judge(after, before, cost_nano_usd=budget.spent_nano_usd)
+        judged = msgspec.structs.replace(
+            after, gate=msgspec.to_builtins(report), verdict=report.verdict, baseline_run_id=report.baseline_run_id
+        )
+        await self._save(judged, suite, golden)
+        return report
+
+    async def _register(self, prompt: Prompt) -> Version:
+        return await asyncio.to_thread(
+            self.shelf.register,
+            prompt.name,
+            prompt.artifact,
+            description=prompt.description,
+            file_sha256=prompt.file_sha256,
+        )
+
+    async def _baseline(self, prompt: str, against: str | None, environment: str) -> Version | None:
+        if against is not None:
+            return await asyncio.to_thread(self.shelf.resolve, prompt, against)
+        pointers = await asyncio.to_thread(self.shelf.pointers, prompt)
+        if any(pointer.environment == environment for pointer in pointers):
+            return await asyncio.to_thread(self.shelf.resolve, prompt, environment)
+        return None
+
+    async def _run(self, suite: Suite, golden: GoldenSet, version: Version, repeats: range, budget: Budget) -> Run:
+        run = await run_suite(
+            suite,
+            golden,
+            version,
+            self.caller,
+            run_id=self._id(),
+            clock=self.clock,
+            repeats=repeats,
+            budget=budget,
+            progress=self.watcher.progressed,
+        )
+        return msgspec.structs.replace(run, git_commit=self.git_commit, git_dirty=self.git_dirty)
+
+    async def _extended(self, run: Run, suite: Suite, golden: GoldenSet, version: Version, budget: Budget) -> Run:
+        """`run` and as many repeats again as make twice the suite's, under a new id."""
+        more = await self._run(suite, golden, version, range(run.repeats, 2 * suite.repeats), budget)
+        return msgspec.structs.replace(
+            more,
+            started_at=run.started_at,
+            repeats=run.repeats + more.repeats,
+            results=in_order(golden, [*run.results, *more.results]),
+        )
+
+    async def _stored(self, version: Version, suite: Suite, golden: GoldenSet) -> Run | None:
+        """The newest fresh and usable run of `version` on the same cases, with as many repeats at least."""
+        now = self.clock.now_ns() / 1e9
+        for run in await asyncio.to_thread(self.shelf.runs, version.prompt, RUNS_SEARCHED):
+            same = (run.digest, run.suite_digest, run.golden_digest) == (version.digest, suite.digest, golden.digest)
+            age = now - datetime.fromisoformat(run.finished_at).timestamp()
+            if same and run.repeats >= suite.repeats and age <= BASELINE_MAX_AGE_S:
+                whole = await asyncio.to_thread(self.shelf.run, run.id)
+                if usable(whole):
+                    return whole
+        return None
+
+    async def _diff(self, baseline: Version | None, prompt: Prompt) -> tuple[str, ...]:
+        if baseline is None:
+            return ()
+        before = await asyncio.to_thread(self.shelf.artifact, baseline.digest)
+        return tuple(diff(before, prompt.artifact).lines())
+
+    async def _save(self, run: Run, suite: Suite, golden: GoldenSet) -> None:
+        await asyncio.to_thread(self.shelf.save_run, run, suite=suite.text, golden=golden.text)
+
+    def _id(self) -> str:
+        return uuid7(self.clock.now_ns() // 1_000_000, self.random.bits(74))
+
+
+def read(prompt: Prompt) -> tuple[Suite, GoldenSet]:
+    """Suite and golden set of a prompt, checked against each other and its inputs. Raises InvalidFile, NotFound."""
+    suite = load_suite(prompt.folder)
+    golden = load_golden(suite.golden)
+    golden.fit(prompt.artifact.inputs)
+    plan(suite, golden)
+    return suite, golden
+
+
+def _planned(
+    suite: Suite, golden: GoldenSet, candidate: Version, baseline: Version | None, repeats: int, *, stored: bool
+) -> Planned:
+    rival = None if baseline is None or baseline.digest == candidate.digest else baseline
+    sides = 1 if rival is None or stored else 2
+    return Planned(
+        candidate=candidate,
+        baseline=baseline,
+        baseline_stored=stored,
+        cases=len(golden.cases),
+        repeats=repeats,
+        calls=sides * repeats * len(golden.cases),
+        mde=_mde(suite, golden, rival),
+        max_cost_nano_usd=suite.max_cost_nano_usd,
+    )
+
+
+def _mde(suite: Suite, golden: GoldenSet, rival: Version | None) -> float | None:
+    return None if rival is None else mde(golden.items, suite.repeats)
+
+
+def _affordable(suite: Suite, golden: GoldenSet, budget: Budget) -> bool:
+    """Whether a second look, at most as many calls again on both sides, fits the budget."""
+    return budget.fits(2 * suite.repeats * len(golden.cases))

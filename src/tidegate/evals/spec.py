@@ -1,0 +1,197 @@
+"""
+What a user writes as a check → a check that is ready for one case.
+
+A check is a name (`is-json`) or a one-key map (`{contains: "{{ expected.must_mention }}"}`). What does not depend on
+a case is built at load; templates are filled in per case, before any call is made. Every error names file and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import minijinja
+
+from tidegate.core.document import parse_json
+from tidegate.core.errors import InvalidFile, Problem, nearest
+from tidegate.evals.checks import NOT, Check, build, known
+
+FUEL = 50_000
+MAX_FILE_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """One check as written: where it stands, its type, its value with files read in, and the check when it is fixed."""
+
+    file: str
+    line: int
+    field: str
+    name: str
+    type: str
+    value: Any
+    check: Check | None
+
+    def bind(self, case_id: str, variables: Mapping[str, Any]) -> Check:
+        """The check for one case. Raises InvalidFile when a template can not be filled in, or gives a bad value."""
+        if self.check is not None:
+            return self.check
+        try:
+            return build(self.name, self.type, _filled(self.value, variables))
+        except minijinja.TemplateError as error:
+            message = f"{_detail(error)} in case {case_id!r}.{_hint(self.value, variables)}"
+        except ValueError as error:
+            message = f"{error} (in case {case_id!r})"
+        raise InvalidFile([_with(Problem(self.file, self.line, self.field, ""), message)])
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The check as plain values, for digests."""
+        return {self.type: self.value}
+
+
+def read_checks(
+    written: list[Any], folder: Path, place: Callable[[int, str | None], Problem], *, prefix: str = ""
+) -> tuple[tuple[CheckSpec, ...], list[Problem]]:
+    """
+    The checks of one list, and every problem found in it.
+
+    Args:
+        written: the list as parsed.
+        folder: the suite's folder; schema files stand in it.
+        place: (index, check type or None) → a problem at that check with an empty message.
+        prefix: goes before the results' names (`case/` for a case's own checks).
+    """
+    specs: list[CheckSpec] = []
+    problems: list[Problem] = []
+    for index, item in enumerate(written):
+        try:
+            type_, value = _split(item)
+        except ValueError as error:
+            problems.append(_with(place(index, None), str(error)))
+            continue
+        where = place(index, type_ if isinstance(item, dict) else None)
+        try:
+            specs.append(_spec(where, type_, value, folder))
+        except ValueError as error:
+            problems.append(_with(where, str(error)))
+        except InvalidFile as error:
+            problems += error.problems
+    return _named(specs, prefix), problems
+
+
+def inside(folder: Path, name: str, what: str) -> Path:
+    """The file `name` of `folder`. Raises ValueError when it leaves the folder or is not there."""
+    path = folder / name
+    if Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!r} leaves the folder; {what} stands beside eval.yaml")
+    if not path.is_file():
+        there = [item.name for item in folder.iterdir() if item.is_file() and item.suffix == path.suffix]
+        raise ValueError(f"there is no file {name!r} beside eval.yaml.{nearest(name, there)}")
+    return path
+
+
+def read_text(path: Path) -> str:
+    """The file as text, line ends as `\\n`. Raises InvalidFile when it is not UTF-8, too large, or can not be read."""
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise InvalidFile([Problem(str(path), 0, "", f"can not be read: {error.strerror}.")]) from error
+    if len(body) > MAX_FILE_BYTES:
+        raise InvalidFile([Problem(str(path), 0, "", f"larger than {MAX_FILE_BYTES >> 20} MiB.")])
+    try:
+        return body.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InvalidFile([Problem(str(path), line, "", "not valid UTF-8.")]) from error
+
+
+def _split(item: Any) -> tuple[str, Any]:
+    if isinstance(item, str):
+        type_, value = item, None
+    elif isinstance(item, dict) and len(item) == 1:
+        type_, value = next(iter(item.items()))
+    else:
+        raise ValueError("a check is a name, or a map with one key, such as {contains: refund}.")
+    wrong = known(type_)
+    if wrong:
+        raise ValueError(wrong)
+    return type_, value
+
+
+def _spec(where: Problem, type_: str, value: Any, folder: Path) -> CheckSpec:
+    if type_.removeprefix(NOT) == "is-json" and isinstance(value, str):
+        path = inside(folder, value, "a schema")
+        value = parse_json(read_text(path), str(path)).data
+    check = None if _templated(value) else build(type_, type_, value)
+    return CheckSpec(where.file, where.line, where.field, type_, type_, value, check)
+
+
+def _named(specs: list[CheckSpec], prefix: str) -> tuple[CheckSpec, ...]:
+    """Results carry the type; where a list holds several of one type they are numbered: `contains#1`, `contains#2`."""
+    types = [spec.type for spec in specs]
+    named = []
+    for index, spec in enumerate(specs):
+        several = types.count(spec.type) > 1
+        name = prefix + (f"{spec.type}#{types[: index + 1].count(spec.type)}" if several else spec.type)
+        check = replace(spec.check, name=name) if spec.check else None
+        named.append(replace(spec, name=name, check=check))
+    return tuple(named)
+
+
+def _with(place: Problem, message: str) -> Problem:
+    sentence = message if message.endswith((".", "?")) else message + "."
+    return Problem(place.file, place.line, place.field, sentence)
+
+
+def _templated(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_templated, value.values()))
+    if isinstance(value, list):
+        return any(map(_templated, value))
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
+
+
+def _filled(value: Any, variables: Mapping[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled(item, variables) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, variables) for item in value]
+    if not _templated(value):
+        return value
+    return _environment().render_str(value, **variables)
+
+
+def _environment() -> minijinja.Environment:
+    return minijinja.Environment(
+        loader=_no_includes, undefined_behavior="strict", keep_trailing_newline=True, fuel=FUEL
+    )
+
+
+def _no_includes(name: str) -> NoReturn:
+    raise ValueError(f"a check includes no template ({name})")
+
+
+def _detail(error: minijinja.TemplateError) -> str:
+    return (error.detail or error.message.splitlines()[0]).replace("`", "'")
+
+
+def _hint(value: Any, variables: Mapping[str, Any]) -> str:
+    """The nearest key for a misspelt `expected.x` or `inputs.x`."""
+    if isinstance(value, dict | list):
+        return "".join(_hint(item, variables) for item in (value.values() if isinstance(value, dict) else value))
+    if not _templated(value):
+        return ""
+    try:
+        names = _environment().undeclared_variables_in_str(value, nested=True)
+    except minijinja.TemplateError:
+        return ""
+    for name in sorted(names):
+        root, _, key = name.partition(".")
+        if root not in variables:
+            return nearest(root, variables)
+        if isinstance(variables[root], dict) and key and key.split(".")[0] not in variables[root]:
+            return nearest(key.split(".")[0], variables[root])
+    return ""

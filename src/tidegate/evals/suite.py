@@ -1,0 +1,180 @@
+"""
+eval.yaml → the suite: what is checked, how often, and what the gate asks for.
+
+The digest covers all that decides what passing means (checks with their schemas, repeats, the gate's demands); how fast
+and at what price it may run is outside it. A suite is planned against its golden set before the first call: a template
+that can not be filled in, or a case that nothing checks, costs nothing but a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import rfc8785
+from pydantic import Field
+
+from tidegate.core.document import Document, Strict, parse_yaml, validate
+from tidegate.core.errors import InvalidFile, NotFound, Problem, nearest
+from tidegate.evals.checks import Check
+from tidegate.evals.golden import GoldenSet
+from tidegate.evals.spec import CheckSpec, inside, read_checks, read_text
+
+FILE = "eval.yaml"
+RATE = "pass-rate"
+METRICS = (RATE,)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Metric(Strict):
+    """What the gate asks of one metric: at most `margin` worse than the baseline, and at least `floor`."""
+
+    margin: Share | None = None
+    floor: Share | None = None
+
+
+class GateFile(Strict):
+    """`gate:` as its author writes it."""
+
+    protects: list[str] = []
+    must_pass: list[str] = []
+    metrics: dict[str, Metric] = {}
+    max_cost_usd: Annotated[Decimal, Field(gt=0, le=1_000_000, strict=False)] | None = None
+
+
+class SuiteFile(Strict):
+    """The whole of eval.yaml."""
+
+    golden: str = "golden.jsonl"
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    checks: list[Any] = []
+    gate: GateFile = GateFile()
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A suite, ready to be planned. `text` is its canonical form, and `digest` its sha256."""
+
+    file: str
+    golden: Path
+    repeats: int
+    checks: tuple[CheckSpec, ...]
+    must_pass: frozenset[str]
+    """Names of checks (not types): `must_pass: [contains]` means each of several."""
+    metrics: Mapping[str, Metric]
+    max_cost_nano_usd: int | None
+    concurrency: int
+    digest: str
+    text: str
+
+
+def load_suite(folder: Path) -> Suite:
+    """
+    Reads `folder`/eval.yaml.
+
+    Raises: NotFound when the prompt has no suite; InvalidFile with every problem, each on its line.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise NotFound(f"{path}: no such file, so there is nothing to evaluate this prompt by.")
+    document = parse_yaml(read_text(path), str(path))
+    if not isinstance(document.data, dict):
+        raise InvalidFile([document.problem((), "a suite is a map with the keys golden, repeats, checks, gate.")])
+    written = validate(document, SuiteFile)
+    checks, problems = read_checks(
+        written.checks,
+        folder,
+        lambda index, type_: document.problem(("checks", index, *([type_] if type_ else [])), ""),
+    )
+    golden = folder / written.golden
+    try:
+        golden = inside(folder, written.golden, "a golden set")
+    except ValueError as error:
+        problems.append(document.problem(("golden",), str(error)))
+    # A misspelt check is one problem, not a second one in must_pass.
+    must_pass = frozenset() if problems else _must_pass(document, written.gate.must_pass, checks, problems)
+    _metrics(document, written.gate.metrics, problems)
+    if problems:
+        raise InvalidFile(problems)
+    text = _canonical(document, written, checks)
+    cost = written.gate.max_cost_usd
+    return Suite(
+        file=str(path),
+        golden=golden,
+        repeats=written.repeats,
+        checks=checks,
+        must_pass=must_pass,
+        metrics=written.gate.metrics,
+        max_cost_nano_usd=None if cost is None else int(cost * 10**9),
+        concurrency=written.concurrency,
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        text=text,
+    )
+
+
+def plan(suite: Suite, golden: GoldenSet) -> dict[str, tuple[Check, ...]]:
+    """
+    Case id → its checks, ready to run.
+
+    Raises: InvalidFile with every template that can not be filled in (file:line of the check and the case's id), and
+        every case that nothing checks: it would pass whatever the answer.
+    """
+    planned: dict[str, tuple[Check, ...]] = {}
+    problems: list[Problem] = []
+    for case in golden.cases:
+        checks = []
+        for spec in (*suite.checks, *case.checks):
+            try:
+                checks.append(spec.bind(case.id, case.variables))
+            except InvalidFile as error:
+                problems += error.problems
+        planned[case.id] = tuple(checks)
+    if not suite.checks:
+        for case in golden.cases:
+            if not case.checks:
+                message = f"nothing checks the case {case.id!r}; add checks to it or to {FILE}."
+                problems.append(Problem(golden.file, case.line, "checks", message))
+    if problems:
+        raise InvalidFile(problems)
+    return planned
+
+
+def _must_pass(
+    document: Document, written: list[str], checks: tuple[CheckSpec, ...], problems: list[Problem]
+) -> frozenset[str]:
+    names: set[str] = set()
+    for index, wanted in enumerate(written):
+        meant = {check.name for check in checks if wanted in (check.name, check.type)}
+        if not meant:
+            hint = nearest(wanted, {name for check in checks for name in (check.name, check.type)})
+            message = f"no check of this suite is called {wanted!r}.{hint}"
+            problems.append(document.problem(("gate", "must_pass", index), message))
+        names |= meant
+    return frozenset(names)
+
+
+def _metrics(document: Document, metrics: Mapping[str, Metric], problems: list[Problem]) -> None:
+    for name, metric in metrics.items():
+        path = ("gate", "metrics", name)
+        if name not in METRICS:
+            problems.append(document.problem(path, f"no metric is called {name!r}. Known: {', '.join(METRICS)}."))
+        elif metric.margin is None and metric.floor is None:
+            problems.append(document.problem(path, "needs a margin, a floor, or both."))
+
+
+def _canonical(document: Document, written: SuiteFile, checks: tuple[CheckSpec, ...]) -> str:
+    plain: dict[str, Any] = {
+        "repeats": written.repeats,
+        "checks": [check.plain for check in checks],
+        "gate": written.gate.model_dump(include={"must_pass", "metrics"}, exclude_none=True),
+    }
+    try:
+        return rfc8785.dumps(plain).decode()
+    except rfc8785.CanonicalizationError as error:
+        raise InvalidFile([document.problem((), f"can not be written as canonical JSON: {error}.")]) from error
