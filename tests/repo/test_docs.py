@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -18,6 +19,8 @@ from tidegate.config import Config
 from tidegate.core import errors
 from tidegate.core.document import parse_yaml, validate
 from tidegate.core.errors import TidegateError
+from tidegate.evals.suite import SuiteFile
+from tidegate.prompts.files import load_prompt
 
 DOCS = ROOT / "docs"
 PAGES = markdown()
@@ -77,18 +80,24 @@ def impossible(command: str, known: Mapping[str, set[str]]) -> str | None:
     return None
 
 
-def wrong_example(block: Block) -> str | None:
-    """Why an example is not what it claims to be, or None."""
-    if block.language == "python":
-        try:
-            compile(block.text, "example", "exec")
-        except SyntaxError as error:
-            return str(error)
-    if block.language == "yaml" and block.text.startswith("# tidegate.yaml"):
-        try:
-            validate(parse_yaml(block.text, "tidegate.yaml"), Config)
-        except TidegateError as error:
-            return str(error)
+def wrong_example(block: Block, folder: Path) -> str | None:
+    """Why an example is not what it claims to be, or None. `folder` is empty."""
+    try:
+        match block.language, block.text.partition("\n")[0]:
+            case "python", _:
+                compile(block.text, "example", "exec")
+            case "json", _:
+                json.loads(block.text)
+            case "yaml", "# tidegate.yaml":
+                validate(parse_yaml(block.text, "tidegate.yaml"), Config)
+            case "yaml", "# eval.yaml":
+                validate(parse_yaml(block.text, "eval.yaml"), SuiteFile)
+            case "markdown", "---":
+                (folder / "example").mkdir()
+                (folder / "example" / "prompt.md").write_text(block.text, "utf-8")
+                load_prompt(folder, "example")
+    except (SyntaxError, ValueError, TidegateError) as error:
+        return str(error)
     return None
 
 
@@ -117,8 +126,9 @@ def test_every_command_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
-def test_every_example_parses(path: Path) -> None:
-    problems = [(block.line, why) for block in read(path).blocks if (why := wrong_example(block))]
+def test_every_example_parses(path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    blocks = read(path).blocks
+    problems = [(block.line, why) for block in blocks if (why := wrong_example(block, tmp_path_factory.mktemp("docs")))]
     assert problems == []
 
 
@@ -189,10 +199,18 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "text"), [("python", "def"), ("yaml", "# tidegate.yaml\nroute: {}"), ("yaml", "# tidegate.yaml\na: [")]
+    ("language", "text"),
+    [
+        ("python", "def"),
+        ("json", "{"),
+        ("yaml", "# tidegate.yaml\nroute: {}"),
+        ("yaml", "# tidegate.yaml\na: ["),
+        ("yaml", "# eval.yaml\nrepeats: 0"),
+        ("markdown", "---\nmodle: a/b\n---\nuser:\nhello\n"),
+    ],
 )
-def test_a_wrong_example_is_found(language: str, text: str) -> None:
-    assert wrong_example(Block(language, text, 1))
+def test_a_wrong_example_is_found(language: str, text: str, tmp_path: Path) -> None:
+    assert wrong_example(Block(language, text, 1), tmp_path)
 
 
 def test_a_lost_page_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
