@@ -7,15 +7,16 @@ Secrets stay references (`${env:NAME}`, `${file:/path}`) in here; the adapter th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
-from tidegate.core.document import Strict, parse_yaml, validate
+from tidegate.core.document import Document, Strict, parse_yaml, validate
 from tidegate.core.errors import BadInput, InvalidFile, Problem, nearest
 
 FILE = "tidegate.yaml"
@@ -151,18 +152,6 @@ class Config(Strict):
             raise ValueError("not a time zone name, such as Europe/Berlin or UTC") from error
         return value
 
-    @model_validator(mode="after")
-    def _targets_exist(self) -> Config:
-        for name, route in self.routes.items():
-            for target in route.targets:
-                provider, slash, model = target.partition("/")
-                if not slash or not model:
-                    raise ValueError(f"routes.{name}.targets: {target!r} is not provider/model")
-                if provider not in self.providers:
-                    hint = nearest(provider, self.providers)
-                    raise ValueError(f"routes.{name}.targets: no provider named {provider!r}.{hint}")
-        return self
-
 
 class Project:
     """A user's project folder: its configuration and the places inside it."""
@@ -211,7 +200,23 @@ def load(file: Path) -> Project:
     except OSError as error:
         raise BadInput(f"{file}: can not be read: {error.strerror}.") from error
     document = parse_yaml(text, str(file))
-    return Project(file.resolve().parent, validate(document, Config), file)
+    config = validate(document, Config)
+    problems = list(_unknown_providers(document, config))
+    if problems:
+        raise InvalidFile(problems)
+    return Project(file.resolve().parent, config, file)
+
+
+def _unknown_providers(document: Document, config: Config) -> Iterator[Problem]:
+    for name, route in config.routes.items():
+        for index, target in enumerate(route.targets):
+            path = ("routes", name, "targets", index)
+            provider, slash, model = target.partition("/")
+            if not slash or not model:
+                yield document.problem(path, f"{target!r} is not provider/model.")
+            elif provider not in config.providers:
+                hint = nearest(provider, config.providers)
+                yield document.problem(path, f"no provider named {provider!r}.{hint}")
 
 
 def find(start: Path, explicit: Path | None = None) -> Project:

@@ -26,6 +26,10 @@ MAX_NODES = 200_000
 Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
+_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "merge", "value")
+)
 _NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
 _BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
 _INT = re.compile(r"[-+]?[0-9]+\Z")
@@ -188,6 +192,8 @@ class _Builder:
         if depth > MAX_DEPTH:
             self.fail(node, path, f"nested more than {MAX_DEPTH} levels deep.")
         self.lines.setdefault(path, node.start_mark.line + self.first_line)
+        if node.tag not in _TAGS:
+            self.fail(node, path, f"the tag {node.tag!r} is not allowed.")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -210,9 +216,6 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         text = str(node.value)
-        explicit = node.tag not in (None, "tag:yaml.org,2002:str") and not node.tag.startswith("tag:yaml.org,2002:")
-        if explicit:
-            self.fail(node, path, f"the tag {node.tag!r} is not allowed.")
         if node.style:  # quoted, or a block; libyaml gives a plain scalar the style ''
             return text
         if _NON_FINITE.match(text):
