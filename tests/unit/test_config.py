@@ -70,7 +70,7 @@ def test_aliases_that_multiply_are_stopped(tmp_path: Path) -> None:
 
 
 def test_depth_is_bounded(tmp_path: Path) -> None:
-    with pytest.raises(InvalidFile, match="nested|not valid YAML"):
+    with pytest.raises(InvalidFile, match=r"nested|not valid YAML"):
         load(write(tmp_path, "a: " + "[" * 5_000 + "]" * 5_000))
 
 

@@ -1,0 +1,67 @@
+"""Three processes under one parent: restarts, refusals, and nobody left behind. Real processes."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from tidegate.core.errors import BadInput, Unusable
+from tidegate.supervisor import Child, Supervisor
+
+LIVES = "import sys; sys.stdin.read()"
+STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); sys.stdin.read()"
+
+
+def python(code: str) -> Sequence[str]:
+    return [sys.executable, "-c", code]
+
+
+async def until(true: object, timeout_s: float = 10.0) -> None:
+    assert callable(true)
+    async with asyncio.timeout(timeout_s):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def started(child: Child) -> int:
+    await until(lambda: child.pid is not None)
+    assert child.pid is not None
+    return child.pid
+
+
+async def test_a_killed_child_is_started_again_and_the_others_stay() -> None:
+    said: list[str] = []
+    parent = Supervisor({"a": python(LIVES), "b": python(LIVES)}, say=said.append)
+    running = asyncio.create_task(parent.run())
+    first, other = await started(parent.children["a"]), await started(parent.children["b"])
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: parent.children["a"].pid not in (None, first))
+    assert parent.children["b"].pid == other
+    assert said == ["the a was killed by SIGKILL and is started again"]
+    parent.stop()
+    await running
+
+
+@pytest.mark.parametrize(("code", "error"), [(4, BadInput), (3, Unusable), (1, Unusable)])
+async def test_a_child_that_can_not_start_ends_everything(code: int, error: type[Exception]) -> None:
+    parent = Supervisor({"good": python(LIVES), "bad": python(f"raise SystemExit({code})")}, say=print)
+    with pytest.raises(error, match="the bad could not start"):
+        await parent.run()
+    good = parent.children["good"].process
+    assert good is not None
+    assert good.returncode is not None
+
+
+async def test_stop_asks_first() -> None:
+    parent = Supervisor({"a": python(STUBBORN)}, say=print)
+    running = asyncio.create_task(parent.run())
+    await started(parent.children["a"])
+    await asyncio.sleep(0.3)  # until its handler stands
+    parent.stop()
+    await asyncio.wait_for(running, 10)
+    process = parent.children["a"].process
+    assert process is not None
+    assert process.returncode == 0
