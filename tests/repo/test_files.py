@@ -15,7 +15,7 @@ FORBIDDEN = {
         r"(?:index|trusted)-(?:ur[l]|hos[t])\b|artifactor[y]|jfro[g]|devp[i]", re.IGNORECASE
     ),
     "a credential in a URL": re.compile(
-        r"https?://[^\s/:@\"'{}<>]+:[^\s/:@\"'{}<>]+@(?!127\.|localhost|\S*\b(?:example|test|invalid)\b)"
+        r"https?://[^\s/:@\"'{}<>]+:[^\s/:@\"'{}<>]+@(?!127\.|\S*\b(?:example|test|invalid)\b)[\w-]+\.\w"
     ),
 }
 if len(ROOT.parts) > 2:  # a checkout in, say, /app would forbid a common word
