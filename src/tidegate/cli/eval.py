@@ -1,0 +1,69 @@
+"""`tidegate eval`: one run of a prompt's suite, stored."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+
+from tidegate import compose
+from tidegate.cli.output import out, print_json
+from tidegate.config import Project
+from tidegate.core.evaluation import EXIT_CODES, Run
+
+
+def eval_(
+    name: str,
+    *,
+    repeats: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=100))] = None,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    json: bool = False,
+) -> None:
+    """
+    Run a prompt's suite on the working tree, and store the run.
+
+    It measures and does not judge: the exit code is 0 when the run is usable, 3 when more than 2 % of its calls ended
+    in errors. `tidegate gate` gives a verdict.
+
+    Example: `tidegate eval support/answer --repeats 5`
+
+    Parameters
+    ----------
+    name
+        The prompt: its folder under prompts/.
+    repeats
+        How often each case is called, 1 to 100; by default what eval.yaml says.
+    config
+        The tidegate.yaml to use; by default the nearest one upwards from here.
+    json
+        Print the run as JSON.
+    """
+    from tidegate.evals.gate import usable
+    from tidegate.evals.report import run_report
+
+    run = asyncio.run(evaluate(compose.project(config), name, repeats=repeats, quiet=json))
+    if json:
+        print_json(run)
+    else:
+        out.print(run_report(run), soft_wrap=False)
+    sys.exit(0 if usable(run) else EXIT_CODES["UNUSABLE"])
+
+
+async def evaluate(project: Project, name: str, *, repeats: int | None = None, quiet: bool = False) -> Run:
+    """Runs the suite of one prompt of `project`. Raises InvalidFile, NotFound, Unusable."""
+    from tidegate.cli.watch import TerminalWatcher
+    from tidegate.evals.session import Session, read
+    from tidegate.prompts.files import load_prompt
+    from tidegate.system import SystemClock, SystemRandom
+
+    prompt = load_prompt(project.prompts, name)
+    read(prompt)
+    registry = compose.registry(project)
+    with TerminalWatcher(quiet=quiet) as watcher:
+        async with compose.caller(project, registry) as caller:
+            return await Session(registry, caller, SystemClock(), SystemRandom(), watcher).evaluate(
+                prompt, repeats=repeats
+            )

@@ -1,0 +1,68 @@
+"""A run's progress on a terminal: one line before it, a bar while it lasts, nothing where stderr is not a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from tidegate.cli.output import err, out
+from tidegate.evals.report import plan_line
+from tidegate.evals.runner import Progress
+from tidegate.evals.session import Planned, Watcher
+
+SHOWN_AFTER_S = 1.0
+
+
+class TerminalWatcher(Watcher):
+    """Shows a session's progress; `quiet` (for --json) shows only the bar. Use it as a context manager."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar = Bar(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[passed]} passed · ${task.fields[cost]:.6f}"),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.bar.stop()
+
+    def planned(self, planned: Planned) -> None:
+        """Prints the plan, and shows the bar when the run lasts."""
+        if not self.quiet:
+            out.print(plan_line(planned))
+        if err.is_terminal and self.timer is None:
+            self.timer = asyncio.get_running_loop().call_later(SHOWN_AFTER_S, self.bar.start)
+
+    def progressed(self, progress: Progress) -> None:
+        """Moves the bar of this run."""
+        name = progress.version.name
+        if progress.done == 1 or name not in self.tasks:
+            if name in self.tasks:
+                self.bar.remove_task(self.tasks[name])
+            self.tasks[name] = self.bar.add_task(name, total=progress.total, passed=0, cost=0.0)
+        self.bar.update(
+            self.tasks[name], completed=progress.done, passed=progress.passed, cost=progress.cost_nano_usd / 1e9
+        )
+
+    def more_repeats(self, repeats: int) -> None:
+        """Says why it goes on."""
+        if not self.quiet:
+            out.print(f"  [dim]not clear yet: buying repeats, up to {repeats} a case[/dim]")

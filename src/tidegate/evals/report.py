@@ -1,0 +1,224 @@
+"""
+A run or a verdict as a person reads it in a terminal, 80 columns wide or more.
+
+Everything that a model or a file said is shown as plain text: control characters are made visible, so an answer can not
+move the cursor, colour the verdict or hide itself.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, PerCall, Run, Verdict
+from tidegate.evals.gate import because, label, passed_cases, per_call, usable
+from tidegate.evals.session import Planned
+
+COLOURS: Mapping[Verdict, str] = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNUSABLE": "magenta"}
+CHANGES = {"fixed": "green", "broken": "bold red", "flaky": "yellow", "same": "dim", "new": "cyan"}
+SHOWN_CASES = 40
+SHOWN_ANSWERS = 3
+SHOWN_ANSWER_LINES = 12
+SHOWN_DIFF_LINES = 60
+LINE_LIMIT = 400
+
+
+def plan_line(planned: Planned) -> Text:
+    """What is about to happen and how small a drop it can see; printed before the run."""
+    calls = f"{planned.cases} {_plural('case', planned.cases)} × {planned.repeats} = {planned.calls} calls"
+    if planned.baseline is not None and planned.baseline_stored:
+        calls += f" ({planned.baseline.name} is on file)"
+    line = Text.assemble((planned.candidate.prompt, "bold"), "  ", (calls, "dim"))
+    if planned.mde is not None:
+        line.append(f"  ·  sees a drop of {100 * planned.mde:.0f} points or more", "dim")
+    if planned.max_cost_nano_usd is not None:
+        line.append(f"  ·  at most ${planned.max_cost_nano_usd / 1e9:g}", "dim")
+    return line
+
+
+def gate_report(report: GateReport) -> RenderableType:
+    """The whole verdict: versions, cases, failing answers, diff, metrics, and the box that sums it up."""
+    parts: list[RenderableType] = ["", _versions(report), "", _cases(report.cases, report.baseline, report.candidate)]
+    failing = [case for case in report.cases if case.candidate_passed < case.repeats or not case.repeats]
+    for case in failing[:SHOWN_ANSWERS]:
+        parts += ["", _answer(case, report.candidate)]
+    if len(failing) > SHOWN_ANSWERS:
+        parts.append(Text(f"  … and {len(failing) - SHOWN_ANSWERS} more; --json has them all", "dim"))
+    if report.diff:
+        parts += ["", *_diff(report)]
+    if report.metrics:
+        parts += ["", _metrics(report.metrics)]
+    parts += ["", _box(report)]
+    return Group(*parts)
+
+
+def run_report(run: Run) -> RenderableType:
+    """One run without a baseline: every case, and why it did not pass."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("case", overflow="fold")
+    table.add_column(label(run), justify="right")
+    table.add_column("why", ratio=1, overflow="fold")
+    for case_id in dict.fromkeys(result.case_id for result in run.results):
+        results = [result for result in run.results if result.case_id == case_id]
+        passed = sum(result.passed for result in results)
+        failing = next((result for result in results if not result.passed), None)
+        good = passed == len(results)
+        table.add_row(
+            _mark(good, case_id),
+            Text(f"{passed}/{len(results)}", "green" if good else "red"),
+            Text("" if failing is None else visible(because(failing)), "" if failing else "dim"),
+        )
+    total = len({result.case_id for result in run.results})
+    head = Text.assemble(("  " + label(run), "bold"), f"  {passed_cases(run)}/{total} cases pass")
+    foot = _spent(per_call(run), sum(result.cost_nano_usd or 0 for result in run.results) / 1e9)
+    parts: list[RenderableType] = ["", head, "", table, "", Text(f"  {foot}", "dim"), Text(f"  run {run.id}", "dim")]
+    if not usable(run):
+        errors = sum(result.error is not None for result in run.results)
+        parts.insert(2, Text(f"  unusable: {errors} of {len(run.results)} calls ended in errors", "magenta"))
+    return Group(*parts)
+
+
+def visible(text: str) -> str:
+    """`text` on one line, with control and format characters (escapes, overrides of direction) spelt out."""
+    return "".join(_spelt(character) for character in text[:LINE_LIMIT]) + ("…" if len(text) > LINE_LIMIT else "")
+
+
+def _spelt(character: str) -> str:
+    if character == "\t":
+        return "    "
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character != "\u200d":
+        return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
+    return character
+
+
+def _versions(report: GateReport) -> Text:
+    line = Text("  ")
+    if report.baseline is not None:
+        line.append(f"{report.baseline} {report.baseline_passed_cases}/{report.total_cases}", "bold")
+        line.append("  →  ", "dim")
+    good = report.passed_cases == report.total_cases
+    line.append(f"{report.candidate} {report.passed_cases}/{report.total_cases}", "bold green" if good else "bold red")
+    line.append("  cases pass", "dim")
+    return line
+
+
+def _cases(cases: Sequence[CaseVerdict], baseline: str | None, candidate: str) -> Table:
+    """The cases that changed or fail come first; the rest keeps its order, and a long tail is counted."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("case", overflow="fold", min_width=12)
+    if baseline is not None:
+        table.add_column(baseline, justify="right", no_wrap=True)
+    table.add_column(candidate, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("why", ratio=1, overflow="fold")
+    ordered = sorted(cases, key=_calm)
+    for case in ordered[:SHOWN_CASES]:
+        good = case.candidate_passed == case.repeats > 0
+        row: list[RenderableType] = [_mark(good, case.id)]
+        if baseline is not None:
+            row.append(Text(f"{case.baseline_passed}/{case.baseline_repeats}", "dim"))
+        row.append(Text(f"{case.candidate_passed}/{case.repeats}", "green" if good else "red"))
+        row.append(Text(case.change if baseline is not None else "", CHANGES[case.change]))
+        row.append(Text(visible(case.reason)))
+        table.add_row(*row)
+    if len(ordered) > SHOWN_CASES:
+        table.add_row(Text(f"… {len(ordered) - SHOWN_CASES} more", "dim"))
+    return table
+
+
+def _calm(case: CaseVerdict) -> int:
+    good = case.candidate_passed == case.repeats > 0
+    return 2 if good and case.change in ("same", "new") else 1 if good else 0
+
+
+def _mark(good: bool, name: str) -> Text:
+    return Text.assemble(("✓ ", "green") if good else ("✗ ", "red"), visible(name))
+
+
+def _answer(case: CaseVerdict, candidate: str) -> RenderableType:
+    lines = case.output.split("\n")
+    body = Text("\n").join(Text(visible(line)) for line in lines[:SHOWN_ANSWER_LINES])
+    if not case.output:
+        body = Text("(no answer)" if not case.repeats else "(an empty answer)", "dim")
+    if len(lines) > SHOWN_ANSWER_LINES:
+        body.append(f"\n… {len(lines) - SHOWN_ANSWER_LINES} more lines", "dim")
+    title = Text.assemble((f"{candidate} answered ", "dim"), (visible(case.id), "bold"))
+    shown = Panel(
+        body, title=title, title_align="left", box=box.ROUNDED, border_style="red", padding=(0, 1), expand=True
+    )
+    return Padding(shown, (0, 2))
+
+
+def _diff(report: GateReport) -> Iterator[RenderableType]:
+    title = f"[dim]{report.baseline} → {report.candidate}[/dim]"
+    yield Padding(Rule(title, align="left", style="dim"), (0, 2))
+    for line in report.diff[:SHOWN_DIFF_LINES]:
+        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "dim")
+        yield Padding(Text(visible(line), style), (0, 2))
+    if len(report.diff) > SHOWN_DIFF_LINES:
+        yield Text(f"  … {len(report.diff) - SHOWN_DIFF_LINES} more lines", "dim")
+
+
+def _metrics(metrics: Sequence[MetricVerdict]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    for name in ("metric", "before", "after", "change", "interval", "asked", ""):
+        table.add_column(name, justify="left" if name in ("metric", "asked", "") else "right", no_wrap=True)
+    for metric in metrics:
+        asked = [f"≥ {metric.floor:.0%}"] if metric.floor is not None else []
+        asked += [f"drop ≤ {100 * metric.margin:g} pt"] if metric.margin is not None else []
+        table.add_row(
+            metric.name,
+            "–" if metric.baseline is None else f"{metric.baseline:.1%}",
+            f"{metric.candidate:.1%}",
+            "–" if metric.delta is None else f"{100 * metric.delta:+.1f}",
+            "–" if metric.interval is None else f"{100 * metric.interval[0]:+.1f} … {100 * metric.interval[1]:+.1f}",
+            ", ".join(asked) or "–",
+            Text(metric.verdict, COLOURS[metric.verdict]),
+        )
+    return table
+
+
+def _box(report: GateReport) -> RenderableType:
+    colour = COLOURS[report.verdict]
+    facts = [f"exit {report.exit_code}", f"${report.cost_usd:.6f} spent"]
+    facts += _per_call(report.baseline_per_call, report.per_call)
+    body = Group(Text(visible(report.reason)), Text(" · ".join(facts), "dim"), Text(f"run {report.run_id}", "dim"))
+    title = Text(f" {report.verdict} ", f"bold {colour} reverse")
+    return Padding(Panel(body, title=title, title_align="left", border_style=colour, padding=(0, 1)), (0, 2))
+
+
+def _per_call(before: PerCall | None, after: PerCall | None) -> list[str]:
+    """The change of cost and input tokens per call, as far as both are known."""
+    if after is None:
+        return []
+    if before is None:
+        return [_spent(after, None)]
+    facts = []
+    if before.cost_usd is not None and after.cost_usd is not None:
+        facts.append(f"${before.cost_usd:.6f} → ${after.cost_usd:.6f} a call")
+    if before.input_tokens is not None and after.input_tokens is not None:
+        facts.append(f"{before.input_tokens:.0f} → {after.input_tokens:.0f} input tokens")
+    return facts
+
+
+def _spent(means: PerCall, total_usd: float | None) -> str:
+    facts = [] if total_usd is None else [f"${total_usd:.6f} spent"]
+    if means.cost_usd is not None:
+        facts.append(f"${means.cost_usd:.6f} a call")
+    if means.input_tokens is not None and means.output_tokens is not None:
+        facts.append(f"{means.input_tokens:.0f} tokens in, {means.output_tokens:.0f} out")
+    if means.latency_s is not None:
+        facts.append(f"{means.latency_s:.2f} s")
+    return " · ".join(facts)
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
