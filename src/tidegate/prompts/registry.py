@@ -1,0 +1,387 @@
+"""
+The registry: which versions a prompt has, what is live where, and how it came to be so.
+
+A version's number is given once, by the store, to a digest that is first registered; pointers move only together with a
+line in the ledger. The rules of moving stand here: what a protected environment asks for, and where a rollback goes.
+Every method is one short transaction; any number of processes may use a registry at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from tidegate.core.artifact import Artifact, digest, short
+from tidegate.core.errors import BadInput, NotFound, Refused, nearest
+from tidegate.core.evaluation import Run
+from tidegate.core.ids import uuid7
+from tidegate.core.instant import iso_utc
+from tidegate.core.ledger import Deployment, Pointer, Served, Snapshot, Version
+from tidegate.ports import Clock, ControlStore, ControlTransaction, Random
+from tidegate.prompts.files import check_name
+
+_VERSION = re.compile(r"v[1-9][0-9]{0,8}\Z")
+_DIGEST = re.compile(r"[0-9a-f]{6,64}\Z")
+_ENVIRONMENT = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
+_MAX_TEXT = 4_000
+_GATE_RUNS_SEARCHED = 1_000
+
+
+class Registry:
+    """Prompts, versions, environments and runs of one project. Blocking; safe to share between threads."""
+
+    def __init__(self, store: ControlStore, clock: Clock, random: Random, *, protects: Sequence[str]) -> None:
+        self._store = store
+        self._clock = clock
+        self._random = random
+        self._protects = frozenset(protects)
+
+    # versions
+
+    def register(self, prompt: str, artifact: Artifact, *, description: str = "", file_sha256: str = "") -> Version:
+        """The version of this content: the one it has, or the next number. Raises BadInput for an impossible name."""
+        check_name(prompt)
+        key = digest(artifact)
+        with self._store.read() as tx:
+            known = tx.version_of(prompt, key)
+        if known:
+            return known
+        with self._store.write() as tx:
+            known = tx.version_of(prompt, key)  # another process may have been first
+            if known:
+                return known
+            number = max((version.number for version in tx.versions(prompt)), default=0) + 1
+            version = Version(
+                prompt=prompt,
+                number=number,
+                digest=key,
+                created_at=self._now(),
+                description=_clean(description),
+                file_sha256=file_sha256,
+            )
+            tx.put_artifact(key, artifact)
+            tx.add_version(version)
+        return version
+
+    def resolve(self, prompt: str, selector: str) -> Version:
+        """
+        The version that `v3`, a digest or its first 6 and more hex digits, or an environment's name means.
+
+        Raises: NotFound with the nearest names, BadInput when a digest prefix means several versions.
+        """
+        with self._store.read() as tx:
+            return _resolve(tx, prompt, selector)
+
+    def artifact(self, digest: str) -> Artifact:
+        """The stored content of a full digest. Raises NotFound."""
+        with self._store.read() as tx:
+            return _artifact(tx, digest)
+
+    def served(self, prompt: str, selector: str) -> Served:
+        """A version together with its content. Raises as `resolve`."""
+        with self._store.read() as tx:
+            version = _resolve(tx, prompt, selector)
+            return Served(prompt, version.number, version.digest, _artifact(tx, version.digest))
+
+    def prompts(self) -> list[str]:
+        """The names of all prompts that have a version, sorted."""
+        with self._store.read() as tx:
+            return list(tx.prompts())
+
+    def versions(self, prompt: str) -> list[Version]:
+        """Newest first; empty when the prompt is not known."""
+        with self._store.read() as tx:
+            return sorted(tx.versions(prompt), key=lambda version: -version.number)
+
+    # what is live
+
+    def pointers(self, prompt: str | None = None) -> list[Pointer]:
+        """What each environment points at, by prompt and environment."""
+        with self._store.read() as tx:
+            return list(tx.pointers(prompt))
+
+    def log(self, prompt: str | None = None) -> list[Deployment]:
+        """Every move, newest first."""
+        with self._store.read() as tx:
+            return list(tx.deployments(prompt))[::-1]
+
+    def snapshot(self) -> Snapshot:
+        """All that a gateway serves from."""
+        generation = self.generation()  # before the rest: a change in between is then seen by the next look
+        with self._store.read() as tx:
+            live = {
+                (pointer.prompt, pointer.environment): Served(
+                    pointer.prompt, pointer.version, pointer.digest, _artifact(tx, pointer.digest)
+                )
+                for pointer in tx.pointers()
+            }
+        return Snapshot(generation, live)
+
+    def generation(self) -> int:
+        """A number that is another one after any change."""
+        return self._store.generation()
+
+    # moving
+
+    def deploy(
+        self,
+        prompt: str,
+        selector: str,
+        environment: str = "production",
+        *,
+        who: str,
+        reason: str = "",
+        force: bool = False,
+        git_commit: str | None = None,
+        git_dirty: bool | None = None,
+    ) -> Deployment:
+        """
+        Points `environment` at a version. What is live there already stays, and its deployment is given back.
+
+        A protected environment takes only a version whose last gate verdict is PASS; no environment takes a version
+        that was rolled back there. `force` overrules both, needs a reason, and is written down as forced.
+
+        Raises: Refused, NotFound, BadInput.
+        """
+        if force and not reason.strip():
+            raise BadInput("--force needs --reason: the ledger keeps why the policy was overruled.")
+        _check_environment(environment)
+        with self._store.write() as tx:
+            version = _resolve(tx, prompt, selector)
+            ledger = tx.deployments(prompt, environment)
+            if ledger and ledger[-1].to_digest == version.digest:
+                return ledger[-1]
+            gates = _gates(tx, version)
+            approval = gates[0] if gates and gates[0].verdict == "PASS" else None
+            refusal = _rolled_back_before(version, environment, ledger)
+            if refusal is None and environment in self._protects and approval is None:
+                refusal = _not_approved(version, environment, gates)
+            if refusal and not force:
+                raise Refused(refusal)
+            return self._move(
+                tx,
+                version,
+                environment,
+                "deploy",
+                ledger,
+                who=who,
+                reason=reason,
+                forced=refusal is not None,
+                run_id=approval.id if approval else None,
+                git_commit=git_commit,
+                git_dirty=git_dirty,
+            )
+
+    def rollback(
+        self, prompt: str, environment: str = "production", *, who: str, reason: str = "", to: str | None = None
+    ) -> Deployment:
+        """
+        Points `environment` back at the last version that was live there and was not itself rolled back; or at `to`,
+        which must be such a version. Needs no approval: it was live before.
+
+        Raises: NotFound when nothing is deployed there or nothing came before, Refused and BadInput for a wrong `to`.
+        """
+        _check_environment(environment)
+        with self._store.write() as tx:
+            ledger = tx.deployments(prompt, environment)
+            if not ledger:
+                _known_prompt(tx, prompt)
+                raise NotFound(f"{prompt} was never deployed to {environment}: there is nothing to roll back.")
+            live = ledger[-1].to_version
+            number = self._earlier(ledger) if to is None else _chosen(_resolve(tx, prompt, to), ledger)
+            if number is None:
+                raise NotFound(
+                    f"{prompt} has no earlier version in {environment} that was not rolled back: v{live} stays live."
+                )
+            version = next(version for version in tx.versions(prompt) if version.number == number)
+            return self._move(tx, version, environment, "rollback", ledger, who=who, reason=reason)
+
+    # runs
+
+    def save_run(self, run: Run, *, suite: str, golden: str) -> None:
+        """
+        Stores a run, and the texts of its suite and golden set under the digests it names.
+
+        A run without a version gets that of its digest, when there is one. Raises BadInput when its id is stored.
+        """
+        with self._store.write() as tx:
+            if run.version is None and (version := tx.version_of(run.prompt, run.digest)):
+                run = msgspec.structs.replace(run, version=version.number)
+            tx.put_document(run.suite_digest, "suite", suite)
+            tx.put_document(run.golden_digest, "golden", golden)
+            tx.save_run(run)
+
+    def run(self, run_id: str) -> Run:
+        """A run with all its results. Raises NotFound."""
+        with self._store.read() as tx:
+            found = tx.run(run_id)
+        if found is None:
+            raise NotFound(f"no run {run_id!r}.")
+        return found
+
+    def runs(self, prompt: str | None = None, limit: int = 100) -> list[Run]:
+        """Last stored first, without their results."""
+        with self._store.read() as tx:
+            return list(tx.runs(prompt, limit=limit))
+
+    def document(self, digest: str) -> str:
+        """The text of a stored suite or golden set. Raises NotFound."""
+        with self._store.read() as tx:
+            found = tx.document(digest)
+        if found is None:
+            raise NotFound(f"no stored suite or golden set has the digest {digest!r}.")
+        return found
+
+    def _move(
+        self,
+        tx: ControlTransaction,
+        version: Version,
+        environment: str,
+        action: Literal["deploy", "rollback"],
+        ledger: Sequence[Deployment],
+        *,
+        who: str,
+        reason: str,
+        forced: bool = False,
+        run_id: str | None = None,
+        git_commit: str | None = None,
+        git_dirty: bool | None = None,
+    ) -> Deployment:
+        now_ns = self._clock.now_ns()
+        deployment = Deployment(
+            id=uuid7(now_ns // 1_000_000, self._random.bits(74)),
+            prompt=version.prompt,
+            environment=environment,
+            action=action,
+            from_version=ledger[-1].to_version if ledger else None,
+            to_version=version.number,
+            to_digest=version.digest,
+            who=_clean(who),
+            reason=_clean(reason),
+            at=iso_utc(now_ns),
+            forced=forced,
+            run_id=run_id,
+            git_commit=git_commit,
+            git_dirty=git_dirty,
+        )
+        tx.move(deployment)
+        return deployment
+
+    def _now(self) -> str:
+        return iso_utc(self._clock.now_ns())
+
+    @staticmethod
+    def _earlier(ledger: Sequence[Deployment]) -> int | None:
+        out = _rolled_back(ledger) | {ledger[-1].to_version}
+        return next((move.to_version for move in reversed(ledger) if move.to_version not in out), None)
+
+
+def _rolled_back(ledger: Sequence[Deployment]) -> set[int]:
+    """The versions that were rolled back and not put back on purpose since."""
+    out: set[int] = set()
+    for move in ledger:
+        if move.action == "rollback" and move.from_version is not None:
+            out.add(move.from_version)
+        out.discard(move.to_version)
+    return out
+
+
+def _rolled_back_before(version: Version, environment: str, ledger: Sequence[Deployment]) -> str | None:
+    if version.number not in _rolled_back(ledger):
+        return None
+    move = next(move for move in reversed(ledger) if move.action == "rollback" and move.from_version == version.number)
+    why = f' ("{move.reason}")' if move.reason else ""
+    return (
+        f"{version.prompt} {version.name} was rolled back from {environment} by {move.who} at {move.at}{why}."
+        " Deploy another version, or overrule with --force --reason."
+    )
+
+
+def _chosen(version: Version, ledger: Sequence[Deployment]) -> int:
+    environment = ledger[-1].environment
+    if version.number == ledger[-1].to_version:
+        raise BadInput(f"{version.prompt} {version.name} is what {environment} serves already.")
+    if version.number not in {move.to_version for move in ledger}:
+        raise Refused(
+            f"{version.prompt} {version.name} was never live in {environment}, so a rollback can not go back to it."
+            " Deploy it instead."
+        )
+    refusal = _rolled_back_before(version, environment, ledger)
+    if refusal:
+        raise Refused(refusal)
+    return version.number
+
+
+def _gates(tx: ControlTransaction, version: Version) -> list[Run]:
+    """The gate runs of a version that came to a verdict, newest first. What was inconclusive decides nothing."""
+    runs = tx.runs(version.prompt, version.digest, _GATE_RUNS_SEARCHED)
+    decided = [run for run in runs if run.verdict in ("PASS", "FAIL")]
+    return decided or [run for run in runs if run.verdict is not None]
+
+
+def _not_approved(version: Version, environment: str, gates: Sequence[Run]) -> str:
+    name = f"{version.prompt} {version.name} ({short(version.digest)})"
+    if not gates:
+        return (
+            f"{name} has no gate run, and {environment} takes only what passed one."
+            f" Run `tidegate gate {version.prompt}`, or overrule with --force --reason."
+        )
+    why = str((gates[0].gate or {}).get("reason") or "").strip()
+    return (
+        f"{name} is not approved for {environment}: its gate said {gates[0].verdict} at {gates[0].finished_at}"
+        + (f": {why.removesuffix('.')}" if why else "")
+        + f". Mend it and run `tidegate gate {version.prompt}`, or overrule with --force --reason."
+    )
+
+
+def _artifact(tx: ControlTransaction, digest: str) -> Artifact:
+    found = tx.artifact(digest)
+    if found is None:
+        raise NotFound(f"no stored artifact has the digest {digest!r}.")
+    return found
+
+
+def _known_prompt(tx: ControlTransaction, prompt: str) -> None:
+    known = tx.prompts()
+    if not known:
+        raise NotFound(f"no prompt named {prompt!r}: nothing is registered yet. `tidegate eval` or `deploy` does so.")
+    if prompt not in known:
+        raise NotFound(f"no registered prompt is named {prompt!r}.{nearest(prompt, known)}")
+
+
+def _resolve(tx: ControlTransaction, prompt: str, selector: str) -> Version:
+    _known_prompt(tx, prompt)
+    versions = tx.versions(prompt)
+    pointers = {pointer.environment: pointer.version for pointer in tx.pointers(prompt)}
+    if selector in pointers:
+        return next(version for version in versions if version.number == pointers[selector])
+    if _VERSION.match(selector):
+        wanted = [version for version in versions if version.name == selector]
+    elif _DIGEST.match(selector):
+        wanted = [version for version in versions if version.digest.startswith(selector)]
+    else:
+        wanted = []
+    if len(wanted) > 1:
+        names = ", ".join(f"{version.name} ({short(version.digest)})" for version in wanted)
+        raise BadInput(f"{prompt}: the digest prefix {selector!r} means {names}: give more digits.")
+    if not wanted:
+        known = [*pointers, *(version.name for version in versions)]
+        raise NotFound(f"{prompt} has no version or environment {selector[:80]!r}.{nearest(selector, known)}")
+    return wanted[0]
+
+
+def _check_environment(name: str) -> None:
+    if not _ENVIRONMENT.match(name) or _VERSION.match(name) or _DIGEST.match(name):
+        raise BadInput(
+            f"{name[:80]!r} can not be an environment's name: use a-z, 0-9, '_' and '-', such as production or staging,"
+            " and nothing that reads as a version or a digest."
+        )
+
+
+def _clean(text: str) -> str:
+    """Free text from a command line as the ledger keeps it: one line, valid UTF-8, no control characters."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(char if char.isprintable() else " " for char in text).strip()[:_MAX_TEXT]
