@@ -41,7 +41,7 @@ unit *args:
 contract *args:
     uv run pytest tests/contract "$@"
 
-# Input and expected output as files. `just golden --rewrite` accepts what the code says now: review the diff.
+# Input and expected output as files.
 golden *args:
     uv run pytest tests/golden "$@"
 
