@@ -1,0 +1,142 @@
+"""
+The answer to one request, on the wire: head, framing, and one write per event.
+
+Hides content-length against chunked against HTTP/1.0, and what HEAD, 204 and 304 leave out. Headers that a handler
+names are checked, so that no value from outside can split a head and no copied one can contradict the framing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Protocol
+
+import msgspec
+
+_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_FRAMING = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding", "upgrade"})
+_BODILESS = frozenset({204, 304})
+
+
+class Wire(Protocol):
+    """What a reply needs of its connection."""
+
+    congested: bool
+    """More waits for the reader than `send` may leave behind."""
+
+    def write(self, data: bytes) -> None: ...
+    async def drained(self) -> None: ...
+    def cut(self, *, reset: bool) -> None: ...
+    def date(self) -> bytes:
+        """The `date:` header line."""
+        ...
+
+
+class HttpReply:
+    """
+    The answer to one request: one `start`, any number of `send`, one `end` (ports.Reply).
+
+    A streamed answer is one write per `send`, and `end(tail)` is one write too. Any other is held back until `end` and
+    goes out in one write with its content-length. Framing headers (content-length, transfer-encoding, connection, date)
+    are the edge's: naming one is a ValueError, as is CR, LF or NUL in any header. Raises ConnectionResetError when the
+    client has left, which only a handler that swallowed its cancellation can see.
+    """
+
+    __slots__ = ("_bodiless", "_body", "_chunked", "_head", "_old", "_streamed", "_wire", "ended", "keep_alive", "sent")
+
+    def __init__(self, wire: Wire, *, head_only: bool, keep_alive: bool, old: bool) -> None:
+        self._wire = wire
+        self._bodiless = head_only
+        self._old = old
+        self._streamed = self._chunked = False
+        self._head: bytes | None = None
+        self._body: list[bytes] | None = None
+        self.keep_alive = keep_alive
+        """The connection takes another request after this answer."""
+        self.sent = False
+        """The head is on its way: it is too late for another status."""
+        self.ended = False
+
+    @property
+    def started(self) -> bool:
+        """`start` was called."""
+        return self._head is not None
+
+    async def start(self, status: int, headers: Sequence[tuple[str, str]], *, streamed: bool) -> None:
+        if self._head is not None:
+            raise RuntimeError("start() was called twice on one reply.")
+        self._head = head = head_bytes(status, headers)
+        if status in _BODILESS:
+            self._bodiless = streamed = True
+        self._streamed = streamed
+        if not streamed:
+            return
+        if not self._bodiless:
+            if self._old:
+                self.keep_alive = False  # HTTP/1.0 knows no chunks: the body ends where the connection does
+            else:
+                self._chunked = True
+                head += b"transfer-encoding: chunked\r\n"
+        self.sent = True
+        self._wire.write(head + self._persistence())
+
+    async def send(self, chunk: bytes) -> None:
+        if not self._streamed:
+            self._body = [*(self._body or ()), chunk]
+        elif chunk and not self._bodiless:
+            wire = self._wire
+            wire.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
+            if wire.congested:
+                await wire.drained()
+
+    async def end(self, tail: bytes = b"") -> None:
+        head = self._head
+        if head is None or self.ended:
+            raise RuntimeError("end() comes once, after start().")
+        self.ended = True
+        if not self._streamed:
+            body = b"".join((*self._body, tail)) if self._body else tail
+            self.sent = True
+            shown = b"" if self._bodiless else body
+            self._wire.write(b"%bcontent-length: %d\r\n%b%b" % (head, len(body), self._persistence(), shown))
+        elif self._chunked:
+            self._wire.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(tail), tail) if tail else b"0\r\n\r\n")
+        elif tail and not self._bodiless:
+            self._wire.write(tail)
+
+    def _persistence(self) -> bytes:
+        date = self._wire.date()
+        if not self.keep_alive:
+            return date + b"connection: close\r\n\r\n"
+        return date + (b"connection: keep-alive\r\n\r\n" if self._old else b"\r\n")
+
+    def raw(self, data: bytes) -> None:
+        """Writes bytes past all framing: for fault injection only."""
+        self.sent = True
+        self._wire.write(data)
+
+    def abort(self, *, reset: bool = False) -> None:
+        """
+        Ends the connection in the middle of the answer: by FIN after what was written so far, or by RST, which may
+        overtake it.
+        """
+        self.ended = True
+        self._wire.cut(reset=reset)
+
+
+def head_bytes(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
+    """Status line and header lines. Raises ValueError on a header that is the edge's own or could split the head."""
+    for name, _ in headers:
+        if name.lower() in _FRAMING:
+            raise ValueError(f"the header {name!r} belongs to the edge.")
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
+        raise ValueError("a header may not hold CR, LF or NUL.")
+    return (_LINES.get(status) or f"HTTP/1.1 {status} \r\n".encode()) + text.encode("latin-1")
+
+
+def error_body(status: int, message: str) -> bytes:
+    """OpenAI's error shape as JSON bytes; `status` is one of HTTP's own."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    code = HTTPStatus(status).name.lower()
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
