@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import sys
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from rich.console import Console
+from rich.text import Text
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(highlight=False, soft_wrap=True, stderr=True)
@@ -27,3 +34,35 @@ def usd(nano: int | None) -> str:
         return "–"
     dollars = nano / 1e9
     return f"${dollars:,.2f}" if abs(dollars) >= 100 else f"${dollars:.6f}"
+
+
+def moment(instant: str, timezone: str) -> str:
+    """A stored instant as people read it, in the project's time zone: `2026-11-23 15:31`."""
+    return f"{datetime.fromisoformat(instant).astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M}"
+
+
+def visible(text: str) -> str:
+    """Text whose control characters are shown instead of obeyed, so that nothing stored can drive a terminal."""
+    return text.translate(_CONTROLS)
+
+
+def diff_text(lines: Sequence[str]) -> Text:
+    """Lines of a unified diff, coloured."""
+    styles = {"@": "cyan", "+": "green", "-": "red"}
+    return Text("\n").join(Text(visible(line), style=styles.get(line[:1], "")) for line in lines)
+
+
+def who() -> str:
+    """Who is at this terminal, for the ledger: TIDEGATE_USER, else user@host."""
+    named = os.environ.get("TIDEGATE_USER", "").strip()
+    if named:
+        return named
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        user = f"uid{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+_CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
+_CONTROLS |= dict.fromkeys(range(127, 160), "\N{REPLACEMENT CHARACTER}")

@@ -39,6 +39,10 @@ class Registry:
         self._random = random
         self._protects = frozenset(protects)
 
+    def close(self) -> None:
+        """Lets go of the store."""
+        self._store.close()
+
     # versions
 
     def register(self, prompt: str, artifact: Artifact, *, description: str = "", file_sha256: str = "") -> Version:
@@ -369,7 +373,10 @@ def _resolve(tx: ControlTransaction, prompt: str, selector: str) -> Version:
         raise BadInput(f"{prompt}: the digest prefix {selector!r} means {names}: give more digits.")
     if not wanted:
         known = [*pointers, *(version.name for version in versions)]
-        raise NotFound(f"{prompt} has no version or environment {selector[:80]!r}.{nearest(selector, known)}")
+        raise NotFound(
+            f"{prompt} has no version {selector[:80]!r}, and nothing is deployed to an environment of that name."
+            f"{nearest(selector, known)}"
+        )
     return wanted[0]
 
 

@@ -1,0 +1,118 @@
+"""`tidegate deploy`: point an environment at a version."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+from rich.text import Text
+
+from tidegate import compose
+from tidegate.cli.output import out, print_json, who
+from tidegate.config import Project
+from tidegate.core.artifact import short
+from tidegate.core.ledger import Deployment
+
+
+class Deployed(msgspec.Struct, frozen=True):
+    """What a deploy came to."""
+
+    deployment: Deployment
+    changed: bool
+    """False when the version was live already: nothing was written."""
+
+
+def deploy_(
+    name: str,
+    *,
+    env: Annotated[str, Parameter(name=["--env", "-e"])] = "production",
+    version: str | None = None,
+    force: Annotated[bool, Parameter(negative="")] = False,
+    reason: str = "",
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    json: bool = False,
+) -> None:
+    """
+    Point an environment at a version; running gateways follow within a second.
+
+    A protected environment takes only a version that passed `tidegate gate`. What was rolled back stays
+    out.
+
+    Example: `tidegate deploy support/answer --env production`
+
+    Parameters
+    ----------
+    name
+        The prompt: its folder under prompts/.
+    env
+        The environment to move.
+    version
+        `v3` or the beginning of a digest; by default the working tree's prompt, registered if it is new.
+    force
+        Overrule the policy. Needs --reason, and the ledger shows it as forced.
+    reason
+        Why, for the ledger.
+    config
+        The tidegate.yaml to use; by default the nearest one upwards from here.
+    json
+        Print the deployment as JSON.
+    """
+    deployed = deploy(compose.project(config), name, env, version=version, force=force, reason=reason)
+    move = deployed.deployment
+    if json:
+        print_json({**msgspec.to_builtins(move), "changed": deployed.changed})
+        return
+    if not deployed.changed:
+        out.print(Text(f"{name} v{move.to_version} ({short(move.to_digest)}) is live in {env} already."))
+        return
+    before = f"v{move.from_version} → " if move.from_version else ""
+    line = Text.assemble((name, "bold"), f" · {env} · {before}", (f"v{move.to_version}", "bold green"))
+    line.append(f" ({short(move.to_digest)})")
+    if move.forced:
+        line.append("  FORCED", "bold red")
+    out.print(line)
+    if move.run_id:
+        out.print(Text(f"approved by gate run {move.run_id}", "dim"))
+    if move.from_version:
+        out.print(
+            Text(f"back again: tidegate rollback {name}" + ("" if env == "production" else f" --env {env}"), "dim")
+        )
+
+
+def deploy(
+    project: Project,
+    name: str,
+    environment: str = "production",
+    *,
+    version: str | None = None,
+    force: bool = False,
+    reason: str = "",
+) -> Deployed:
+    """Deploys a stored version, or the working tree's prompt. Raises InvalidFile, NotFound, Refused, BadInput."""
+    from tidegate.prompts.files import check_name, load_prompt
+    from tidegate.prompts.git import git_state
+
+    check_name(name)
+    prompt = load_prompt(project.prompts, name) if version is None else None
+    git = git_state(prompt.folder) if prompt else None
+    with closing(compose.registry(project)) as registry:
+        if prompt:
+            registered = registry.register(
+                name, prompt.artifact, description=prompt.description, file_sha256=prompt.file_sha256
+            )
+            version = registered.digest
+        live = {pointer.digest for pointer in registry.pointers(name) if pointer.environment == environment}
+        move = registry.deploy(
+            name,
+            version or "",
+            environment,
+            who=who(),
+            reason=reason,
+            force=force,
+            git_commit=git.commit if git else None,
+            git_dirty=git.dirty if git else None,
+        )
+    return Deployed(move, changed=move.to_digest not in live)

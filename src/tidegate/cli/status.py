@@ -1,0 +1,149 @@
+"""`tidegate status`: what is live where, and what traffic was served by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter, validators
+from rich.table import Table
+from rich.text import Text
+
+from tidegate import compose
+from tidegate.cli.output import moment, out, print_json
+from tidegate.config import Project
+from tidegate.core.artifact import short
+from tidegate.core.ledger import Pointer
+
+SETTLED_S = 2.0
+"""After a move, calls of the version before may still be under way."""
+
+Counts = Mapping[tuple[str, int], int]
+
+
+class Live(msgspec.Struct, frozen=True):
+    """One environment of one prompt: what the pointer says, and what traffic says."""
+
+    prompt: str
+    environment: str
+    version: int
+    digest: str
+    since: str
+    by: str
+    served: dict[str, float]
+    """Version → its share of the prompt's live calls in the window, over all environments; empty without calls."""
+    stray: tuple[str, ...]
+    """Versions that served calls after the pointers had moved away from them: some gateway did not follow."""
+
+
+def status_(
+    name: str | None = None,
+    *,
+    minutes: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=44_640))] = 15,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    json: bool = False,
+) -> None:
+    """
+    Show what every environment points at, and which versions the last minutes of calls were served by.
+
+    Example: `tidegate status`
+
+    Parameters
+    ----------
+    name
+        One prompt; by default all of them.
+    minutes
+        How far back to look at traffic.
+    config
+        The tidegate.yaml to use; by default the nearest one upwards from here.
+    json
+        Print `[{prompt, environment, version, digest, since, by, served, stray}]`.
+    """
+    project = compose.project(config)
+    rows = status(project, name, window_s=minutes * 60)
+    if json:
+        print_json(rows)
+    elif rows:
+        _print(rows, project.config.timezone, minutes)
+    else:
+        out.print(Text(_nothing(project, name)))
+
+
+def status(project: Project, name: str | None = None, *, window_s: float = 900.0) -> list[Live]:
+    """What is live in each environment, by prompt and environment."""
+    if not project.control.exists():
+        return []
+    with closing(compose.registry(project)) as registry:
+        pointers = registry.pointers(name)
+    if not pointers:
+        return []
+    calls = compose.call_log(project)
+    served: Counts = calls.served(window_s)
+    rows = []
+    for pointer in pointers:
+        shares = _shares(served, pointer.prompt)
+        meant = {f"v{other.version}" for other in pointers if other.prompt == pointer.prompt}
+        stray: tuple[str, ...] = ()
+        if shares.keys() - meant:
+            age_s = _age_s(pointers, pointer.prompt) - SETTLED_S
+            since = _shares(calls.served(min(window_s, age_s)), pointer.prompt) if age_s > 0 else {}
+            stray = tuple(sorted(since.keys() - meant))
+        rows.append(
+            Live(**{key: getattr(pointer, key) for key in Pointer.__struct_fields__}, served=shares, stray=stray)
+        )
+    return rows
+
+
+def _shares(counts: Counts, prompt: str) -> dict[str, float]:
+    of_prompt = {f"v{version}": count for (name, version), count in sorted(counts.items()) if name == prompt}
+    total = sum(of_prompt.values())
+    return {version: round(count / total, 4) for version, count in of_prompt.items()}
+
+
+def _age_s(pointers: list[Pointer], prompt: str) -> float:
+    """Seconds since the prompt's last move."""
+    last = max(pointer.since for pointer in pointers if pointer.prompt == prompt)
+    return time.time() - datetime.fromisoformat(last).timestamp()
+
+
+def _print(rows: list[Live], timezone: str, minutes: int) -> None:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for title in ("prompt", "environment", "live", "since", "by", f"served, last {minutes} min"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(
+            Text(row.prompt, "bold"),
+            row.environment,
+            Text.assemble((f"v{row.version}", "bold green"), f" {short(row.digest)[:8]}"),
+            moment(row.since, timezone),
+            Text(row.by),
+            Text(", ".join(f"{version} {share:.0%}" for version, share in row.served.items()) or "no calls"),
+        )
+    out.print(table, soft_wrap=False)
+    for row in rows:
+        if row.stray:
+            out.print(
+                Text(
+                    f"{row.prompt}: {', '.join(row.stray)} still served calls after {row.environment} moved to"
+                    f" v{row.version}: a gateway does not follow. Is it using this project's .tidegate/ folder?",
+                    "yellow",
+                )
+            )
+
+
+def _nothing(project: Project, name: str | None) -> str:
+    from tidegate.prompts.files import list_prompts
+
+    names = [name] if name else list_prompts(project.prompts)
+    if not names:
+        return f"Nothing is deployed yet, and there is no prompt under {project.prompts}."
+    what = name or "anything"
+    return (
+        f"Nothing is deployed yet{f' of {name}' if name else ''}. To deploy {what}:"
+        f" `tidegate gate {names[0]}`, then `tidegate deploy {names[0]}`."
+    )
