@@ -31,7 +31,12 @@ COMMANDS = {
 
 def build() -> App:
     """The whole command tree; nothing is imported until a command is chosen."""
-    app = App(name="tidegate", help_format="plaintext", help="Keep LLM-powered systems correct, cheap and fast.", version=version("tidegate"))
+    app = App(
+        name="tidegate",
+        help_format="plaintext",
+        help="Keep LLM-powered systems correct, cheap and fast.",
+        version=version("tidegate"),
+    )
     for name, help_text in COMMANDS.items():
         app.command(f"tidegate.cli.{name}:{name}_", name=name, help=help_text)
     return app

@@ -61,10 +61,16 @@ def deploy_(
         Print the deployment as JSON.
     """
     deployed = deploy(compose.project(config), name, env, version=version, force=force, reason=reason)
-    move = deployed.deployment
     if json:
-        print_json({**msgspec.to_builtins(move), "changed": deployed.changed})
-        return
+        print_json({**msgspec.to_builtins(deployed.deployment), "changed": deployed.changed})
+    else:
+        print_deployed(deployed)
+
+
+def print_deployed(deployed: Deployed) -> None:
+    """What happened, for people."""
+    move = deployed.deployment
+    name, env = move.prompt, move.environment
     if not deployed.changed:
         out.print(Text(f"{name} v{move.to_version} ({short(move.to_digest)}) is live in {env} already."))
         return

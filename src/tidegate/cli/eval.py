@@ -54,16 +54,14 @@ def eval_(
 
 async def evaluate(project: Project, name: str, *, repeats: int | None = None, quiet: bool = False) -> Run:
     """Runs the suite of one prompt of `project`. Raises InvalidFile, NotFound, Unusable."""
-    from tidegate.cli.watch import TerminalWatcher
-    from tidegate.evals.session import Session, read
+    from tidegate.cli.watch import TerminalWatcher, session
+    from tidegate.evals.session import read
     from tidegate.prompts.files import load_prompt
-    from tidegate.system import SystemClock, SystemRandom
+    from tidegate.prompts.render import render
 
     prompt = load_prompt(project.prompts, name)
-    read(prompt)
+    read(prompt, render)
     registry = compose.registry(project)
     with TerminalWatcher(quiet=quiet) as watcher:
         async with compose.caller(project, registry) as caller:
-            return await Session(registry, caller, SystemClock(), SystemRandom(), watcher).evaluate(
-                prompt, repeats=repeats
-            )
+            return await session(project, registry, caller, watcher).evaluate(prompt, repeats=repeats)

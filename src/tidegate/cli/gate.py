@@ -62,25 +62,24 @@ async def gate_prompts(
 
     Raises: InvalidFile before the first call when any of them is malformed; BadInput, NotFound, Unusable.
     """
-    from tidegate.cli.watch import TerminalWatcher
+    from tidegate.cli.watch import TerminalWatcher, session
     from tidegate.evals.report import gate_report
-    from tidegate.evals.session import Session, read
+    from tidegate.evals.session import read
     from tidegate.prompts.files import list_prompts, load_prompt
-    from tidegate.system import SystemClock, SystemRandom
+    from tidegate.prompts.render import render
 
     prompts = [load_prompt(project.prompts, name) for name in names or list_prompts(project.prompts)]
     prompts = [prompt for prompt in prompts if names or prompt.has_suite]
     if not prompts:
         raise BadInput(f"no prompt under {project.prompts} has an eval.yaml, so there is nothing to gate.")
     for prompt in prompts:
-        read(prompt)
+        read(prompt, render)
     registry = compose.registry(project)
     reports = []
     async with compose.caller(project, registry) as caller:
         for prompt in prompts:
             with TerminalWatcher(quiet=quiet) as watcher:
-                session = Session(registry, caller, SystemClock(), SystemRandom(), watcher)
-                reports.append(await session.gate(prompt, against=against))
+                reports.append(await session(project, registry, caller, watcher).gate(prompt, against=against))
             if not quiet:
                 out.print(gate_report(reports[-1]), soft_wrap=False)
     return reports

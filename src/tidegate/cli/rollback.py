@@ -11,7 +11,9 @@ from rich.text import Text
 
 from tidegate import compose
 from tidegate.cli.output import out, print_json, who
+from tidegate.config import Project
 from tidegate.core.artifact import short
+from tidegate.core.ledger import Deployment
 
 
 def rollback_(
@@ -45,17 +47,32 @@ def rollback_(
     json
         Print the deployment as JSON.
     """
-    with closing(compose.registry(compose.project(config))) as registry:
-        move = registry.rollback(name, env, who=who(), reason=reason, to=to)
+    move = rollback(compose.project(config), name, env, to=to, reason=reason, quiet=json)
     if json:
         print_json(move)
-        return
-    out.print(
-        Text.assemble(
-            (name, "bold"),
-            f" · {env} · v{move.from_version} → ",
-            (f"v{move.to_version}", "bold green"),
-            f" ({short(move.to_digest)})",
+
+
+def rollback(
+    project: Project,
+    name: str,
+    environment: str = "production",
+    *,
+    to: str | None = None,
+    reason: str = "",
+    quiet: bool = False,
+) -> Deployment:
+    """Rolls back, and says so unless `quiet`. Raises NotFound, Refused, BadInput."""
+    with closing(compose.registry(project)) as registry:
+        move = registry.rollback(name, environment, who=who(), reason=reason, to=to)
+    if not quiet:
+        out.print(
+            Text.assemble(
+                (name, "bold"),
+                f" · {environment} · v{move.from_version} → ",
+                (f"v{move.to_version}", "bold green"),
+                f" ({short(move.to_digest)})",
+            )
         )
-    )
-    out.print(Text(f"v{move.from_version} stays out of {env}: deploying it again needs --force and a reason.", "dim"))
+        stays = f"v{move.from_version} stays out of {environment}: deploying it again needs --force and a reason."
+        out.print(Text(stays, "dim"))
+    return move

@@ -1,4 +1,4 @@
-"""A run's progress on a terminal: one line before it, a bar while it lasts, nothing where stderr is not a terminal."""
+"""Eval sessions as the command line runs them: one line before a run, and a bar while it lasts on a terminal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 
 from tidegate.cli.output import err, out
+from tidegate.config import Project
 from tidegate.evals.report import plan_line
 from tidegate.evals.runner import Progress
-from tidegate.evals.session import Planned, Watcher
+from tidegate.evals.session import Planned, Session, Watcher
+from tidegate.ports import Caller
+from tidegate.prompts.git import git_state
+from tidegate.prompts.registry import Registry
+from tidegate.prompts.render import render
+from tidegate.system import SystemClock, SystemRandom
 
 SHOWN_AFTER_S = 1.0
 
@@ -66,3 +72,18 @@ class TerminalWatcher(Watcher):
         """Says why it goes on."""
         if not self.quiet:
             out.print(f"  [dim]not clear yet: buying repeats, up to {repeats} a case[/dim]")
+
+
+def session(project: Project, registry: Registry, caller: Caller, watcher: Watcher) -> Session:
+    """A session of `project` that notes the commit it ran at."""
+    state = git_state(project.root)
+    return Session(
+        registry,
+        caller,
+        render,
+        SystemClock(),
+        SystemRandom(),
+        watcher,
+        git_commit=state.commit if state else None,
+        git_dirty=state.dirty if state else None,
+    )
