@@ -94,13 +94,13 @@ def _print(move: Move, timezone: str, *, whole: bool) -> None:
     if deployment.forced:
         head.append("  FORCED", "bold red")
     out.print(head)
-    out.print(Padding(_about(deployment), (0, 0, 0, 4)), soft_wrap=False)
+    out.print(Padding(_about(deployment), (0, 0, 0, 4), expand=False), soft_wrap=False)
     if move.diff is not None:
         if whole:
-            out.print(Padding(diff_text(move.diff.lines()), (0, 0, 0, 4)), soft_wrap=False)
+            out.print(Padding(diff_text(move.diff.lines()), (0, 0, 0, 4), expand=False), soft_wrap=False)
         else:
             fields = [message.title for message in move.diff.messages] + [change.path for change in move.diff.changes]
-            out.print(Padding(Text(f"changed: {', '.join(fields)}"), (0, 0, 0, 4)), soft_wrap=False)
+            out.print(Padding(Text(f"changed: {', '.join(fields)}"), (0, 0, 0, 4), expand=False), soft_wrap=False)
     out.print()
 
 

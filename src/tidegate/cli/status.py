@@ -17,7 +17,7 @@ from rich.text import Text
 from tidegate import compose
 from tidegate.cli.output import moment, out, print_json
 from tidegate.config import Project
-from tidegate.core.artifact import short
+from tidegate.core.errors import NotFound, nearest
 from tidegate.core.ledger import Pointer
 
 SETTLED_S = 2.0
@@ -113,18 +113,19 @@ def _age_s(pointers: list[Pointer], prompt: str) -> float:
 
 def _print(rows: list[Live], timezone: str, minutes: int) -> None:
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for title in ("prompt", "environment", "live", "since", "by", f"served, last {minutes} min"):
-        table.add_column(title, overflow="fold")
+    for title in ("prompt", "environment", "live", "since", "by", "served"):
+        table.add_column(title, overflow="fold", no_wrap=title in ("live", "since"))
     for row in rows:
         table.add_row(
             Text(row.prompt, "bold"),
             row.environment,
-            Text.assemble((f"v{row.version}", "bold green"), f" {short(row.digest)[:8]}"),
+            Text(f"v{row.version}", "bold green"),
             moment(row.since, timezone),
             Text(row.by),
             Text(", ".join(f"{version} {share:.0%}" for version, share in row.served.items()) or "no calls"),
         )
     out.print(table, soft_wrap=False)
+    out.print(Text(f"served: what answered each prompt's calls of the last {minutes} min", "dim"))
     for row in rows:
         if row.stray:
             out.print(
@@ -139,11 +140,13 @@ def _print(rows: list[Live], timezone: str, minutes: int) -> None:
 def _nothing(project: Project, name: str | None) -> str:
     from tidegate.prompts.files import list_prompts
 
-    names = [name] if name else list_prompts(project.prompts)
+    names = list_prompts(project.prompts)
+    if name is not None and name not in names:
+        raise NotFound(f"no prompt named {name!r}.{nearest(name, names)}")
     if not names:
         return f"Nothing is deployed yet, and there is no prompt under {project.prompts}."
-    what = name or "anything"
+    first = name or names[0]
     return (
-        f"Nothing is deployed yet{f' of {name}' if name else ''}. To deploy {what}:"
-        f" `tidegate gate {names[0]}`, then `tidegate deploy {names[0]}`."
+        f"Nothing{f' of {name}' if name else ''} is deployed yet."
+        f" `tidegate gate {first}`, then `tidegate deploy {first}`."
     )

@@ -73,7 +73,7 @@ def check_name(name: str) -> None:
 
 def list_prompts(root: Path) -> list[str]:
     """The names of all prompts under `root`, sorted. Raises InvalidFile when a folder's name can not be a prompt's."""
-    names = list(_names(root))
+    names = sorted(_names(root))
     bad = [name for name in names if not _NAME.match(name)]
     if bad:
         raise InvalidFile(
