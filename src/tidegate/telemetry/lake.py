@@ -10,9 +10,10 @@ does not have is NULL, a field of a line that is not known here is ignored: both
 from __future__ import annotations
 
 import re
+import threading
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -274,6 +275,57 @@ def stored_files(lake: Path, table: LakeTable, handle: DeltaTable) -> list[Store
         StoredFile(lake / table.name / unquote(path), day, size, newest and newest + timedelta(milliseconds=1))
         for path, day, size, newest in rows
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """One version of one table: its files, and per writer the newest spool segment that is in them (-1: none)."""
+
+    files: list[StoredFile]
+    stored_up_to: dict[str, int]
+
+
+class LakeReader:
+    """Says what is in the lake now. Keeps its handles: following a log costs 1 ms, reading it anew 20. Thread-safe."""
+
+    def __init__(self, lake: Path) -> None:
+        self.folder = lake
+        self._lock = threading.Lock()
+        self._handles: dict[str, tuple[int, DeltaTable]] = {}
+
+    def state(self, table: LakeTable, writers: Iterable[str]) -> TableState:
+        """Raises Unusable when the table can not be read."""
+        with self._lock:
+            handle = self._newest(table)
+            if handle is None:
+                return TableState([], dict.fromkeys(writers, -1))
+            versions = {writer: handle.transaction_version(writer) for writer in writers}
+            return TableState(
+                stored_files(self.folder, table, handle),
+                {writer: -1 if version is None else version for writer, version in versions.items()},
+            )
+
+    def forget(self) -> None:
+        """Reads everything anew next time."""
+        with self._lock:
+            self._handles.clear()
+
+    def _newest(self, table: LakeTable) -> DeltaTable | None:
+        try:
+            log = (self.folder / table.name / "_delta_log").stat().st_ino
+        except FileNotFoundError:
+            return None
+        kept = self._handles.get(table.name)
+        if kept is not None and kept[0] == log:
+            try:
+                kept[1].update_incremental()
+                return kept[1]
+            except DeltaError:
+                del self._handles[table.name]
+        handle = open_table(self.folder, table)
+        if handle is not None:
+            self._handles[table.name] = (log, handle)
+        return handle
 
 
 def first_line(error: BaseException) -> str:

@@ -56,9 +56,10 @@ from tidegate.telemetry.spool import (
 )
 
 BATCH_BYTES = 64 << 20
-SMALL_FILES = 32
+SMALL_FILES = 16
 """So many files of less than COMPACTED_BYTES in a day are rewritten into few."""
-COMPACTED_BYTES = 64 << 20
+SMALL_FILES_OF_A_PAST_DAY = 4
+COMPACTED_BYTES = 16 << 20
 ROW_GROUP = 122_880
 MAYBE_UNSYNCED = 8
 """More commits than one batch makes: so many may a killed recorder have left without fsync."""
@@ -236,7 +237,12 @@ class _Table:
         """Many small files become few; the log gets a checkpoint; what nobody reads any more is deleted."""
         files = stored_files(self._lake, self.table, self._handle)
         small = Counter(file.day for file in files if file.size < COMPACTED_BYTES)
-        crowded = [str(day) for day, count in small.items() if count >= SMALL_FILES]
+        today = max(small, default=None)
+        crowded = [
+            str(day)
+            for day, count in small.items()
+            if count >= (SMALL_FILES if day == today else SMALL_FILES_OF_A_PAST_DAY)
+        ]
         if not crowded:
             return
         self._handle.optimize.compact(
