@@ -9,6 +9,7 @@ remembered by their source, so a gateway that serves the same versions compiles 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,8 @@ from tidegate.prompts import template
 MAX_OUTPUT_CHARS = 1 << 20
 """Of all messages together."""
 _MAX_WHOLE = 1 << 63
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""The engine would put three replacement characters in its place."""
 
 
 def render(artifact: Artifact, variables: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -71,8 +74,6 @@ def _render_one(env: Environment, name: str, message: Message, variables: Mappin
         raise InvalidRequest(
             f"the {message.role} message{line} can not be rendered: {template.reason(error)}.", param="variables"
         ) from error
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("variables: a text holds half of a surrogate pair.", param="variables") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(
             f"the {message.role} message can not be rendered with these values: {error}.", param="variables"
@@ -118,6 +119,8 @@ def _complaint(declared: Input, value: Any) -> str | None:
 def _string(declared: Input, value: Any) -> str | None:
     if not isinstance(value, str):
         return f"must be a string, not {_kind(value)}."
+    if not value.isascii() and _SURROGATE.search(value):
+        return "holds half of a surrogate pair."
     if declared.max_chars is not None and len(value) > declared.max_chars:
         return f"is {len(value):,} characters long; at most {declared.max_chars:,} are allowed."
     return None
@@ -131,7 +134,7 @@ def _not_one_of(declared: Input, value: Any) -> str:
 def _number(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"must be a number, not {_kind(value)}."
-    if not math.isfinite(value) or (isinstance(value, int) and abs(value) >= _MAX_WHOLE):
+    if abs(value) >= _MAX_WHOLE if isinstance(value, int) else not math.isfinite(value):
         return "must be a finite number of at most 64 bits."
     return None
 
