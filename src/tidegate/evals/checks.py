@@ -178,6 +178,8 @@ def _equals(value: Any) -> Probe:
     def probe(answer: PromptAnswer) -> Finding:
         if answer.output == wanted:
             return Finding(True, f"equals {_quoted(wanted)}")
+        if answer.output.split() == wanted.split():
+            return Finding(False, f"differs from {_quoted(wanted)} in white space alone")
         return Finding(False, f"is {_quoted(answer.output)}, not {_quoted(wanted)}")
 
     return probe

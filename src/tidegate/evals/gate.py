@@ -29,7 +29,7 @@ from tidegate.core.evaluation import (
     Run,
     Verdict,
 )
-from tidegate.core.stats import ALPHA, Comparison, compare, pairs_needed
+from tidegate.core.stats import ALPHA, Comparison, compare, mcnemar, pairs_needed
 from tidegate.evals.golden import Case, GoldenSet
 from tidegate.evals.suite import RATE, Metric, Suite
 
@@ -284,10 +284,11 @@ def _margin(compared: Comparison, margin: float) -> tuple[Verdict, str]:
     between = f"the interval of the change is {_points(low)} to {_points(high)} points"
     allowed = f"the margin of {100 * margin:g} points"
     if compared.worse_than(margin):
-        return "FAIL", f"The pass rate fell ({rates}), surely by more than {allowed}: {between}."
+        chance = f"{compared.fell} of {compared.n} worse, {compared.rose} better, p = {_p(compared):.2g}"
+        return "FAIL", f"The pass rate fell ({rates}), surely by more than {allowed}: {between} ({chance})."
     if compared.within(margin):
         return "PASS", f"The pass rate ({rates}) surely did not fall by more than {allowed}: {between}."
-    needed = pairs_needed(margin)
+    needed = pairs_needed(margin, alpha=compared.alpha)
     if needed is None or compared.n < needed:
         takes = "no number of cases" if needed is None else f"at least {needed} cases"
         return "INCONCLUSIVE", (
@@ -295,6 +296,10 @@ def _margin(compared: Comparison, margin: float) -> tuple[Verdict, str]:
             f"less than {allowed}, which takes {takes}; add cases, widen the margin, or gate on a floor."
         )
     return "INCONCLUSIVE", f"The pass rate ({rates}) may or may not have fallen by more than {allowed}: {between}."
+
+
+def _p(compared: Comparison) -> float:
+    return mcnemar(compared.fell, compared.rose, mid=True)
 
 
 def _points(share: float) -> str:

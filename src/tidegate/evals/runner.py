@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from tidegate.core.errors import TidegateError, Unusable
 from tidegate.core.evaluation import CheckResult, Repeat, Run
+from tidegate.core.instant import iso_utc
 from tidegate.core.ledger import Version
 from tidegate.evals.checks import Check, clip
 from tidegate.evals.golden import Case, GoldenSet
@@ -88,7 +88,7 @@ async def run_suite(
         budget=budget or Budget(),
         progress=progress,
     )
-    started_at = instant(clock)
+    started_at = iso_utc(clock.now_ns())
     await work.finish()
     return Run(
         id=run_id,
@@ -98,7 +98,7 @@ async def run_suite(
         suite_digest=suite.digest,
         golden_digest=golden.digest,
         started_at=started_at,
-        finished_at=instant(clock),
+        finished_at=iso_utc(clock.now_ns()),
         repeats=len(work.repeats),
         results=in_order(golden, work.results),
     )
@@ -108,13 +108,6 @@ def in_order(golden: GoldenSet, results: list[Repeat]) -> tuple[Repeat, ...]:
     """Results in the golden set's order, then by repeat."""
     order = {case.id: index for index, case in enumerate(golden.cases)}
     return tuple(sorted(results, key=lambda result: (order[result.case_id], result.repeat)))
-
-
-def instant(clock: Clock) -> str:
-    """Now, UTC, ISO 8601 with microseconds and `Z`."""
-    seconds, rest = divmod(clock.now_ns(), 10**9)
-    now = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1_000)
-    return now.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class _Work:

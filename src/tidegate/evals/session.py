@@ -11,29 +11,33 @@ until a run is whole. A stored baseline is used again for a day: after that the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from tidegate.core.artifact import Artifact
 from tidegate.core.diff import diff
+from tidegate.core.errors import InvalidFile, Problem, RequestError
 from tidegate.core.evaluation import GateReport, Run
 from tidegate.core.ids import uuid7
 from tidegate.core.ledger import Pointer, Version
 from tidegate.core.stats import ALPHA, ALPHA_OF_TWO_LOOKS, mde
 from tidegate.evals.gate import gate, undecided_by_noise, usable
-from tidegate.evals.golden import GoldenSet, load_golden
+from tidegate.evals.golden import Case, GoldenSet, load_golden
 from tidegate.evals.runner import Budget, Progress, in_order, run_suite
 from tidegate.evals.suite import Suite, load_suite, plan
 from tidegate.ports import Caller, Clock, Random
 
 BASELINE_MAX_AGE_S = 86_400
 RUNS_SEARCHED = 100
+
+Render = Callable[[Artifact, Mapping[str, Any]], object]
+"""An artifact and a case's inputs → the messages (prompts/render.py). Raises RequestError."""
 
 
 class Prompt(Protocol):
@@ -98,6 +102,7 @@ class Session:
 
     shelf: Shelf
     caller: Caller
+    render: Render
     clock: Clock
     random: Random
     watcher: Watcher = field(default_factory=Watcher)
@@ -110,7 +115,7 @@ class Session:
 
         Raises: InvalidFile, NotFound before anything is done; Unusable when the run could not be finished.
         """
-        suite, golden = read(prompt)
+        suite, golden = read(prompt, self.render)
         version = await self._register(prompt)
         count = repeats or suite.repeats
         self.watcher.planned(_planned(suite, golden, version, None, count, stored=False))
@@ -127,7 +132,7 @@ class Session:
                 and without that only floors apply.
         Raises: InvalidFile, NotFound before any call; Unusable when a run could not be finished.
         """
-        suite, golden = read(prompt)
+        suite, golden = read(prompt, self.render)
         candidate = await self._register(prompt)
         baseline = await self._baseline(prompt.name, against, environment)
         rival = None if baseline is None or baseline.digest == candidate.digest else baseline
@@ -231,13 +236,29 @@ class Session:
         return uuid7(self.clock.now_ns() // 1_000_000, self.random.bits(74))
 
 
-def read(prompt: Prompt) -> tuple[Suite, GoldenSet]:
-    """Suite and golden set of a prompt, checked against each other and its inputs. Raises InvalidFile, NotFound."""
+def read(prompt: Prompt, render: Render) -> tuple[Suite, GoldenSet]:
+    """
+    Suite and golden set of a prompt, checked against each other and against the prompt: every case is rendered once.
+
+    Raises: InvalidFile with every problem, NotFound when the prompt has no suite.
+    """
     suite = load_suite(prompt.folder)
     golden = load_golden(suite.golden)
     golden.fit(prompt.artifact.inputs)
     plan(suite, golden)
+    problems = [problem for case in golden.cases for problem in _unrenderable(prompt, golden, case, render)]
+    if problems:
+        raise InvalidFile(problems)
     return suite, golden
+
+
+def _unrenderable(prompt: Prompt, golden: GoldenSet, case: Case, render: Render) -> Iterator[Problem]:
+    try:
+        render(prompt.artifact, case.inputs)
+    except RequestError as error:
+        field = (error.param or "variables").replace("variables", "inputs", 1)
+        message = str(error).removeprefix(f"{error.param}: ")
+        yield Problem(golden.file, case.line, field, f"{message} (in case {case.id!r})")
 
 
 def _planned(

@@ -41,7 +41,8 @@ class CheckSpec:
         try:
             return build(self.name, self.type, _filled(self.value, variables))
         except minijinja.TemplateError as error:
-            message = f"{_detail(error)} in case {case_id!r}.{_hint(self.value, variables)}"
+            hint = _hint(self.value, variables) if error.kind == "UndefinedError" else ""
+            message = f"{_detail(error)} in case {case_id!r}.{hint}"
         except ValueError as error:
             message = f"{error} (in case {case_id!r})"
         raise InvalidFile([_with(Problem(self.file, self.line, self.field, ""), message)])
