@@ -1,0 +1,164 @@
+"""
+The provider's side of OpenAI Chat Completions: requests read, answers written as a whole or as events, errors shaped.
+
+Knows nothing of HTTP, time or faults. The same seed and the same body give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from tidegate.simulate import rules
+
+CREATED = 1_772_323_200
+"""Every answer's `created`: 2026-03-01, so that answers are the same from run to run."""
+DONE = b"data: [DONE]\n\n"
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Part(msgspec.Struct):
+    """One part of a message's content; only text is read."""
+
+    type: str
+    text: str = ""
+
+
+class ChatMessage(msgspec.Struct):
+    """One message on the wire."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    """How a stream is wanted."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(msgspec.Struct):
+    """The body's fields that mean something here; all others, such as `tool_choice`, are taken and ignored."""
+
+    model: str
+    messages: list[ChatMessage]
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    max_tokens: Positive | None = None
+    max_completion_tokens: Positive | None = None
+
+
+class Failure(Exception):
+    """An answer in OpenAI's error shape."""
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.code = code
+
+
+_request = msgspec.json.Decoder(ChatRequest)
+_encode = msgspec.json.Encoder().encode
+
+
+class Answer:
+    """One answer of a scripted model, as a whole and as events."""
+
+    def __init__(self, request: ChatRequest, *, seed: int, body: bytes = b"") -> None:
+        identity = hashlib.sha256(b"%d %b" % (seed, body)).hexdigest()[:24]
+        fingerprint = hashlib.sha256(f"{seed} {request.model}".encode()).hexdigest()[:10]
+        messages = [rules.Message(message.role, _text(message.content)) for message in request.messages]
+        tokens = rules.tokenize(rules.answer(request.model, messages))
+        most = request.max_completion_tokens or request.max_tokens or len(tokens)
+        self.tokens = tokens[:most]
+        self._finish_reason = "stop" if len(tokens) <= most else "length"
+        self._wants_usage = request.stream_options is not None and request.stream_options.include_usage
+        self._id = f"chatcmpl-{identity}"
+        self._model = request.model
+        self._fingerprint = f"fp_{fingerprint}"
+        before, after = rules.input_tokens(messages), len(self.tokens)
+        self._usage = {
+            "prompt_tokens": before,
+            "completion_tokens": after,
+            "total_tokens": before + after,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": 0,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        }
+
+    def whole(self) -> bytes:
+        """The JSON body of a unary answer."""
+        text = "".join(self.tokens)
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
+        return _encode({**self._frame("chat.completion"), "choices": [choice], "usage": self._usage})
+
+    def events(self) -> list[bytes]:
+        """The events of a stream: role, one per token, the finish, and the usage when it was asked for; no [DONE]."""
+        events = [self._event({"role": "assistant", "content": "", "refusal": None})]
+        events += [self._event({"content": token}) for token in self.tokens]
+        events.append(self._event({}, self._finish_reason))
+        if self._wants_usage:
+            events.append(self._chunk([], self._usage))
+        return events
+
+    def _event(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        return self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}], None)
+
+    def _frame(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": CREATED,
+            "model": self._model,
+            "service_tier": "default",
+            "system_fingerprint": self._fingerprint,
+        }
+
+    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> bytes:
+        chunk = {**self._frame("chat.completion.chunk"), "choices": choices}
+        if self._wants_usage:
+            chunk["usage"] = usage
+        return b"data: " + _encode(chunk) + b"\n\n"
+
+
+def parse_request(body: bytes) -> ChatRequest:
+    """Raises Failure with the field's name where one is wrong."""
+    try:
+        chat = _request.decode(body)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        missing = what.rpartition("missing required field ")[2].strip("`") if "missing required" in what else ""
+        field = (path.rstrip("`") + (f".{missing}" if missing else "")).lstrip(".")
+        raise Failure(400, f"{what}{f': {field}' if field else ''}.", param=field or None) from error
+    except msgspec.DecodeError as error:
+        raise Failure(400, "We could not parse the JSON body of your request.") from error
+    if chat.model not in rules.MODELS:
+        message = f"The model `{chat.model[:200]}` does not exist or you do not have access to it."
+        raise Failure(404, message, code="model_not_found")
+    if not chat.messages:
+        raise Failure(400, "'messages' is too short: it has at least one.", param="messages", code="empty_array")
+    if chat.stream_options is not None and not chat.stream:
+        raise Failure(400, "'stream_options' is only allowed when 'stream' is enabled.", param="stream_options")
+    return chat
+
+
+def _text(content: str | list[Part] | None) -> str:
+    if isinstance(content, list):
+        return "".join(part.text for part in content)
+    return content or ""
+
+
+def error_object(failure: Failure) -> dict[str, Any]:
+    """OpenAI's error shape."""
+    kind = "server_error" if failure.status >= 500 else "invalid_request_error"
+    kind = "requests" if failure.status == 429 else kind
+    return {"error": {"message": str(failure), "type": kind, "param": failure.param, "code": failure.code}}
