@@ -203,6 +203,13 @@ class Registry:
             version = next(version for version in tx.versions(prompt) if version.number == number)
             return self._move(tx, version, environment, "rollback", ledger, who=who, reason=reason)
 
+    def rollback_target(self, prompt: str, environment: str = "production") -> Version | None:
+        """Where `rollback` without `to` would go now; None when there is nothing to go back to."""
+        with self._store.read() as tx:
+            ledger = tx.deployments(prompt, environment)
+            number = self._earlier(ledger) if ledger else None
+            return next((version for version in tx.versions(prompt) if version.number == number), None)
+
     # runs
 
     def save_run(self, run: Run, *, suite: str, golden: str) -> None:

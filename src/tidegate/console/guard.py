@@ -1,0 +1,119 @@
+"""
+Who may talk to the console, and what a browser may do with its answers.
+
+The console has no sign-in: it listens on loopback only, and what a web page from elsewhere could make a browser send is
+refused here. A foreign name that resolves to this machine (DNS rebinding) fails on `Host`; a form or script of another
+site fails on `Sec-Fetch-Site` or `Origin`. There are no cookies to ride on. One plain ASGI wrapper around everything.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tidegate.core.errors import BadInput
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+JSON_SUFFIX = ".json"
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # Not no-referrer: it would blank the Origin of our own forms.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def require_loopback(host: str) -> None:
+    """Raises BadInput unless `host` is this machine only."""
+    try:
+        loopback = host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise BadInput(
+            f"console.host: {host!r} can be reached from elsewhere, and the console has no sign-in. "
+            "Use 127.0.0.1, and an SSH tunnel to look at it from another machine."
+        )
+
+
+class Guard:
+    """The wrapper. `host` is the configured one; the usual names of loopback are accepted beside it."""
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self.app = app
+        self.hosts = {"127.0.0.1", "localhost", "::1", host.strip("[]").lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, guarded)
+        else:
+            await self.app(scope, receive, guarded)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        headers: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        hosts = headers.get("host", [])
+        if len(hosts) != 1 or _name(hosts[0]) not in self.hosts:
+            names = ", ".join(sorted(self.hosts))
+            return PlainTextResponse(f"This console answers to {names} only.\n", 421)
+        if scope["method"] not in SAFE_METHODS and not _from_here(headers, hosts[0]):
+            return PlainTextResponse("This request comes from another site: refused, nothing was changed.\n", 403)
+        return None
+
+
+def _from_here(headers: dict[str, list[str]], host: str) -> bool:
+    """True for the console's own pages, and for programs, which send neither header."""
+    if any(value not in ("same-origin", "none") for value in headers.get("sec-fetch-site", [])):
+        return False
+    return all(urlsplit(value).netloc.lower() == host.lower() for value in headers.get("origin", []))
+
+
+def _name(host: str) -> str | None:
+    """The name in a Host header, without its port; None for anything that is not a plain authority."""
+    try:
+        parts = urlsplit(f"//{host}")
+        port = parts.port
+    except ValueError:
+        return None
+    plain = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
+    if plain is None or host.lower() not in (plain, f"{plain}:{port}"):
+        return None
+    return parts.hostname
+
+
+class JsonSuffix:
+    """`/calls.json` is the page `/calls` with its data as JSON: the suffix leaves the path and is kept in the scope."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] == "http" and path.endswith(JSON_SUFFIX) and not path.startswith(("/api/", "/static/")):
+            bare = path.removesuffix(JSON_SUFFIX)
+            scope = {**scope, "path": bare, "raw_path": bare.encode(), "json": True}
+        await self.app(scope, receive, send)

@@ -1,0 +1,155 @@
+"""The two moves of an environment: a page that says what will happen, and a form that does it and says what did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.responses import RedirectResponse
+
+from tidegate.console.page import Pages, prompt_url
+from tidegate.console.prompts import known_versions, run_line, shown_diff
+from tidegate.console.who import who
+from tidegate.core.diff import diff
+from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, TooLarge
+from tidegate.core.ledger import Deployment, Version
+from tidegate.prompts.registry import Registry
+
+MAX_FORM_BYTES = 64 << 10
+
+Action = Literal["deploy", "rollback"]
+
+
+async def form(request: Request) -> dict[str, str]:
+    """A form's fields; of a name that stands twice the last. Raises TooLarge, BadInput."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise TooLarge(f"a form is at most {MAX_FORM_BYTES >> 10} KiB.")
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True)) if body else {}
+    except ValueError as error:
+        raise BadInput("the body is not a form.") from error
+
+
+Form = Annotated[dict[str, str], Depends(form)]
+
+
+class MovePages:
+    """Deploy and roll back, each a confirmation and an action under the same address."""
+
+    def __init__(self, pages: Pages, registry: Registry) -> None:
+        self._pages = pages
+        self._registry = registry
+
+    def routes(self) -> APIRouter:
+        routes = APIRouter(include_in_schema=False)
+        routes.add_api_route("/rollback/{name:path}", self.confirm_rollback)
+        routes.add_api_route("/rollback/{name:path}", self.rollback, methods=["POST"])
+        routes.add_api_route("/deploy/{name:path}", self.confirm_deploy)
+        routes.add_api_route("/deploy/{name:path}", self.deploy, methods=["POST"])
+        return routes
+
+    def confirm_rollback(
+        self, request: Request, name: str, *, environment: str = "production", to: str = ""
+    ) -> Response:
+        return self._confirm(request, "rollback", name, {"environment": environment, "to": to})
+
+    def confirm_deploy(
+        self, request: Request, name: str, *, version: str = "", environment: str = "production"
+    ) -> Response:
+        return self._confirm(request, "deploy", name, {"environment": environment, "to": version})
+
+    def rollback(self, request: Request, name: str, fields: Form) -> Response:
+        return self._move(request, "rollback", name, fields)
+
+    def deploy(self, request: Request, name: str, fields: Form) -> Response:
+        return self._move(request, "deploy", name, fields)
+
+    def _move(self, request: Request, action: Action, name: str, fields: Mapping[str, str]) -> Response:
+        known = {move.id for move in self._registry.log(name)}
+        began = time.perf_counter()
+        try:
+            done = self._do(action, name, fields)
+        except (Refused, BadInput, NotFound) as error:
+            known_versions(self._registry, name)  # an unknown prompt is a 404 of its own
+            return self._confirm(request, action, name, fields, error)
+        took_ms = max(1, round((time.perf_counter() - began) * 1_000))
+        moved = prompt_url(name, moved=done.id, ms=None if done.id in known else took_ms)
+        return RedirectResponse(moved, status_code=303)
+
+    def _do(self, action: Action, name: str, fields: Mapping[str, str]) -> Deployment:
+        environment, to = fields.get("environment") or "production", fields.get("to", "")
+        reason = fields.get("reason", "").strip()
+        if action == "rollback":
+            return self._registry.rollback(name, environment, who=who(), reason=reason, to=to or None)
+        if not to:
+            raise BadInput("the form does not say which version to deploy.")
+        force = fields.get("force") == "yes"
+        return self._registry.deploy(name, to, environment, who=who(), reason=reason, force=force)
+
+    def _confirm(
+        self,
+        request: Request,
+        action: Action,
+        name: str,
+        fields: Mapping[str, str],
+        error: TidegateError | None = None,
+    ) -> Response:
+        registry = self._registry
+        versions = known_versions(registry, name)
+        environment, to = fields.get("environment") or "production", fields.get("to", "")
+        live = next((item for item in registry.pointers(name) if item.environment == environment), None)
+        if action == "deploy":
+            target: Version | None = registry.resolve(name, to or versions[0].name)
+        else:
+            target = registry.resolve(name, to) if to else registry.rollback_target(name, environment)
+        changes = None
+        if live and target and live.digest != target.digest:
+            changes = shown_diff(diff(registry.artifact(live.digest), registry.artifact(target.digest)))
+        run = next((run for run in registry.runs(name) if target and run.digest == target.digest and run.verdict), None)
+        return self._pages.answer(
+            request,
+            "move.html",
+            {
+                "action": action,
+                "name": name,
+                "environment": environment,
+                "environments": self._environments(name),
+                "choices": _were_live(registry.log(name), environment, versions) if action == "rollback" else versions,
+                "to": to,
+                "live": live,
+                "target": target,
+                "run": run_line(run) if run else None,
+                "diff": changes,
+                "reason": fields.get("reason", ""),
+                "error": _said_here(error) if error else None,
+                "refused": error is not None and action == "deploy",
+            },
+            active="prompts",
+            title=f"{'Deploy' if action == 'deploy' else 'Roll back'} {name}",
+            status=error.http_status if error else 200,
+        )
+
+    def _environments(self, name: str) -> list[str]:
+        live = [pointer.environment for pointer in self._registry.pointers(name)]
+        return list(dict.fromkeys(["production", *self._pages.project.config.gate.protects, *live, "staging"]))
+
+
+def _were_live(log: Sequence[Deployment], environment: str, versions: Sequence[Version]) -> list[Version]:
+    """The versions that were live there before what is live now."""
+    numbers = [move.to_version for move in log if move.environment == environment]
+    return [version for version in versions if version.number in numbers[1:] and version.number != numbers[0]]
+
+
+def _said_here(error: TidegateError) -> str:
+    """An error's sentence for somebody who has a form and not a command line before them."""
+    return (
+        str(error)
+        .replace("or overrule with --force --reason", "or overrule it below, with a reason")
+        .replace("--force needs --reason", "Overruling the policy needs a reason")
+    )
