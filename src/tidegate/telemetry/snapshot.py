@@ -2,8 +2,8 @@
 One moment of all records, as the views `calls` and `content` of a private in-memory DuckDB that is then locked.
 
 Of each table one version is read, and of the spool exactly those segments that this version does not have yet. The
-spool is listed first: a segment that moves meanwhile is in the version, or it is read from the spool, or it has vanished
-from there, and `Moved` says to look again. After the views are made the connection can read their files and nothing
+spool is listed first: a segment that moves meanwhile is in the version, or is read from the spool, or has vanished from
+there, and `Moved` says to look again. After the views are made the connection can read their files and nothing
 else, write nothing, and change none of its settings, so that SQL from anybody may run on it.
 """
 

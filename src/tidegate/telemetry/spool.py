@@ -288,21 +288,3 @@ def _is(path: Path, handle: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(handle))
     except FileNotFoundError:
         return False
-
-
-class MemorySpool:
-    """Implements ports.Spool in memory: for tests, and for callers that want to look at their own records."""
-
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
-        self.full = False
-        """Set it to refuse lines, as a full disk does."""
-        self.shed = 0
-
-    def append(self, line: bytes) -> bool:
-        """Keeps the line, unless `full`."""
-        if self.full:
-            self.shed += 1
-            return False
-        self.lines.append(line)
-        return True
