@@ -69,9 +69,25 @@ class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
 def canonical(artifact: Artifact) -> bytes:
     """RFC 8785 canonical JSON of an artifact, defaults left out. Raises BadInput on numbers JSON can not carry."""
     try:
-        return rfc8785.dumps(msgspec.to_builtins(artifact))
+        return rfc8785.dumps(_without_defaults(artifact))
     except rfc8785.CanonicalizationError as error:
         raise BadInput(f"the artifact can not be written as canonical JSON: {error}") from error
+
+
+def _without_defaults(value: Any) -> Any:
+    """Plain values. By equality: msgspec's `omit_defaults` knows a default by identity, so a parsed `text` is none."""
+    if isinstance(value, msgspec.Struct):
+        fields = ((field, getattr(value, field.name)) for field in msgspec.structs.fields(value))
+        return {field.encode_name: _without_defaults(item) for field, item in fields if item != _default(field)}
+    if isinstance(value, list | tuple):
+        return [_without_defaults(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_defaults(item) for key, item in value.items()}
+    return value
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def digest(artifact: Artifact) -> str:
