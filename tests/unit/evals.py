@@ -93,24 +93,25 @@ class MemoryShelf:
 
     versions: list[Version] = field(default_factory=list)
     artifacts: dict[str, Artifact] = field(default_factory=dict)
-    live: dict[str, Version] = field(default_factory=dict)
+    live: dict[tuple[str, str], Version] = field(default_factory=dict)
     saved: list[Run] = field(default_factory=list)
     documents: dict[str, str] = field(default_factory=dict)
 
     def register(self, prompt: str, artifact: Artifact, *, description: str = "", file_sha256: str = "") -> Version:
         key = digest(artifact)
-        for known in self.versions:
-            if known.digest == key:
-                return known
-        made = Version(prompt, len(self.versions) + 1, key, NOW, description, file_sha256)
+        known = [version for version in self.versions if version.prompt == prompt]
+        for one in known:
+            if one.digest == key:
+                return one
+        made = Version(prompt, len(known) + 1, key, NOW, description, file_sha256)
         self.versions.append(made)
         self.artifacts[key] = artifact
         return made
 
     def resolve(self, prompt: str, selector: str) -> Version:
-        for known in self.versions:
-            if selector == known.name or self.live.get(selector) == known:
-                return known
+        for one in self.versions:
+            if one.prompt == prompt and (selector == one.name or self.live.get((prompt, selector)) == one):
+                return one
         raise NotFound(f"{prompt} has no {selector}")
 
     def artifact(self, digest: str) -> Artifact:
@@ -118,8 +119,9 @@ class MemoryShelf:
 
     def pointers(self, prompt: str | None = None) -> Sequence[Pointer]:
         return [
-            Pointer(live.prompt, environment, live.number, live.digest, NOW, "ada")
-            for environment, live in self.live.items()
+            Pointer(name, environment, live.number, live.digest, NOW, "ada")
+            for (name, environment), live in self.live.items()
+            if prompt in (None, name)
         ]
 
     def save_run(self, run: Run, *, suite: str, golden: str) -> None:
@@ -131,7 +133,7 @@ class MemoryShelf:
         return next(run for run in self.saved if run.id == run_id)
 
     def runs(self, prompt: str | None = None, limit: int = 100) -> Sequence[Run]:
-        return self.saved[::-1][:limit]
+        return [run for run in self.saved[::-1] if prompt in (None, run.prompt)][:limit]
 
 
 @dataclass

@@ -48,7 +48,8 @@ class TerminalWatcher(Watcher):
     ) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        self.bar.stop()
+        if self.bar.live.is_started:
+            self.bar.stop()
 
     def planned(self, planned: Planned) -> None:
         """Prints the plan, and shows the bar when the run lasts."""

@@ -109,8 +109,8 @@ def _not_json_because(output: str, error: json.JSONDecodeError) -> str:
         return "not JSON: the answer is empty"
     place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
     if error.pos == 0:
-        return f"not JSON: starts with {_quoted(output)} ({place})"
-    return f"not JSON: {error.msg.lower()} at {place}, near {_quoted(output[error.pos :], 40)}"
+        return f"not JSON at {place}: starts with {_quoted(output, 40)}"
+    return f"not JSON at {place}: {error.msg.lower()}, near {_quoted(output[error.pos :], 40)}"
 
 
 def _validator(schema: dict[str, Any] | bool) -> Any:

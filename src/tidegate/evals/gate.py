@@ -272,15 +272,15 @@ def _items(run: Run, golden: GoldenSet) -> Mapping[str, float]:
 
 def _floor(rate: float, floor: float | None) -> tuple[Verdict, str]:
     if floor is None:
-        return "PASS", f"The pass rate is {rate:.1%}."
+        return "PASS", f"The pass rate is {percent(rate)}."
     if rate < floor - TOLERANCE:
-        return "FAIL", f"The pass rate is {rate:.1%}, below its floor of {floor:.1%}."
-    return "PASS", f"The pass rate is {rate:.1%}, and its floor is {floor:.1%}."
+        return "FAIL", f"The pass rate is {percent(rate)}, below its floor of {percent(floor)}."
+    return "PASS", f"The pass rate is {percent(rate)}, and its floor is {percent(floor)}."
 
 
 def _margin(compared: Comparison, margin: float) -> tuple[Verdict, str]:
     low, high = compared.interval
-    rates = f"{compared.baseline:.1%} → {compared.candidate:.1%}"
+    rates = f"{percent(compared.baseline)} → {percent(compared.candidate)}"
     between = f"the interval of the change is {_points(low)} to {_points(high)} points"
     allowed = f"the margin of {100 * margin:g} points"
     if compared.worse_than(margin):
@@ -300,6 +300,11 @@ def _margin(compared: Comparison, margin: float) -> tuple[Verdict, str]:
 
 def _p(compared: Comparison) -> float:
     return mcnemar(compared.fell, compared.rose, mid=True)
+
+
+def percent(share: float) -> str:
+    """`100%`, `66.7%`."""
+    return f"{share:.1%}".replace(".0%", "%")
 
 
 def _points(share: float) -> str:

@@ -19,15 +19,18 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, PerCall, Run, Verdict
-from tidegate.evals.gate import because, label, passed_cases, per_call, usable
+from tidegate.evals.checks import clip
+from tidegate.evals.gate import because, label, passed_cases, per_call, percent, usable
 from tidegate.evals.session import Planned
 
 COLOURS: Mapping[Verdict, str] = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNUSABLE": "magenta"}
 CHANGES = {"fixed": "green", "broken": "bold red", "flaky": "yellow", "same": "dim", "new": "cyan"}
 SHOWN_CASES = 40
-SHOWN_ANSWERS = 3
-SHOWN_ANSWER_LINES = 12
+SHOWN_ANSWERS = 2
+SHOWN_ANSWER_LINES = 10
 SHOWN_DIFF_LINES = 60
+SHOWN_REASON = 100
+"""In the table; the whole of it stands below the answer."""
 LINE_LIMIT = 400
 
 
@@ -46,7 +49,8 @@ def plan_line(planned: Planned) -> Text:
 
 def gate_report(report: GateReport) -> RenderableType:
     """The whole verdict: versions, cases, failing answers, diff, metrics, and the box that sums it up."""
-    parts: list[RenderableType] = ["", _versions(report), "", _cases(report.cases, report.baseline, report.candidate)]
+    cases = _cases(report.cases, report.baseline, report.candidate)
+    parts: list[RenderableType] = ["", _versions(report), "", _inset(cases)]
     failing = [case for case in report.cases if case.candidate_passed < case.repeats or not case.repeats]
     for case in failing[:SHOWN_ANSWERS]:
         parts += ["", _answer(case, report.candidate)]
@@ -55,7 +59,7 @@ def gate_report(report: GateReport) -> RenderableType:
     if report.diff:
         parts += ["", *_diff(report)]
     if report.metrics:
-        parts += ["", _metrics(report.metrics)]
+        parts += ["", _inset(_metrics(report.metrics))]
     parts += ["", _box(report)]
     return Group(*parts)
 
@@ -74,12 +78,20 @@ def run_report(run: Run) -> RenderableType:
         table.add_row(
             _mark(good, case_id),
             Text(f"{passed}/{len(results)}", "green" if good else "red"),
-            Text("" if failing is None else visible(because(failing)), "" if failing else "dim"),
+            Text("" if failing is None else visible(clip(because(failing), SHOWN_REASON))),
         )
     total = len({result.case_id for result in run.results})
     head = Text.assemble(("  " + label(run), "bold"), f"  {passed_cases(run)}/{total} cases pass")
     foot = _spent(per_call(run), sum(result.cost_nano_usd or 0 for result in run.results) / 1e9)
-    parts: list[RenderableType] = ["", head, "", table, "", Text(f"  {foot}", "dim"), Text(f"  run {run.id}", "dim")]
+    parts: list[RenderableType] = [
+        "",
+        head,
+        "",
+        _inset(table),
+        "",
+        Text(f"  {foot}", "dim"),
+        Text(f"  run {run.id}", "dim"),
+    ]
     if not usable(run):
         errors = sum(result.error is not None for result in run.results)
         parts.insert(2, Text(f"  unusable: {errors} of {len(run.results)} calls ended in errors", "magenta"))
@@ -127,7 +139,7 @@ def _cases(cases: Sequence[CaseVerdict], baseline: str | None, candidate: str) -
             row.append(Text(f"{case.baseline_passed}/{case.baseline_repeats}", "dim"))
         row.append(Text(f"{case.candidate_passed}/{case.repeats}", "green" if good else "red"))
         row.append(Text(case.change if baseline is not None else "", CHANGES[case.change]))
-        row.append(Text(visible(case.reason)))
+        row.append(Text(visible(clip(case.reason, SHOWN_REASON))))
         table.add_row(*row)
     if len(ordered) > SHOWN_CASES:
         table.add_row(Text(f"… {len(ordered) - SHOWN_CASES} more", "dim"))
@@ -137,6 +149,10 @@ def _cases(cases: Sequence[CaseVerdict], baseline: str | None, candidate: str) -
 def _calm(case: CaseVerdict) -> int:
     good = case.candidate_passed == case.repeats > 0
     return 2 if good and case.change in ("same", "new") else 1 if good else 0
+
+
+def _inset(table: Table) -> RenderableType:
+    return Padding(table, (0, 1))
 
 
 def _mark(good: bool, name: str) -> Text:
@@ -150,6 +166,7 @@ def _answer(case: CaseVerdict, candidate: str) -> RenderableType:
         body = Text("(no answer)" if not case.repeats else "(an empty answer)", "dim")
     if len(lines) > SHOWN_ANSWER_LINES:
         body.append(f"\n… {len(lines) - SHOWN_ANSWER_LINES} more lines", "dim")
+    body.append(f"\n\n{visible(case.reason)}", "red")
     title = Text.assemble((f"{candidate} answered ", "dim"), (visible(case.id), "bold"))
     shown = Panel(
         body, title=title, title_align="left", box=box.ROUNDED, border_style="red", padding=(0, 1), expand=True
@@ -172,12 +189,12 @@ def _metrics(metrics: Sequence[MetricVerdict]) -> Table:
     for name in ("metric", "before", "after", "change", "interval", "asked", ""):
         table.add_column(name, justify="left" if name in ("metric", "asked", "") else "right", no_wrap=True)
     for metric in metrics:
-        asked = [f"≥ {metric.floor:.0%}"] if metric.floor is not None else []
+        asked = [f"≥ {percent(metric.floor)}"] if metric.floor is not None else []
         asked += [f"drop ≤ {100 * metric.margin:g} pt"] if metric.margin is not None else []
         table.add_row(
             metric.name,
-            "–" if metric.baseline is None else f"{metric.baseline:.1%}",
-            f"{metric.candidate:.1%}",
+            "–" if metric.baseline is None else percent(metric.baseline),
+            percent(metric.candidate),
             "–" if metric.delta is None else f"{100 * metric.delta:+.1f}",
             "–" if metric.interval is None else f"{100 * metric.interval[0]:+.1f} … {100 * metric.interval[1]:+.1f}",
             ", ".join(asked) or "–",

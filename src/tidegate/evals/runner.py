@@ -148,16 +148,22 @@ class _Work:
                 workers.create_task(self._worker())
         if self.stopped:
             raise Unusable(self.stopped)
+        if len(self.results) < self.total:
+            raise Unusable(self._too_dear())
 
     async def _worker(self) -> None:
         while await self._next():
             pass
 
     async def _next(self) -> bool:
-        """Makes the next call; False when there is none, or the run has stopped."""
-        if self.stopped is None and not self.budget.fits(1) and len(self.results) + self.budget.under_way < self.total:
-            self.stopped = self._too_dear()
-        following = None if self.stopped else next(self.todo, None)
+        """
+        Makes the next call; False when there is none, the run has stopped, or the budget has no room for one more.
+
+        A worker without room retires. The others look again when their calls have shown what they really cost.
+        """
+        if self.stopped or not self.budget.fits(1):
+            return False
+        following = next(self.todo, None)
         if following is None:
             return False
         repeat, case = following
@@ -211,7 +217,7 @@ class _Work:
         limit = (self.budget.limit_nano_usd or 0) / 1e9
         return (
             f"stopped after {len(self.results)} of {self.total} calls and ${self.budget.spent_nano_usd / 1e9:.6f}: the "
-            f"next call could pass gate.max_cost_usd, ${limit:g}. Raise it in {self.suite.file}, or run fewer cases."
+            f"next call may pass gate.max_cost_usd, ${limit:g}. Raise it in {self.suite.file}, or run fewer cases."
         )
 
 

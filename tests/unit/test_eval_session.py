@@ -1,0 +1,404 @@
+"""The whole of `eval` and `gate` over a folder, a registry in memory and the simulated model's rule."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import StringIO
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console, RenderableType
+
+from tests.unit.evals import EXAMPLE, FRIENDLY, MemoryShelf, ScriptedCaller, lines, simulated, write
+from tidegate import compose
+from tidegate.cli import build
+from tidegate.config import Project
+from tidegate.core.errors import BadInput, InvalidFile, NotFound, Unusable
+from tidegate.core.evaluation import GateReport
+from tidegate.evals.report import gate_report, plan_line, run_report
+from tidegate.evals.runner import Progress
+from tidegate.evals.session import Planned, Session, Watcher
+from tidegate.fakes import FixedClock, FixedRandom
+from tidegate.ports import PromptAnswer, PromptCall
+from tidegate.prompts.files import PromptFile, load_prompt
+from tidegate.prompts.render import render
+
+NAME = "support/answer"
+
+
+class Notes(Watcher):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.plans: list[Planned] = []
+        self.steps: list[Progress] = []
+        self.bought: list[int] = []
+
+    def planned(self, planned: Planned) -> None:
+        assert not self.steps, "the plan is told before the first call"
+        self.plans.append(planned)
+
+    def progressed(self, progress: Progress) -> None:
+        self.steps.append(progress)
+
+    def more_repeats(self, repeats: int) -> None:
+        self.bought.append(repeats)
+
+
+class World:
+    """A copy of the example, its registry, its model, and what a session said."""
+
+    def __init__(self, root: Path) -> None:
+        shutil.copytree(EXAMPLE, root, dirs_exist_ok=True)
+        self.root = root
+        self.folder = root / "prompts" / NAME
+        self.shelf = MemoryShelf()
+        self.caller = simulated(self.shelf)
+        self.clock = FixedClock()
+        self.random = FixedRandom()
+        self.notes = Notes()
+
+    @property
+    def prompt(self) -> PromptFile:
+        return load_prompt(self.root / "prompts", NAME)
+
+    @property
+    def session(self) -> Session:
+        self.notes = Notes()
+        return Session(self.shelf, self.caller, render, self.clock, self.random, self.notes)
+
+    async def gate(self, against: str | None = None) -> GateReport:
+        return await self.session.gate(self.prompt, against=against)
+
+    def befriend(self) -> None:
+        """The Friday edit."""
+        file = self.folder / "prompt.md"
+        file.write_text(file.read_text().replace("\n\nuser:", f"\n{FRIENDLY}\n\nuser:"))
+
+    def deploy(self, number: int) -> None:
+        self.shelf.live[NAME, "production"] = self.shelf.versions[number - 1]
+
+    def suite(self, text: str) -> None:
+        write(self.folder, eval_yaml=text)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_the_incident_fails_the_gate(world: World) -> None:
+    """DESIGN §1: v1 3/3, v2 2/3, the long password question, its raw answer, the diff, FAIL, exit code 1."""
+    first = await world.gate()
+    assert (first.verdict, first.passed_cases, first.total_cases, first.baseline) == ("PASS", 3, 3, None)
+    world.deploy(1)
+    world.befriend()
+    report = await world.gate()
+    assert (report.verdict, report.exit_code) == ("FAIL", 1)
+    assert (report.baseline, report.baseline_passed_cases, report.candidate, report.passed_cases) == ("v1", 3, "v2", 2)
+    assert report.reason == (
+        "is-json must pass, and it fails in all 3 repeats of 'password-new-phone', which v1 always passes."
+    )
+    broken = next(case for case in report.cases if case.change == "broken")
+    assert broken.id == "password-new-phone"
+    assert broken.reason.startswith("is-json: not JSON at column 1: starts with 'Hi there!")
+    assert broken.output.endswith("}") and broken.baseline_output is not None  # noqa: PT018
+    assert f"+{FRIENDLY}" in report.diff
+    assert report.mde is not None
+
+
+async def test_the_verdict_is_stored_with_its_run_suite_and_cases(world: World) -> None:
+    report = await world.gate()
+    (run,) = world.shelf.saved
+    assert (run.id, run.verdict, run.version) == (report.run_id, "PASS", 1)
+    assert msgspec.convert(run.gate, GateReport) == report
+    assert json.loads(world.shelf.documents[run.suite_digest])["checks"][1] == {
+        "contains": "{{ expected.must_mention }}"
+    }
+    assert world.shelf.documents[run.golden_digest].count("\n") == 2
+
+
+async def test_a_stored_baseline_is_not_paid_for_again(world: World) -> None:
+    await world.gate()
+    world.deploy(1)
+    world.befriend()
+    before = len(world.caller.calls)
+    report = await world.gate()
+    assert len(world.caller.calls) - before == 9
+    assert world.notes.plans[0].baseline_stored
+    assert world.notes.plans[0].calls == 9
+    assert report.baseline_run_id == world.shelf.saved[0].id
+
+
+@pytest.mark.parametrize("why", ["old", "other suite", "other cases", "fewer repeats", "errors"])
+async def test_a_baseline_that_does_not_compare_is_run_now(world: World, why: str) -> None:
+    """The same digest, suite, cases and repeats, no older than a day, and usable; else it is measured again."""
+    await world.gate()
+    world.deploy(1)
+    world.befriend()
+    if why == "old":
+        world.clock.move(86_401)
+    elif why == "other suite":
+        world.suite((world.folder / "eval.yaml").read_text().replace("max: 120", "max: 121"))
+    elif why == "other cases":
+        golden = world.folder / "golden.jsonl"
+        golden.write_text(golden.read_text().replace("30 days of delivery", "30 days"))
+    elif why == "fewer repeats":
+        world.shelf.saved = [msgspec.structs.replace(run, repeats=2) for run in world.shelf.saved]
+    else:
+        world.shelf.saved = [
+            msgspec.structs.replace(
+                run, results=tuple(msgspec.structs.replace(result, error="down") for result in run.results)
+            )
+            for run in world.shelf.saved
+        ]
+    before = len(world.caller.calls)
+    report = await world.gate()
+    assert len(world.caller.calls) - before == 18
+    assert (report.verdict, report.baseline_passed_cases) == ("FAIL", 3)
+    assert {run.version for run in world.shelf.saved[1:]} == {1, 2}, "both new runs are kept"
+
+
+async def test_the_baseline_can_be_named(world: World) -> None:
+    await world.gate()
+    world.befriend()
+    assert (await world.gate()).baseline is None, "nothing is live: floors only"
+    assert (await world.gate(against="v1")).baseline == "v1"
+    with pytest.raises(NotFound):
+        await world.gate(against="v9")
+
+
+async def test_an_unchanged_prompt_passes_with_one_run(world: World) -> None:
+    await world.gate()
+    world.deploy(1)
+    before = len(world.caller.calls)
+    report = await world.gate()
+    assert (report.verdict, report.reason) == ("PASS", "Nothing changed: v1 is the baseline itself.")
+    assert len(world.caller.calls) - before == 9
+
+
+async def test_the_smallest_visible_drop_is_told_before_the_run(world: World) -> None:
+    await world.gate()
+    assert world.notes.plans[0].mde is None, "nothing to compare with"
+    world.deploy(1)
+    world.befriend()
+    await world.gate()
+    (plan,) = world.notes.plans
+    assert (plan.cases, plan.repeats, plan.max_cost_nano_usd) == (3, 3, 10**9)
+    assert plan.mde == pytest.approx(0.504, abs=1e-3)
+    assert world.notes.steps[-1].done == 9
+
+
+def shaky(call: PromptCall) -> PromptAnswer:
+    """Version 1 always passes; any other fails its first repeat and then passes."""
+    first = call.tags["repeat"] == "0"
+    return PromptAnswer("no" if first and call.tags["case"] == "c0" else "{}", cost_nano_usd=10)
+
+
+MARGIN = "checks: [is-json]\nrepeats: 2\ngate: {{metrics: {{pass-rate: {{margin: 0.3}}}}, max_cost_usd: {}}}\n"
+
+
+@pytest.mark.parametrize(("cap", "bought"), [("0.001", [4]), ("0.0000003", [])])
+async def test_noise_buys_repeats_once_and_only_within_the_cap(world: World, cap: str, bought: list[int]) -> None:
+    """20 calls of 10 nano-USD decide nothing; 20 more are affordable under the first cap, not under the second."""
+    world.suite(MARGIN.format(cap))
+    inputs = {"question": "q", "context": "c"}
+    write(world.folder, golden_jsonl=lines(*({"id": f"c{i}", "inputs": inputs} for i in range(5))))
+    world.caller = ScriptedCaller(lambda call: PromptAnswer("{}", cost_nano_usd=10))
+    await world.gate()
+    world.deploy(1)
+    world.befriend()
+    world.shelf.saved.clear()
+    world.caller = ScriptedCaller(shaky)
+    report = await world.gate()
+    assert report.verdict == "INCONCLUSIVE"
+    assert world.notes.bought == bought
+    assert len(world.caller.calls) == (40 if bought else 20)
+    assert report.cost_usd == pytest.approx(len(world.caller.calls) * 10 / 1e9)
+    candidate = world.shelf.saved[-1]
+    assert (candidate.repeats, len(candidate.results)) == ((4, 20) if bought else (2, 10))
+    assert {case.repeats for case in report.cases} == {4 if bought else 2}
+    assert {case.baseline_repeats for case in report.cases} == {4 if bought else 2}
+
+
+async def test_nothing_is_bought_where_no_case_is_mixed(world: World) -> None:
+    world.suite(MARGIN.format("1"))
+    await world.gate()
+    world.deploy(1)
+    file = world.folder / "prompt.md"
+    file.write_text(file.read_text().replace("web shop", "shop"))
+    report = await world.gate()
+    assert report.verdict == "INCONCLUSIVE"
+    assert "add cases" in report.reason
+    assert world.notes.bought == []
+
+
+async def test_a_provider_that_is_down_stores_nothing(world: World) -> None:
+    world.caller = ScriptedCaller(lambda call: PromptAnswer("", error="simulated: no connection to 127.0.0.1:4010"))
+    with pytest.raises(Unusable, match="no connection"):
+        await world.gate()
+    assert world.shelf.saved == []
+
+
+async def test_a_run_with_too_many_errors_is_unusable_and_kept(world: World) -> None:
+    good = world.caller
+
+    def answer(call: PromptCall) -> PromptAnswer:
+        return PromptAnswer("", error="overloaded") if call.tags["repeat"] == "2" else good.answer(call)
+
+    world.caller = ScriptedCaller(answer)
+    report = await world.gate()
+    assert (report.verdict, report.exit_code, report.metrics) == ("UNUSABLE", 3, ())
+    assert world.shelf.saved[-1].verdict == "UNUSABLE"
+
+
+@pytest.mark.parametrize(
+    ("case", "problem"),
+    [
+        ({"id": "a", "inputs": {"question": "q"}}, r"golden\.jsonl:1: inputs\.context: is missing"),
+        (
+            {"id": "a", "inputs": {"question": 5, "context": "c"}, "expected": {"must_mention": "x"}},
+            r"golden\.jsonl:1: inputs\.question: must be a string",
+        ),
+        (
+            {"id": "a", "inputs": {"question": "q", "context": "c"}},
+            r"eval\.yaml:5: checks\[1\]\.contains: .* in case 'a'",
+        ),
+    ],
+)
+async def test_bad_files_cost_nothing(world: World, case: dict[str, object], problem: str) -> None:
+    write(world.folder, golden_jsonl=lines(case))
+    with pytest.raises(InvalidFile, match=problem):
+        await world.gate()
+    assert (world.caller.calls, world.shelf.versions, world.shelf.saved) == ([], [], [])
+
+
+async def test_an_eval_measures_and_stores_without_a_verdict(world: World) -> None:
+    run = await world.session.evaluate(world.prompt, repeats=2)
+    assert (len(run.results), run.verdict, run.version) == (6, None, 1)
+    assert world.shelf.saved == [run]
+
+
+def on_a_terminal(*parts: RenderableType, width: int) -> str:
+    console = Console(width=width, file=StringIO(), force_terminal=True, record=True)
+    console.print(*parts, sep="\n")
+    return console.export_text()
+
+
+async def shown(world: World, width: int) -> str:
+    """The incident's report as a terminal of that width shows it."""
+    await world.gate()
+    world.deploy(1)
+    world.befriend()
+    report = await world.gate()
+    return on_a_terminal(plan_line(world.notes.plans[0]), gate_report(report), width=width)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+async def test_the_report_shows_everything_at_any_width(world: World, width: int) -> None:
+    text = await shown(world, width)
+    assert max(map(len, text.splitlines())) <= width
+    flat = " ".join(text.split())
+    for part in (
+        "v1 3/3 → v2 2/3",
+        "✗ password-new-phone",
+        "broken",
+        "Hi there! I am so glad you asked.",
+        f"+{FRIENDLY}",
+        "FAIL",
+        "exit 1",
+        "sees a drop of 50 points or more",
+        "3 cases × 3 = 9 calls (v1 is on file)",
+    ):
+        assert part in flat, part
+
+
+async def test_what_a_model_says_stays_text(world: World) -> None:
+    """Escapes, markup and overrides of direction in an answer are spelt out, never obeyed."""
+    world.caller = ScriptedCaller(
+        lambda call: PromptAnswer("\x1b[2J[bold]x[/bold]\u202e\r\x07" + "long " * 900 + "\n" * 40, cost_nano_usd=1)
+    )
+    report = await world.gate()
+    text = on_a_terminal(gate_report(report), width=100)
+    assert "\\x1b[2J[bold]x[/bold]\\u202e\\x0d\\x07" in text
+    assert not set("\x1b\u202e\r\x07") & set(text)
+    assert len(text.splitlines()) < 80, "an answer does not push the verdict off the screen"
+
+
+async def test_a_run_report_tells_each_case(world: World) -> None:
+    world.befriend()
+    run = await world.session.evaluate(world.prompt)
+    text = " ".join(on_a_terminal(run_report(run), width=80).split())
+    assert "v1 2/3 cases pass" in text
+    assert "✗ password-new-phone 0/3 is-json: not JSON at column 1" in text
+
+
+@pytest.fixture
+def commands(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The real commands over the fakes."""
+
+    @asynccontextmanager
+    async def caller(project: Project, registry: MemoryShelf) -> AsyncIterator[ScriptedCaller]:
+        yield world.caller
+
+    monkeypatch.setattr(compose, "registry", lambda project: world.shelf)
+    monkeypatch.setattr(compose, "caller", caller)
+    return world
+
+
+def command(world: World, *arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as ended:
+        build()([*arguments, "--config", str(world.root / "tidegate.yaml")])
+    return ended.value.code
+
+
+def test_the_verdict_is_the_exit_code(commands: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(commands, "gate") == 0
+    commands.deploy(1)
+    commands.befriend()
+    capsys.readouterr()
+    assert command(commands, "gate", NAME, "--json") == 1
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert (report["verdict"], report["exit_code"], report["passed_cases"], report["baseline_passed_cases"]) == (
+        "FAIL", 1, 2, 3
+    )  # fmt: skip
+    assert said.err == "", "no progress bar where nobody watches"
+    assert command(commands, "gate") == 1
+    assert "v1 3/3" in capsys.readouterr().out
+
+
+def test_several_prompts_give_the_worst_verdict(commands: World, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(commands.folder, commands.root / "prompts/other")
+    (commands.root / "prompts/other/eval.yaml").write_text("checks: [not-is-json]\n")
+    shutil.copytree(commands.folder, commands.root / "prompts/unguarded")
+    (commands.root / "prompts/unguarded/eval.yaml").unlink()
+    assert command(commands, "gate", "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["verdict"], said["exit_code"]) == ("FAIL", 1)
+    assert {report["prompt"]: report["verdict"] for report in said["reports"]} == {"other": "FAIL", NAME: "PASS"}
+
+
+def test_one_bad_suite_stops_all_before_the_first_call(commands: World) -> None:
+    shutil.copytree(commands.folder, commands.root / "prompts/zebra")
+    (commands.root / "prompts/zebra/eval.yaml").write_text("checks: [is-jsn]\n")
+    with pytest.raises(InvalidFile, match=r"zebra/eval\.yaml:1: checks\[0\]"):
+        build()(["gate", "--config", str(commands.root / "tidegate.yaml")])
+    assert commands.caller.calls == []
+
+
+def test_a_project_without_a_suite_has_nothing_to_gate(commands: World) -> None:
+    (commands.folder / "eval.yaml").unlink()
+    with pytest.raises(BadInput, match=r"no prompt .* has an eval\.yaml"):
+        build()(["gate", "--config", str(commands.root / "tidegate.yaml")])
+
+
+def test_eval_prints_the_run(commands: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(commands, "eval", NAME, "--repeats", "2", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["results"]) == 6
+    assert command(commands, "eval", NAME) == 0
+    assert "3/3 cases pass" in capsys.readouterr().out
