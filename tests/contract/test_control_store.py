@@ -1,0 +1,457 @@
+"""The control store's contract, on every adapter: transactions, order, projects apart, and what a failure leaves."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, event
+
+from tidegate.core.artifact import Artifact, Message, digest
+from tidegate.core.errors import BadInput, TidegateError, Unusable
+from tidegate.core.evaluation import CheckResult, Repeat, Run
+from tidegate.core.ledger import Deployment, Pointer, Version
+from tidegate.ports import ControlStore
+from tidegate.stores import control, schema
+from tidegate.stores.control import open_control
+from tidegate.stores.migrate import MIGRATIONS
+
+Open = Callable[..., ControlStore]
+
+
+@pytest.fixture(params=["sqlite"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens the one database of this test, for any project, any number of times."""
+    opened: list[ControlStore] = []
+
+    def open_it(project: str = "default") -> ControlStore:
+        assert request.param == "sqlite"
+        opened.append(open_control(tmp_path / "control.db", project=project))
+        return opened[-1]
+
+    yield open_it
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Open) -> ControlStore:
+    return open_store()
+
+
+def artifact(text: str = "Hello") -> Artifact:
+    return Artifact(messages=(Message("user", text),), model="a/b")
+
+
+def version(number: int = 1, text: str = "Hello", prompt: str = "p") -> Version:
+    return Version(prompt, number, digest(artifact(text)), "2026-03-01T12:00:00.000000Z", "what it is", "ab" * 32)
+
+
+def deployment(number: int = 1, to: Version | None = None, **fields: object) -> Deployment:
+    to = to or version()
+    made = Deployment(
+        id=f"d{number}",
+        prompt=to.prompt,
+        environment="production",
+        action="deploy",
+        from_version=None,
+        to_version=to.number,
+        to_digest=to.digest,
+        who="someone@here",
+        reason="because",
+        at=f"2026-03-01T12:00:0{number}.000000Z",
+        forced=True,
+        run_id="r1",
+        git_commit="c" * 40,
+        git_dirty=False,
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+RESULT = Repeat(
+    case_id="long password",
+    repeat=1,
+    output='{"answer": "é\u2028\0\ud800"}',
+    checks=(CheckResult("is-json", False, "not JSON: é"),),
+    call_id="c1",
+    cost_nano_usd=2**60,
+    latency_s=0.25,
+    input_tokens=10,
+    output_tokens=5,
+)
+
+
+def run(number: int = 1, **fields: object) -> Run:
+    made = Run(
+        id=f"r{number}",
+        prompt="p",
+        version=1,
+        digest=digest(artifact()),
+        suite_digest="s" * 64,
+        golden_digest="g" * 64,
+        started_at="2026-03-01T12:00:00.000000Z",
+        finished_at="2026-03-01T12:01:00.000000Z",
+        repeats=2,
+        results=(RESULT, Repeat("short", 0, "", error="provider down")),
+        gate={"reason": "is-json broke", "metrics": [{"delta": -0.5}]},
+        verdict="FAIL",
+        baseline_run_id="r0",
+        git_commit="c" * 40,
+        git_dirty=True,
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+def add(store: ControlStore, *versions: Version) -> None:
+    with store.write() as tx:
+        for one in versions:
+            text = "Hello" if one.digest == digest(artifact()) else "Bye"
+            tx.put_artifact(one.digest, artifact(text))
+            tx.add_version(one)
+
+
+def test_artifacts_are_kept_by_digest(store: ControlStore) -> None:
+    key = digest(artifact())
+    with store.write() as tx:
+        assert tx.artifact(key) is None
+        tx.put_artifact(key, artifact())
+        tx.put_artifact(key, artifact())
+    with store.read() as tx:
+        assert tx.artifact(key) == artifact()
+
+
+def test_versions_read_back_whole_newest_first(store: ControlStore) -> None:
+    add(store, version(1), version(2, "Bye"), version(1, prompt="o"))
+    with store.read() as tx:
+        assert list(tx.prompts()) == ["o", "p"]
+        assert list(tx.versions("p")) == [version(2, "Bye"), version(1)]
+        assert tx.version_of("p", version(2, "Bye").digest) == version(2, "Bye")
+        assert tx.version_of("o", version(2, "Bye").digest) is None
+        assert list(tx.versions("nobody")) == []
+
+
+@pytest.mark.parametrize("twice", [version(1, "Bye"), version(2)])
+def test_neither_a_number_nor_a_digest_is_given_twice(store: ControlStore, twice: Version) -> None:
+    add(store, version(1))
+    with pytest.raises(Unusable):
+        add(store, twice)
+    with store.read() as tx:
+        assert list(tx.versions("p")) == [version(1)]
+
+
+def test_a_version_needs_its_artifact(store: ControlStore) -> None:
+    with pytest.raises(Unusable), store.write() as tx:
+        tx.add_version(version())
+
+
+def test_a_move_appends_to_the_ledger_and_moves_the_pointer(store: ControlStore) -> None:
+    first, second = version(1), version(2, "Bye")
+    add(store, first, second)
+    moves = [
+        deployment(1, first),
+        deployment(2, second, from_version=1, run_id=None, git_commit=None, git_dirty=None, forced=False),
+        deployment(3, first, from_version=2, action="rollback", reason=""),
+        deployment(4, first, environment="staging"),
+    ]
+    with store.write() as tx:
+        for move in moves:
+            tx.move(move)
+    with store.read() as tx:
+        assert list(tx.deployments()) == moves
+        assert list(tx.deployments("p", "staging")) == moves[3:]
+        assert list(tx.deployments("nobody")) == []
+        assert list(tx.pointers()) == [
+            Pointer("p", "production", 1, first.digest, moves[2].at, "someone@here"),
+            Pointer("p", "staging", 1, first.digest, moves[3].at, "someone@here"),
+        ]
+        assert list(tx.pointers("nobody")) == []
+
+
+def test_runs_read_back_to_the_last_character(store: ControlStore) -> None:
+    plain = run(2, version=None, results=(), gate=None, verdict=None, baseline_run_id=None, git_dirty=None)
+    with store.write() as tx:
+        tx.save_run(run())
+        tx.save_run(plain)
+    with store.read() as tx:
+        assert tx.run("r1") == run()
+        assert tx.run("r2") == plain
+        assert tx.run("r3") is None
+
+
+def test_runs_are_listed_last_stored_first_without_results(store: ControlStore) -> None:
+    with store.write() as tx:
+        tx.save_run(run(2))
+        tx.save_run(run(1))
+        tx.save_run(run(3, digest="f" * 64))
+        tx.save_run(run(4, prompt="o"))
+    with store.read() as tx:
+        assert [found.id for found in tx.runs()] == ["r4", "r3", "r1", "r2"]
+        assert [found.id for found in tx.runs(limit=2)] == ["r4", "r3"]
+        assert list(tx.runs("p", digest(artifact()))) == [run(1, results=()), run(2, results=())]
+
+
+def test_a_run_is_stored_once(store: ControlStore) -> None:
+    with store.write() as tx:
+        tx.save_run(run())
+    with pytest.raises(BadInput, match="r1 is stored already"), store.write() as tx:
+        tx.save_run(run(verdict="PASS"))
+    with store.read() as tx:
+        assert tx.run("r1") == run()
+
+
+def test_documents_are_kept_by_digest(store: ControlStore) -> None:
+    with store.write() as tx:
+        tx.put_document("d1", "suite", "checks: [é]")
+        tx.put_document("d1", "suite", "something else")
+    with store.read() as tx:
+        assert tx.document("d1") == "checks: [é]"
+        assert tx.document("d2") is None
+
+
+def test_nothing_crosses_projects(open_store: Open) -> None:
+    ours, theirs = open_store("ours"), open_store("theirs")
+    add(ours, version())
+    with ours.write() as tx:
+        tx.move(deployment())
+        tx.save_run(run())
+        tx.put_document("d1", "suite", "ours")
+    with theirs.read() as tx:
+        assert tx.artifact(version().digest) is None
+        assert not tx.prompts()
+        assert not tx.versions("p")
+        assert not tx.pointers()
+        assert not tx.deployments()
+        assert not tx.runs()
+        assert tx.run("r1") is None
+        assert tx.document("d1") is None
+    add(theirs, version())
+
+
+def test_a_write_that_raises_leaves_nothing(store: ControlStore) -> None:
+    before = store.generation()
+    with suppress(RuntimeError), store.write() as tx:
+        tx.put_artifact(version().digest, artifact())
+        raise RuntimeError
+    with store.read() as tx:
+        assert tx.artifact(version().digest) is None
+    assert store.generation() == before
+
+
+def test_the_generation_changes_with_every_commit_of_anybody(open_store: Open) -> None:
+    one, other = open_store(), open_store()
+    seen = [one.generation()]
+    for writer in (one, other, one):
+        with writer.write() as tx:
+            tx.put_document(f"d{len(seen)}", "suite", "")
+        seen.append(one.generation())
+        assert other.generation() == seen[-1]
+    assert len(set(seen)) == 4
+    with one.read() as tx:
+        tx.prompts()
+    assert one.generation() == seen[-1]
+
+
+def _count_up(path: str, times: int) -> None:
+    with closing(open_control(Path(path))) as store:
+        for _ in range(times):
+            with store.write() as tx:
+                seen = len(tx.runs(limit=1_000))
+                tx.save_run(run(0, id=f"run {seen + 1}", results=()))
+
+
+def test_writers_of_many_processes_take_turns(tmp_path: Path) -> None:
+    """Each reads how many there are and writes the next: a lost turn would give one id twice. All make the store."""
+    path = tmp_path / "state" / "control.db"
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
+        for future in [pool.submit(_count_up, str(path), 10) for _ in range(4)]:
+            future.result()
+    with closing(open_control(path)) as store, store.read() as tx:
+        assert {found.id for found in tx.runs(limit=1_000)} == {f"run {number}" for number in range(1, 41)}
+        assert store.generation() == 41
+
+
+def test_the_tables_are_what_the_migrations_make(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    open_control(path).close()
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+    engine.dispose()
+
+
+def test_the_code_knows_the_last_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
+
+
+def failure(path: Path) -> TidegateError:
+    with pytest.raises(TidegateError) as caught, closing(open_control(path)) as store, store.write() as tx:
+        tx.put_document("d1", "suite", "x" * 200_000)
+    return caught.value
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    path.write_text("my shopping list\n" * 100)
+    error = failure(path)
+    assert isinstance(error, BadInput)
+    assert str(error) == f"{path}: this is not a database. Move it away, and start again."
+    assert path.read_text().startswith("my shopping list")
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE recipes (name TEXT)")
+    assert str(failure(path)) == f"{path}: this is a database of something else. Move it away, and start again."
+
+
+def test_a_store_of_a_newer_tidegate_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    open_control(path).close()
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("UPDATE alembic_version SET version_num = '0999'")
+        newer.commit()
+    error = failure(path)
+    assert isinstance(error, BadInput)
+    assert str(error).startswith(f"{path}: a newer tidegate wrote this (schema 0999,")
+
+
+def test_a_folder_in_its_place_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    path.mkdir()
+    assert str(failure(path)) == f"{path}: can not be opened: its folder is read-only, or it is not a file."
+
+
+def test_a_file_in_the_folders_place_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    error = failure(tmp_path / "state" / "control.db")
+    assert str(error) == f"{tmp_path / 'state'}: this folder can not be made: File exists."
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page limit makes SQLite fail as a full disk does."""
+    path = tmp_path / "control.db"
+    with closing(open_control(path)) as store:
+        add(store, version())
+
+    def small(connection: sqlite3.Connection, record: object) -> None:
+        configure(connection, record)
+        connection.execute("PRAGMA max_page_count = 40")
+
+    configure = control._configure_sqlite
+    monkeypatch.setattr(control, "_configure_sqlite", small)
+    error = failure(path)
+    assert isinstance(error, Unusable)
+    assert str(error) == f"{path}: the disk is full; nothing was changed. Free some space, and try again."
+    monkeypatch.undo()
+    with closing(open_control(path)) as store, store.read() as tx:
+        assert list(tx.versions("p")) == [version()]
+        assert tx.document("d1") is None
+
+
+def test_a_writer_that_never_ends_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "control.db"
+    open_control(path).close()
+    monkeypatch.setattr(control, "BUSY_S", 0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        error = failure(path)
+    assert isinstance(error, Unusable)
+    assert "another process has been writing for" in str(error)
+
+
+def test_a_damaged_artifact_is_not_served(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    with closing(open_control(path)) as store:
+        add(store, version())
+        with closing(sqlite3.connect(path)) as vandal:
+            vandal.execute("UPDATE artifacts SET body = replace(body, 'Hello', 'Hallo')")
+            vandal.commit()
+        with pytest.raises(Unusable, match="is damaged"), store.read() as tx:
+            tx.artifact(version().digest)
+
+
+def test_each_line_of_the_ledger_seals_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    with closing(open_control(path)) as store:
+        add(store, version())
+        with store.write() as tx:
+            tx.move(deployment(1))
+            tx.move(deployment(2))
+    with closing(sqlite3.connect(path)) as raw:
+        rows = raw.execute("SELECT prev_hash, hash FROM deployments ORDER BY seq").fetchall()
+    assert rows[0][0] == ""
+    assert rows[1][0] == rows[0][1]
+    assert len({row[1] for row in rows}) == 2
+
+
+def test_a_migration_that_breaks_off_leaves_an_empty_file(tmp_path: Path) -> None:
+    """The second start finds nothing half-made and makes it all."""
+    path = tmp_path / "control.db"
+
+    def broken(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if "CREATE TABLE pointers" in statement:
+            raise RuntimeError("power cut")
+
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 1})
+    event.listen(engine, "connect", control._configure_sqlite)
+    event.listen(engine, "begin", control._begin_sqlite)
+    event.listen(engine, "before_cursor_execute", broken)
+    with pytest.raises(RuntimeError, match="power cut"):
+        control.SqlControlStore(engine, "default", str(path)).migrate()
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as raw:
+        assert raw.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    with closing(open_control(path)) as store:
+        assert store.generation() == 1
+
+
+READ_ONLY = """
+import sys
+from pathlib import Path
+from tidegate.core.errors import BadInput
+from tidegate.stores.control import open_control
+store = open_control(Path(sys.argv[1]))
+with store.read() as tx:
+    print(len(tx.versions("p")))
+try:
+    with store.write() as tx:
+        tx.put_document("d1", "suite", "")
+except BadInput as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a read-only mount needs root")
+def test_a_read_only_folder_can_be_read_and_says_why_it_can_not_be_written(tmp_path: Path) -> None:
+    with closing(open_control(tmp_path / "control.db")) as store:
+        add(store, version())
+    mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$2" -c "$3" "$1/control.db"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, READ_ONLY],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(f"no mount namespaces here: {done.stderr.strip()}")
+    assert done.stdout.splitlines() == [
+        "1",
+        f"{tmp_path}/control.db: can not be written, its folder or itself is read-only; nothing was changed.",
+    ]
