@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import runpy
-import shlex
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
@@ -63,7 +62,7 @@ def commands(page: Page) -> Iterator[str]:
 
 def impossible(command: str, known: Collection[str], options: Callable[[str], Collection[str]]) -> str | None:
     """Why a command line can not work, or None."""
-    words = shlex.split(command.replace("…", " "), comments=True)[1:]
+    words = re.sub(r"\"[^\"]*\"|'[^']*'|[\"'].*|…", " ", command).split()[1:]
     if not words or words[0].startswith("-") or words[0].isupper():
         return None
     name, *rest = words
@@ -176,6 +175,7 @@ def test_a_changelog_can_be_wrong() -> None:
         ("tidegate nosuch", "no command 'nosuch'"),
         ("tidegate gate --nosuch", "gate has no option '--nosuch'"),
         ("tidegate gate --json", None),
+        ("tidegate gate '--nosuch' \"an open", None),
         ("tidegate COMMAND", None),
     ],
 )
