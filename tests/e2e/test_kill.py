@@ -86,7 +86,9 @@ def test_killing_each_process_during_traffic_loses_no_acknowledged_call(stage: S
     sent = asyncio.run(traffic(stage, 7.0, moments))
     acknowledged = [call.call_id for call in sent if call.complete]
     assert len(acknowledged) > 100
-    assert any(call.status == 0 for call in sent), "no call was under way when the gateway died: the test proves nothing"
+    assert any(call.status == 0 for call in sent), (
+        "no call was under way when the gateway died: the test proves nothing"
+    )
 
     log = compose.call_log(compose.project(stage.config))
     deadline = time.monotonic() + SETTLE_S

@@ -49,7 +49,9 @@ from calls where origin = 'live' and outcome = 'ok'
 RECORDS = """
 select strftime(start, '%H:%M:%S') as time, 'v' || version as version, output_tokens, cost_nano_usd, latency_s,
        output_valid, coalesce(output_problem, '') as problem
-from calls where origin = 'live' order by output_valid, start desc limit 3
+from calls where origin = 'live'
+qualify row_number() over (partition by version, output_valid order by start desc) <= 2
+order by start
 """
 
 
@@ -124,7 +126,7 @@ class Incident:
         self._first_served_by(self._forced)
         after = self._traffic(f"customers, on {self._forced}", CALLS_AFTER)
         self._read_records(sum(call.complete for call in [*before, *after]))
-        _typed('tidegate sql "select version, …  from calls group by version"')
+        _typed('tidegate sql "select version, count(*), avg(output_valid::int) from calls group by version"')
         out.print(_per_version(self._rows))
         _typed("tidegate calls")
         out.print(_sample(compose.call_log(self._project).rows(RECORDS)))

@@ -26,6 +26,7 @@ def print_json(value: Any, *, lines: bool = False) -> None:
             sys.stdout.write(msgspec.json.encode(item).decode() + "\n")
     else:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    sys.stdout.flush()
 
 
 def usd(nano: int | None) -> str:
