@@ -58,6 +58,9 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     first_byte_s: float
     idle_s: float
 
+    def __repr__(self) -> str:  # the headers hold a credential, the body what was said
+        return f"UpstreamRequest({self.method} {self.origin}{self.path})"
+
 
 class UpstreamAnswer(Protocol):
     """A provider's answer, its head already read. Closing it early closes the connection: that cancels upstream."""
