@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 
 from tests.unit.evals import EXAMPLE, FRIENDLY, MemoryShelf, ScriptedCaller, lines, simulated, write
 from tidegate import compose
-from tidegate.cli import build
+from tidegate.cli import build, main
 from tidegate.config import Project
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Unusable
 from tidegate.core.evaluation import GateReport
@@ -402,3 +402,15 @@ def test_eval_prints_the_run(commands: World, capsys: pytest.CaptureFixture[str]
     assert len(json.loads(capsys.readouterr().out)["results"]) == 6
     assert command(commands, "eval", NAME) == 0
     assert "3/3 cases pass" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--agains", "v1"], ["--json=maybe"]])
+def test_wrong_arguments_are_bad_input_and_no_verdict(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 means INCONCLUSIVE, so a slip of the pen must not give it."""
+    monkeypatch.setattr("sys.argv", ["tidegate", "gate", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 4
+    assert capsys.readouterr().err.startswith("tidegate: ")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
-from tidegate.core.errors import TidegateError
+from tidegate.core.errors import BadInput, TidegateError
 
 COMMANDS = {
     "demo": "The incident, end to end, with no API key and no network.",
@@ -45,7 +45,11 @@ def build() -> App:
 def main() -> None:
     """Entry point of the `tidegate` program."""
     try:
-        build()()
+        # The parser's own exit code is 2, which `gate` uses for INCONCLUSIVE: wrong arguments are bad input, 4.
+        build()(sys.argv[1:], exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"tidegate: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(BadInput.exit_code)
     except TidegateError as error:
         print(f"tidegate: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)

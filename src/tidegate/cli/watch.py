@@ -50,23 +50,28 @@ class TerminalWatcher(Watcher):
             self.timer.cancel()
         if self.bar.live.is_started:
             self.bar.stop()
+        if kind is asyncio.CancelledError:
+            err.print("tidegate: interrupted; the run under way was not stored.")
 
     def planned(self, planned: Planned) -> None:
         """Prints the plan, and shows the bar when the run lasts."""
         if not self.quiet:
             out.print(plan_line(planned))
+        rival = planned.baseline if planned.baseline and not planned.baseline_stored else planned.candidate
+        for version in dict.fromkeys((rival.name, planned.candidate.name)):
+            total = planned.cases * planned.repeats
+            self.tasks[version] = self.bar.add_task(version, total=total, passed=0, cost=0.0)
         if err.is_terminal and self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(SHOWN_AFTER_S, self.bar.start)
 
     def progressed(self, progress: Progress) -> None:
         """Moves the bar of this run."""
-        name = progress.version.name
-        if progress.done == 1 or name not in self.tasks:
-            if name in self.tasks:
-                self.bar.remove_task(self.tasks[name])
-            self.tasks[name] = self.bar.add_task(name, total=progress.total, passed=0, cost=0.0)
         self.bar.update(
-            self.tasks[name], completed=progress.done, passed=progress.passed, cost=progress.cost_nano_usd / 1e9
+            self.tasks[progress.version.name],
+            total=progress.total,
+            completed=progress.done,
+            passed=progress.passed,
+            cost=progress.cost_nano_usd / 1e9,
         )
 
     def more_repeats(self, repeats: int) -> None:
