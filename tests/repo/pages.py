@@ -13,7 +13,7 @@ from markdown_it.token import Token
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced code block; `line` is that of its first line of code, 1-based."""
+    """A code block; `line` is that of its first line of code, 1-based. An indented one has the language `indented`."""
 
     language: str
     text: str
@@ -44,6 +44,8 @@ def parse(text: str) -> Page:
         if token.type == "fence":
             line = token.map[0] + 2 if token.map else 0
             page.blocks.append(Block(token.info.partition(" ")[0], token.content, line))
+        elif token.type == "code_block":
+            page.blocks.append(Block("indented", token.content, token.map[0] + 1 if token.map else 0))
         elif token.type == "inline":
             page.prose.append(token.content)
             if before is not None and before.type == "heading_open":
