@@ -33,6 +33,10 @@ class Random(Protocol):
     def uniform(self) -> float: ...
 
 
+SERVER_CLOSING = "the server is closing"
+"""With these words a server cancels a call when it has to go; the reply still works then."""
+
+
 class Reply(Protocol):
     """Where a call's answer goes. Each call pushes: one `start`, any number of `send`, one `end`."""
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -19,10 +19,9 @@ def python(code: str) -> Sequence[str]:
     return [sys.executable, "-c", code]
 
 
-async def until(true: object, timeout_s: float = 10.0) -> None:
-    assert callable(true)
+async def until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not true():
+        while not true():  # noqa: ASYNC110 - it waits for a process, which sets no event
             await asyncio.sleep(0.01)
 
 

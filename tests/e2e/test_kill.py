@@ -1,4 +1,4 @@
-"""`kill -9` of any process, at any moment: no acknowledged call is lost, none is counted twice, and everything comes back."""
+"""`kill -9` of any process, at any moment: no acknowledged call is lost or counted twice, and everything comes back."""
 
 import asyncio
 import os

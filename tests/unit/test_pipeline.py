@@ -18,6 +18,7 @@ from tidegate.gateway.auth import Keys
 from tidegate.gateway.call import Call
 from tidegate.gateway.caller import Collected
 from tidegate.gateway.pipeline import Services, serve
+from tidegate.ports import SERVER_CLOSING
 from tidegate.upstream.prices import PriceList
 from tidegate.upstream.targets import Targets
 
@@ -327,6 +328,20 @@ async def test_a_client_that_leaves_cancels_upstream_and_is_recorded() -> None:
     assert (entry["call"]["outcome"], entry["call"]["http_status"]) == ("client_closed", 499)
     assert entry["call"]["output_tokens"] == 1  # what arrived is billed, and marked as an estimate
     assert entry["call"]["usage_source"] == "estimated"
+
+
+async def test_a_gateway_that_has_to_go_ends_its_streams_in_an_error_event() -> None:
+    bench = Bench(FakeUpstream(ScriptedAnswer(body=[delta("half")], stalls=True)))
+    reply = Collected()
+    body = json.dumps({**CHAT, "stream": True}).encode()
+    task = asyncio.create_task(serve(Call(body=body), reply, bench.services()))
+    await asyncio.sleep(0.02)
+    task.cancel(SERVER_CLOSING)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert reply.body.endswith(b"}}\n\n")
+    assert b"shutting down" in reply.body
+    assert bench.record()["call"]["outcome"] == "error"
 
 
 async def test_the_total_deadline_spans_the_whole_answer() -> None:

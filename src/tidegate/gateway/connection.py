@@ -54,7 +54,6 @@ _COMMON = (
 _NAMES = {spelling.encode(): name for name in _COMMON for spelling in (name, name.title())}
 
 LEFT = "the client has left"
-CLOSING = "the server is closing"
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):

@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 from email.utils import formatdate
 
-from tidegate.gateway.connection import CLOSING, Connection, Handler, Limits, Request, Shared
+from tidegate.gateway.connection import Connection, Handler, Limits, Request, Shared
 from tidegate.gateway.reply import HttpReply, error_body
+from tidegate.ports import SERVER_CLOSING
 
 __all__ = ["Edge", "Handler", "HttpReply", "Limits", "Request", "error_body"]
 
@@ -84,7 +85,7 @@ class Edge:
         await _finish(shared, grace_s)
         for task in list(shared.tasks):
             if not task.cancelling():
-                task.cancel(CLOSING)
+                task.cancel(SERVER_CLOSING)
         await _finish(shared, LAST_WORDS_S)
         while shared.connections and time() < end:  # noqa: ASYNC110  answers on their way to slow readers
             await asyncio.sleep(0.01)

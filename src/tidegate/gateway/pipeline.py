@@ -12,7 +12,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from tidegate.core.errors import InternalError, Saturated, TidegateError, UpstreamRejected, UpstreamTimeout
+from tidegate.core.errors import InternalError, Saturated, TidegateError, Unusable, UpstreamRejected, UpstreamTimeout
 from tidegate.dialects import openai_chat
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys, authenticate
@@ -20,7 +20,7 @@ from tidegate.gateway.call import Call
 from tidegate.gateway.record import Record
 from tidegate.gateway.relay import JSON_HEADERS, identity_headers, relay
 from tidegate.gateway.resolve import resolve
-from tidegate.ports import Clock, PromptSource, Random, Reply, Spool
+from tidegate.ports import SERVER_CLOSING, Clock, PromptSource, Random, Reply, Spool
 from tidegate.upstream.targets import Targets
 
 CLIENT_CLOSED = 499
@@ -57,7 +57,9 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
             await relay(plan, source, reply, record)
     except TimeoutError:
         await _refuse(UpstreamTimeout("the call took longer than its total_s", phase="total"), record, reply)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cancelled:
+        if str(cancelled) == SERVER_CLOSING:
+            await _refuse(Unusable("the gateway is shutting down; call again"), record, reply)
         record.close("client_closed", status=CLIENT_CLOSED)
         raise
     except TidegateError as error:
