@@ -45,7 +45,7 @@ class NetworkGuard:
         if not is_loopback(host):
             raise NetworkForbidden(f"{event}: tests reach loopback only, not {host!r}")
         if not self.loopback:
-            raise NetworkForbidden(f"{event}: tests/unit opens no sockets; a test that needs {host!r} is a contract test")
+            raise NetworkForbidden(f"{event}: tests/unit opens no sockets; this is a contract test")
 
 
 def is_loopback(host: Any) -> bool:

@@ -62,7 +62,7 @@ def test_every_port_is_implemented() -> None:
 
 
 def test_every_port_has_a_contract_test() -> None:
-    suites = [path.read_text("utf-8") for path in (ROOT / "tests" / "contract").rglob("test_*.py")]
+    suites = [path.read_text("utf-8") for path in (ROOT / "tests" / "contract").rglob("*.py")]
     assert unnamed(protocols(modules()[PORTS]), suites) == []
 
 
