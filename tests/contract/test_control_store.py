@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -387,18 +389,22 @@ def test_a_damaged_artifact_is_not_served(tmp_path: Path) -> None:
             tx.artifact(version().digest)
 
 
-def test_each_line_of_the_ledger_seals_the_one_before(tmp_path: Path) -> None:
+def test_each_line_of_the_ledger_seals_itself_and_the_one_before(tmp_path: Path) -> None:
     path = tmp_path / "control.db"
-    with closing(open_control(path)) as store:
+    moves = [deployment(1), deployment(2)]
+    with closing(open_control(path, project="shop")) as store:
         add(store, version())
         with store.write() as tx:
-            tx.move(deployment(1))
-            tx.move(deployment(2))
+            for move in moves:
+                tx.move(move)
     with closing(sqlite3.connect(path)) as raw:
         rows = raw.execute("SELECT prev_hash, hash FROM deployments ORDER BY seq").fetchall()
-    assert rows[0][0] == ""
-    assert rows[1][0] == rows[0][1]
-    assert len({row[1] for row in rows}) == 2
+    before = ""
+    for move, row in zip(moves, rows, strict=True):
+        sealed = {**msgspec.structs.asdict(move), "project": "shop", "prev_hash": before}
+        body = json.dumps(sealed, sort_keys=True, separators=(",", ":"))
+        assert row == (before, hashlib.sha256(body.encode()).hexdigest())
+        before = row[1]
 
 
 def test_a_migration_that_breaks_off_leaves_an_empty_file(tmp_path: Path) -> None:

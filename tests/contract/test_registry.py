@@ -266,6 +266,17 @@ def test_a_rolled_back_version_stays_out_until_it_is_forced(world: World) -> Non
     assert world.rollback() == (2, 1)
 
 
+def test_a_version_that_was_put_back_on_purpose_is_good_again(world: World) -> None:
+    for text in "abc":
+        world.gated(text)
+    world.deploy("v1")
+    world.deploy("v2")
+    world.rollback()
+    world.deploy("v2", force=True, reason="the parser was mended")
+    world.deploy("v3")
+    assert world.rollback() == (3, 2)
+
+
 def test_a_rollback_to_a_named_version(world: World) -> None:
     for text in "abcd":
         world.gated(text)

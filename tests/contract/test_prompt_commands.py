@@ -1,0 +1,255 @@
+"""The commands over prompts: what they print, for people and for programs, and how they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tidegate import compose
+from tidegate.cli import deploy as deploy_module
+from tidegate.cli import diff as diff_module
+from tidegate.cli import log as log_module
+from tidegate.cli import output, status
+from tidegate.cli import render as render_module
+from tidegate.cli import rollback as rollback_module
+from tidegate.cli.deploy import deploy_
+from tidegate.cli.diff import diff_
+from tidegate.cli.log import log_
+from tidegate.cli.render import render_
+from tidegate.cli.rollback import rollback_
+from tidegate.cli.status import status_
+from tidegate.core.artifact import digest
+from tidegate.core.errors import BadInput, InvalidFile, InvalidRequest, NotFound, Refused
+from tidegate.prompts.files import load_prompt
+
+P = "support/answer"
+PROMPT = """---
+model: simulated/support-2026-03-01
+params: {temperature: 0.2}
+inputs: {question: string, top: {type: number}}
+---
+system:
+You are a support assistant.
+
+user:
+Question: {{ question }}
+"""
+
+
+class Calls:
+    """A call log that was served by what it is told."""
+
+    def __init__(self, *answers: dict[tuple[str, int], int]) -> None:
+        self.answers = list(answers)
+        self.asked: list[float] = []
+
+    def served(self, since_s: float) -> dict[tuple[str, int], int]:
+        self.asked.append(since_s)
+        return self.answers[min(len(self.asked), len(self.answers)) - 1]
+
+
+class Shop:
+    """A project, and the commands run in it."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root = root
+        self.config = root / "tidegate.yaml"
+        self.config.write_text("providers: {simulated: {base_url: 'http://127.0.0.1:4010/v1'}}\n")
+        self.folder = root / "prompts" / P
+        self.folder.mkdir(parents=True)
+        self.write(PROMPT)
+        self._capsys = capsys
+
+    def write(self, text: str) -> None:
+        (self.folder / "prompt.md").write_text(text)
+
+    def edit(self) -> None:
+        self.write(PROMPT.replace("a support", "a warm and friendly support"))
+
+    def text(self, command: Any, *arguments: Any, **options: Any) -> str:
+        self._capsys.readouterr()
+        command(*arguments, config=self.config, **options)
+        return self._capsys.readouterr().out
+
+    def json(self, command: Any, *arguments: Any, **options: Any) -> Any:
+        return json.loads(self.text(command, *arguments, json=True, **options))
+
+    def ship(self) -> None:
+        """v1, then the friendly v2, both forced."""
+        deploy_(P, force=True, reason="first", config=self.config)
+        self.edit()
+        deploy_(P, force=True, reason="be warm and friendly", config=self.config)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.setenv("TIDEGATE_USER", "anna@shop")
+    plain = Console(highlight=False, soft_wrap=True, width=80)
+    for module in (output, deploy_module, diff_module, log_module, render_module, rollback_module, status):
+        monkeypatch.setattr(module, "out", plain)
+    monkeypatch.setattr(compose, "call_log", lambda project: Calls({}))
+    return Shop(tmp_path, capsys)
+
+
+def test_render_prints_what_a_call_would_send(shop: Shop) -> None:
+    shown = shop.json(render_, P, var=["question=How = why?", "top=5"])
+    assert shown == {
+        "name": P,
+        "digest": digest(load_prompt(shop.root / "prompts", P).artifact),
+        "version": None,
+        "model": "simulated/support-2026-03-01",
+        "params": {"temperature": 0.2},
+        "messages": [
+            {"role": "system", "content": "You are a support assistant."},
+            {"role": "user", "content": "Question: How = why?"},
+        ],
+        "tools": [],
+    }
+    assert not (shop.root / ".tidegate").exists()
+    text = shop.text(render_, P, var=["question=[red]\x1b[31mx", "top=5"])
+    assert "Question: [red]␛[31mx" in text
+    assert "not registered yet" in text
+
+
+def test_render_names_the_version_once_there_is_one(shop: Shop) -> None:
+    shop.ship()
+    variables = ["question=q", "top=1"]
+    assert shop.json(render_, P, var=variables)["version"] == 2
+    assert (
+        shop.json(render_, P, var=variables, version="v1")["messages"][0]["content"] == "You are a support assistant."
+    )
+
+
+@pytest.mark.parametrize(
+    ("var", "error", "message"),
+    [
+        ([], InvalidRequest, "variables.question: is missing"),
+        (["question"], BadInput, "write it as name=value"),
+        (["question=a", "question=b"], BadInput, "given twice"),
+        (["question=a", "top=five"], BadInput, "a number is written as JSON, and 'five' is not"),
+        (["qestion=a"], InvalidRequest, "Did you mean 'question'"),
+    ],
+)
+def test_render_refuses_wrong_variables(shop: Shop, var: list[str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        render_(P, var=var, config=shop.config)
+
+
+def test_a_deploy_without_a_gate_is_refused_and_moves_nothing(shop: Shop) -> None:
+    with pytest.raises(Refused, match="Run `tidegate gate support/answer`"):
+        deploy_(P, config=shop.config)
+    assert shop.json(status_) == []
+
+
+def test_a_malformed_prompt_is_not_registered(shop: Shop) -> None:
+    shop.write(PROMPT.replace("{{ question }}", "{{ qestion }}"))
+    with pytest.raises(InvalidFile, match=r"prompts/support/answer/prompt\.md:10: the variable 'qestion'"):
+        deploy_(P, config=shop.config)
+    assert not (shop.root / ".tidegate").exists()
+
+
+def test_a_forced_deploy_is_marked(shop: Shop) -> None:
+    text = shop.text(deploy_, P, force=True, reason="first")
+    assert "support/answer · production · v1" in text
+    assert "FORCED" in text
+    again = shop.json(deploy_, P)
+    assert (again["changed"], again["forced"], again["to_version"], again["who"]) == (False, True, 1, "anna@shop")
+    assert "is live in production already" in shop.text(deploy_, P)
+
+
+def test_a_stored_version_is_deployed_without_its_file(shop: Shop) -> None:
+    shop.ship()
+    (shop.folder / "prompt.md").unlink()
+    assert shop.json(deploy_, P, env="staging", version="v1")["to_version"] == 1
+
+
+def test_a_rollback_says_where_it_went(shop: Shop) -> None:
+    shop.ship()
+    assert "support/answer · production · v2 → v1" in shop.text(rollback_, P, reason="chats")
+    with pytest.raises(NotFound, match="v1 stays live"):
+        rollback_(P, config=shop.config)
+    with pytest.raises(Refused, match="v2 was rolled back"):
+        deploy_(P, config=shop.config)
+
+
+def test_status_shows_the_pointer_and_the_traffic(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.ship()
+    calls = Calls({(P, 1): 1, (P, 2): 49, ("other", 7): 5})
+    monkeypatch.setattr(compose, "call_log", lambda project: calls)
+    (row,) = shop.json(status_, minutes=5)
+    assert (row["prompt"], row["environment"], row["version"], row["by"]) == (P, "production", 2, "anna@shop")
+    assert row["served"] == {"v1": 0.02, "v2": 0.98}
+    assert row["stray"] == []  # the move is too young to tell
+    assert calls.asked == [300]
+    text = shop.text(status_)
+    assert "v1 2%, v2 98%" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_status_says_when_traffic_does_not_follow_the_pointer(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.ship()
+    monkeypatch.setattr(status, "SETTLED_S", -60.0)  # as if the move were a minute old
+    monkeypatch.setattr(compose, "call_log", lambda project: Calls({(P, 1): 10, (P, 2): 10}))
+    assert shop.json(status_)[0]["stray"] == ["v1"]
+    monkeypatch.setattr(compose, "call_log", lambda project: Calls({(P, 1): 10, (P, 2): 10}))
+    assert "v1 still served calls after production moved to v2" in shop.text(status_)
+
+
+def test_calls_from_before_the_move_are_not_stray(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.ship()
+    monkeypatch.setattr(status, "SETTLED_S", -60.0)
+    monkeypatch.setattr(compose, "call_log", lambda project: Calls({(P, 1): 10, (P, 2): 10}, {(P, 2): 10}))
+    assert shop.json(status_)[0]["stray"] == []
+
+
+def test_the_log_tells_what_changed_and_why(shop: Shop) -> None:
+    shop.ship()
+    rollback_(P, reason="chats", config=shop.config)
+    text = shop.text(log_, P)
+    assert text.index("v2 → v1  rollback") < text.index("v1 → v2  deploy  FORCED") < text.index("· v1  deploy")
+    assert "“be warm and friendly”" in text
+    assert "changed: system message" in text
+    assert "+You are a warm and friendly support assistant." in shop.text(log_, P, diff=True)
+    moves = shop.json(log_, P, limit=2)
+    assert [move["action"] for move in moves] == ["rollback", "deploy"]
+    assert moves[0]["diff"]["messages"][0]["after_role"] == "system"
+    assert shop.json(log_)[-1]["diff"] is None
+
+
+def test_diff_compares_versions_and_the_working_tree(shop: Shop) -> None:
+    shop.ship()
+    assert "+You are a warm and friendly support assistant." in shop.text(diff_, P, "v1", "v2")
+    assert "no difference" in shop.text(diff_, P)
+    shop.write(PROMPT)
+    shown = shop.json(diff_, P)
+    assert (shown["a"]["version"], shown["b"]["version"]) == (2, None)
+    assert shown["diff"]["messages"][0]["lines"][1] == "-You are a warm and friendly support assistant."
+
+
+def test_an_empty_project_is_told_the_next_step(shop: Shop) -> None:
+    assert "`tidegate gate support/answer`, then `tidegate deploy support/answer`" in shop.text(status_)
+    assert "Nothing was deployed yet" in shop.text(log_)
+    assert not (shop.root / ".tidegate").exists()
+    with pytest.raises(NotFound, match="Did you mean 'support/answer'"):
+        status_("suport/answer", config=shop.config)
+
+
+def test_the_program_says_one_sentence_and_its_exit_code(shop: Shop) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tidegate", "deploy", P, "--config", str(shop.config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("tidegate: support/answer v1 (")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
