@@ -27,7 +27,7 @@ from tidegate.core.artifact import Artifact, Message, digest
 from tidegate.core.errors import BadInput, TidegateError, Unusable
 from tidegate.core.evaluation import CheckResult, Repeat, Run
 from tidegate.core.ledger import Deployment, Pointer, Version
-from tidegate.ports import ControlStore
+from tidegate.ports import ControlStore, ControlTransaction
 from tidegate.stores import control, schema
 from tidegate.stores.control import open_control
 from tidegate.stores.migrate import MIGRATIONS
@@ -124,6 +124,20 @@ def add(store: ControlStore, *versions: Version) -> None:
             text = "Hello" if one.digest == digest(artifact()) else "Bye"
             tx.put_artifact(one.digest, artifact(text))
             tx.add_version(one)
+
+
+def seen(tx: ControlTransaction) -> list[object]:
+    """What `tx` finds of everything this suite stores."""
+    return [
+        tx.artifact(version().digest),
+        tx.prompts(),
+        tx.versions("p"),
+        tx.pointers(),
+        tx.deployments(),
+        tx.runs(),
+        tx.run("r1"),
+        tx.document("d1"),
+    ]
 
 
 def test_artifacts_are_kept_by_digest(store: ControlStore) -> None:
@@ -232,14 +246,9 @@ def test_nothing_crosses_projects(open_store: Open) -> None:
         tx.save_run(run())
         tx.put_document("d1", "suite", "ours")
     with theirs.read() as tx:
-        assert tx.artifact(version().digest) is None
-        assert not tx.prompts()
-        assert not tx.versions("p")
-        assert not tx.pointers()
-        assert not tx.deployments()
-        assert not tx.runs()
-        assert tx.run("r1") is None
-        assert tx.document("d1") is None
+        assert seen(tx) == [None, [], [], [], [], [], None, None]
+    with ours.read() as tx:
+        assert all(seen(tx))
     add(theirs, version())
 
 
