@@ -1,4 +1,4 @@
-"""The control store's contract, on every adapter: transactions, order, projects apart, and what a failure leaves."""
+"""ControlStore and ControlTransaction, on every adapter: transactions, order, projects apart, and what a failure leaves."""
 
 from __future__ import annotations
 
