@@ -1,4 +1,4 @@
-"""ControlStore and ControlTransaction, on every adapter: transactions, order, projects apart, and what a failure leaves."""
+"""ControlStore and ControlTransaction, on every adapter: transactions, order, projects apart, failures."""
 
 from __future__ import annotations
 
