@@ -31,7 +31,7 @@ NOTE = "<!-- Written by docs/generate.py. Change the code, then run `uv run just
 def pages() -> dict[str, str]:
     """File name in docs/reference/ → its text."""
     return {
-        "cli.md": NOTE + cli_page(cli.build(), list(cli.COMMANDS)),
+        "cli.md": NOTE + cli_page(list(cli.COMMANDS)),
         "config.md": NOTE + config_page(config.Config),
         "errors.md": NOTE + errors_page(errors.TidegateError),
         "records.md": NOTE + records_page([record.CallRow, record.AttemptRow, record.ContentRow]),
@@ -58,11 +58,11 @@ def errors_page(root: type[errors.TidegateError]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cli_page(app: App, commands: list[str]) -> str:
+def cli_page(commands: list[str]) -> str:
     """What `tidegate --help` and `tidegate COMMAND --help` print."""
-    parts = ["# Commands\n", _fence(_help(app, []))]
+    parts = ["# Commands\n", _fence(_help(cli.build(), []))]
     for name in commands:
-        parts += [f"## {name}\n", _fence(_help(app, [name]))]
+        parts += [f"## {name}\n", _fence(_help(cli.build(name), [name]))]
     return "\n".join(parts)
 
 

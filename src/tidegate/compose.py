@@ -43,7 +43,7 @@ def registry(project: Project) -> Registry:
     """The registry of a project, its store made and migrated. Raises Unusable when the folder can not be written."""
     from tidegate.stores.control import open_control
 
-    store = open_control(project.control)
+    store = open_control(project.control, project=project.config.project)
     return Registry(store, SystemClock(), SystemRandom(), protects=project.config.gate.protects)
 
 

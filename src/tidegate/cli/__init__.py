@@ -7,9 +7,11 @@ Errors of our own tree become one clear sentence on stderr and their exit code; 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.metadata import version
+from inspect import cleandoc
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from tidegate.core.errors import BadInput, TidegateError
 
@@ -29,24 +31,33 @@ COMMANDS = {
 }
 
 
-def build() -> App:
-    """The whole command tree; nothing is imported until a command is chosen."""
+def build(chosen: str | None = None) -> App:
+    """The whole command tree; nothing but the chosen command is imported, and it alone shows its whole help."""
     app = App(
         name="tidegate",
         help_format="plaintext",
         help="Keep LLM-powered systems correct, cheap and fast.",
         version=version("tidegate"),
+        default_parameter=Parameter(negative="", show_default=lambda default: default or None),
     )
-    for name, help_text in COMMANDS.items():
-        app.command(f"tidegate.cli.{name}:{name}_", name=name, help=help_text)
+    for name, summary in COMMANDS.items():
+        app.command(f"tidegate.cli.{name}:{name}_", name=name, help=_whole_help(name) if name == chosen else summary)
     return app
+
+
+def _whole_help(name: str) -> str:
+    """A command's docstring down to its parameters; each paragraph one line, so that it wraps to any terminal."""
+    command = getattr(import_module(f"tidegate.cli.{name}"), f"{name}_")
+    description = cleandoc(command.__doc__ or "").split("\nParameters\n")[0]
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in description.split("\n\n"))
 
 
 def main() -> None:
     """Entry point of the `tidegate` program."""
     try:
         # The parser's own exit code is 2, which `gate` uses for INCONCLUSIVE: wrong arguments are bad input, 4.
-        build()(sys.argv[1:], exit_on_error=False, print_error=False)
+        arguments = sys.argv[1:]
+        build(arguments[0] if arguments else None)(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         print(f"tidegate: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(BadInput.exit_code)

@@ -31,10 +31,11 @@ OUTCOMES = {"ok": "green", "error": "red", "lost": "red", "rejected": "yellow", 
 
 def calls_(
     call: str | None = None,
+    /,
     *,
     where: Annotated[str | None, Parameter(name=["--where", "-w"])] = None,
     limit: Annotated[int, Parameter(name=["--limit", "-n"], validator=validators.Number(gte=1, lte=10_000))] = 20,
-    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"])] = False,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,
 ) -> None:

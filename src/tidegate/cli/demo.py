@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def demo_(
     *,
     dir: Annotated[Path | None, Parameter(name=["--dir", "-d"])] = None,  # noqa: A002 - the option's name
-    once: Annotated[bool, Parameter(negative="")] = False,
+    once: bool = False,
     json: bool = False,
     seed: int = 7,
 ) -> None:

@@ -27,10 +27,11 @@ class Deployed(msgspec.Struct, frozen=True):
 
 def deploy_(
     name: str,
+    /,
     *,
     env: Annotated[str, Parameter(name=["--env", "-e"])] = "production",
     version: str | None = None,
-    force: Annotated[bool, Parameter(negative="")] = False,
+    force: bool = False,
     reason: str = "",
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,

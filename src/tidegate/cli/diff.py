@@ -20,6 +20,7 @@ def diff_(
     name: str,
     a: str = "production",
     b: str | None = None,
+    /,
     *,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,

@@ -17,6 +17,7 @@ from tidegate.core.evaluation import EXIT_CODES, Run
 
 def eval_(
     name: str,
+    /,
     *,
     repeats: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=100))] = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,

@@ -29,8 +29,9 @@ class Move(msgspec.Struct, frozen=True):
 
 def log_(
     name: str | None = None,
+    /,
     *,
-    diff: Annotated[bool, Parameter(name=["--diff", "-d"], negative="")] = False,
+    diff: Annotated[bool, Parameter(name=["--diff", "-d"])] = False,
     limit: Annotated[int, Parameter(name=["--limit", "-n"], validator=validators.Number(gte=1))] = 20,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,

@@ -22,8 +22,9 @@ from tidegate.core.ledger import Served
 
 def render_(
     name: str,
+    /,
     *,
-    var: Annotated[list[str] | None, Parameter(name=["--var", "-v"], negative="")] = None,
+    var: Annotated[list[str] | None, Parameter(name=["--var", "-v"])] = None,
     version: str | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,

@@ -18,6 +18,7 @@ from tidegate.core.ledger import Deployment
 
 def rollback_(
     name: str,
+    /,
     *,
     env: Annotated[str, Parameter(name=["--env", "-e"])] = "production",
     to: str | None = None,

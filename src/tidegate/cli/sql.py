@@ -24,10 +24,11 @@ MAX_CELL = 60
 
 def sql_(
     query: str,
+    /,
     *,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,
-    csv: Annotated[bool, Parameter(negative="")] = False,
+    csv: bool = False,
 ) -> None:
     """
     Run one SELECT (DuckDB's SQL) over the tables `calls` and `content`. It can read nothing else and change nothing.

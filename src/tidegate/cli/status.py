@@ -43,6 +43,7 @@ class Live(msgspec.Struct, frozen=True):
 
 def status_(
     name: str | None = None,
+    /,
     *,
     minutes: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=44_640))] = 15,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,

@@ -272,9 +272,7 @@ class Connection(asyncio.Protocol):
     def _stop(self, refusal: _Refusal) -> None:
         """Nothing after this is parsed. What was complete before it is still answered."""
         self._refused = refusal
-        last = self._ready[-1] if self._ready else None
-        if not (isinstance(last, tuple) and not last[1].keep_alive):  # what follows a `connection: close` is nobody's
-            self._ready.append(refusal)
+        self._ready.append(refusal)
 
     def _fail(self, status: int, message: str) -> NoReturn:
         """Stops the parser from inside one of its callbacks."""

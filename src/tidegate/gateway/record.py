@@ -7,14 +7,13 @@ call is ever lost with its process.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from tidegate.core.errors import TidegateError, UpstreamError, UpstreamRejected
 from tidegate.core.ids import uuid7
+from tidegate.core.instant import iso_utc
 from tidegate.core.pricing import price
 from tidegate.core.usage import Usage, estimate_tokens
 from tidegate.dialects.openai_chat import Answer
@@ -143,14 +142,3 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list):
         return [_clean(item) for item in value]
     return value
-
-
-def iso_utc(now_ns: int) -> str:
-    """Nanoseconds since 1970 → `2026-11-23T14:31:28.000000Z`."""
-    seconds, rest = divmod(now_ns, 1_000_000_000)
-    return f"{_second(seconds)}.{rest // 1_000:06d}Z"
-
-
-@lru_cache(8)
-def _second(unix_s: int) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -39,7 +39,7 @@ class HttpReply:
     A streamed answer is one write per `send`, and `end(tail)` is one write too. Any other is held back until `end` and
     goes out in one write with its content-length. Framing headers (content-length, transfer-encoding, connection, date)
     are the edge's: naming one is a ValueError, as is CR, LF or NUL in any header. Raises ConnectionResetError when the
-    client has left, which only a handler that swallowed its cancellation can see.
+    client has left, which only a handler that swallowed its cancellation can see. One task at a time.
     """
 
     __slots__ = ("_bodiless", "_body", "_chunked", "_head", "_old", "_streamed", "_wire", "ended", "keep_alive", "sent")
