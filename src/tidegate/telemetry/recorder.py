@@ -158,11 +158,13 @@ class Recorder:
 
     def _store(self, batch: Sequence[Segment]) -> int:
         with connect(memory="4GB") as connection:
-            if not _stage(connection, [segment.path for segment in batch]):
+            files = [segment.path for segment in batch]
+            if _refusal(connection, files) is not None:
                 for segment in batch:
                     self.quarantined += put_aside(segment)
-                if not _stage(connection, [segment.path for segment in batch]):
-                    raise Unusable(f"{batch[0].path}: holds a line that can be neither stored nor put aside.")
+                reason = _refusal(connection, files)
+                if reason is not None:
+                    raise Unusable(f"{files[0].parent}: a batch can be neither stored nor put aside: {reason}.")
             stored = 0
             for table in self._tables.values():
                 rows = table.append(connection, batch)
@@ -317,7 +319,7 @@ def _refused(
 ) -> Iterator[tuple[int, str]]:
     """(index, reason) of every line that can not be stored, by halving: few are bad, so few tries find them."""
     scratch.write_bytes(b"".join(lines))
-    reason = _refusal(connection, scratch)
+    reason = _refusal(connection, [scratch])
     if reason is None:
         return
     if len(lines) == 1:
@@ -328,24 +330,16 @@ def _refused(
     yield from _refused(connection, scratch, lines[middle:], first + middle)
 
 
-def _refusal(connection: duckdb.DuckDBPyConnection, file: Path) -> str | None:
+def _refusal(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> str | None:
+    """Parses files of lines into the table `batch`; why that can not be done, or why a row of it can not be stored."""
     try:
-        lines = read_lines([file], TABLES, lenient=False)
-        found = connection.execute(f"SELECT {FLAW} AS flaw FROM ({lines}) WHERE flaw IS NOT NULL LIMIT 1")  # noqa: S608
-        row = found.fetchone()
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {read_lines(files, TABLES, lenient=False)}")
     except _POISON as error:
         text = re.sub(r',? (?:(?:in|while reading) file "[^"]*"|in line [0-9]+)', "", first_line(error))
         return text.partition(": ")[2] or text
+    flaws = f"SELECT {FLAW} AS flaw FROM batch WHERE flaw IS NOT NULL LIMIT 1"  # noqa: S608 -- fixed words
+    row = connection.execute(flaws).fetchone()
     return None if row is None else str(row[0])
-
-
-def _stage(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> bool:
-    """Parses the files into the table `batch`; False when a line can not be stored."""
-    try:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {read_lines(files, TABLES, lenient=False)}")
-    except _POISON:
-        return False
-    return connection.execute(f"SELECT 1 FROM batch WHERE {FLAW} IS NOT NULL LIMIT 1").fetchone() is None  # noqa: S608
 
 
 def _explained(line: bytes, reason: str) -> bytes:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from tidegate.core.ids import uuid7
 from tidegate.system import SystemClock
@@ -28,12 +31,23 @@ def call_id(number: int, start: datetime) -> str:
 def entry(number: int, *, ago_s: float = 0.0, start: datetime | None = None, **fields: Any) -> Entry:
     """A call with content; `number` makes its id, the same number the same id at the same start."""
     at = start or datetime.now(UTC) - timedelta(seconds=ago_s)
-    call = CallRow(id=call_id(number, at), start=iso(at), **{"prompt": "support/answer", "version": 1} | fields)
+    known: dict[str, Any] = {"prompt": "support/answer", "version": 1} | fields
+    call = CallRow(id=call_id(number, at), start=iso(at), **known)
     return Entry(call, ContentRow(call.id, call.start, '[{"role":"user","content":"hi"}]', "hello", {"name": "Zoë"}))
 
 
 def line(number: int, **fields: Any) -> bytes:
     return msgspec.json.encode(entry(number, **fields))
+
+
+def small_disk(size: str) -> list[str]:
+    """A command prefix that runs a program with a small file system of its own on its first argument, or a skip."""
+    prefix = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"']
+    if shutil.which("unshare") is None:
+        pytest.skip("needs `unshare`")
+    if subprocess.run([*prefix, "/mnt", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    return prefix
 
 
 @dataclass

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.telemetry.records import Places
+from tests.contract.telemetry.records import Places, small_disk
 from tidegate.core.errors import BadInput
 from tidegate.fakes import FixedClock, MemorySpool
 from tidegate.ports import Spool
@@ -51,7 +51,7 @@ def test_a_line_is_one_write(places: Places, monkeypatch: pytest.MonkeyPatch) ->
         written.append(data)
         return real(handle, data)
 
-    monkeypatch.setattr(spool_module.os, "write", counting)
+    monkeypatch.setattr(os, "write", counting)
     writer.append(b"x" * 100_000)
     assert written == [b"x" * 100_000 + b"\n"]
     assert (writer.accepted, writer.shed, writer.bytes) == (2, 0, 25 + 100_001)
@@ -117,7 +117,7 @@ async def test_dirty_lines_are_synced_in_time(places: Places, monkeypatch: pytes
         synced.append(os.fstat(handle).st_size)
         real(handle)
 
-    monkeypatch.setattr(spool_module.os, "fsync", counting)
+    monkeypatch.setattr(os, "fsync", counting)
     writer = SpoolWriter(places.spool, clock=FixedClock(), writer_id="w", fsync_s=0.01, segment_s=3_600)
     owner = asyncio.create_task(writer.run())
     writer.append(b"1234")
@@ -217,19 +217,8 @@ spool.close()
     assert "records are being lost: " in problem or problem == "None"
 
 
-def tmpfs(size: str) -> list[str]:
-    """A command prefix that runs a program with a small file system of its own on its first argument, or a skip."""
-    mount = f'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
-    prefix = ["unshare", "--mount", "sh", "-c", mount]
-    if shutil.which("unshare") is None:
-        pytest.skip("needs `unshare`")
-    if subprocess.run([*prefix, "/mnt", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    return prefix
-
-
 def test_after_a_full_disk_has_room_again_recording_goes_on(places: Places) -> None:
-    prefix = tmpfs("256k")
+    prefix = small_disk("256k")
     code = """
 folder = Path(sys.argv[1])
 (folder / "ballast").write_bytes(b"x" * 100_000)
