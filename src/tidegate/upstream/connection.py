@@ -143,22 +143,19 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self.answered = True
-        body = self._body
-        before = len(body)
+        before = len(self._body)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._misunderstood(error)
-        pieces = len(body) - before
+        pieces = len(self._body) - before
         if not pieces and not self.complete:
             self._barren += len(data)
             if self._barren > HEAD_LIMIT:
                 self.fail(self._too_long())
             return
-        if pieces > 1:
-            body[before:] = [b"".join(body[before:])]
         self._barren = 0
-        self._unread += len(data) + PIECE_COST
+        self._unread += len(data) + pieces * PIECE_COST
         if self._unread > UNREAD_LIMIT and not self.complete and not self._paused:
             self._paused = True
             self._transport.pause_reading()

@@ -141,7 +141,6 @@ class Exchange:
         while piece := await connection.body(self._request.idle_s):
             size += len(piece)
             if size > limit:
-                connection.close()
                 raise UpstreamProtocol(f"{self._origin.place}: the body of the answer is over {limit} bytes.")
             pieces.append(piece)
         return b"".join(pieces)
@@ -218,6 +217,8 @@ class _Origin:
         Raises UpstreamUnavailable, UpstreamTimeout(phase=connect).
         """
         problem = f"no connection within {connect_s:g} s."
+        if self._pool.closed:
+            raise UpstreamUnavailable(f"{self.place}: the pool is closed.")
         if fresh and self._idle and self._slots == self._pool.max_per_origin:
             next(iter(self._idle)).close()
         try:
@@ -280,14 +281,14 @@ class _Origin:
     async def _dial(self) -> Connection:
         """Fills a slot that is counted already, or frees it."""
         try:
-            if self._pool.closed:
-                raise UpstreamUnavailable(f"{self.place}: the pool is closed.")
             loop = asyncio.get_running_loop()
             tls = await self._pool.tls() if self._secure else None
             connection = await dial(self._host, self._port, tls, lambda: Connection(loop, self.place, self._gone))
-            if self._pool.closed or connection.closed:
-                connection.close()
+            if connection.closed:
                 raise UpstreamUnavailable(f"{self.place}: the connection broke before an answer.")
+            if self._pool.closed:
+                connection.close()
+                raise UpstreamUnavailable(f"{self.place}: the pool is closed.")
         except BaseException:
             self._free_slot()
             raise

@@ -163,3 +163,33 @@ def ask(origin: str, **changes: Any) -> UpstreamRequest:
 def chunk(data: bytes) -> bytes:
     """One chunk of chunked transfer coding."""
     return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+class Wire(asyncio.Transport):
+    """A transport without a socket: the test says what is received."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses = 0
+        self.resumes = 0
+
+    def get_extra_info(self, name: str, default: object = None) -> Wire:
+        return self
+
+    def setsockopt(self, *options: int) -> None:
+        pass
+
+    def write(self, data: object) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.pauses += 1
+
+    def resume_reading(self) -> None:
+        self.resumes += 1
+
+    def abort(self) -> None:
+        pass

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.contract.upstream.provider import OK, STREAM, Provider, Talk, always, ask, chunk, once, pooled
+from tests.contract.upstream.provider import OK, STREAM, Provider, Talk, Wire, always, ask, chunk, once, pooled
 from tidegate.core.errors import BadInput, InvalidRequest
 from tidegate.ports import Upstream, UpstreamAnswer, UpstreamExchange
-from tidegate.upstream.connection import Connection
+from tidegate.upstream.connection import HEAD_LIMIT, UNREAD_LIMIT, Connection
 from tidegate.upstream.http1 import Pool
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -68,6 +68,29 @@ async def test_some_answers_have_no_body_whatever_their_head_says(method: str, a
             async with pool.request(ask(provider.origin, method=method, body=b"")) as got:
                 assert await got.read(0) == b""
         assert provider.connections == (1 if kept else 2)
+
+
+def test_a_head_may_have_200_headers_and_64_kib() -> None:
+    empty = HEAD + b"content-length: 0\r\n"
+    room = HEAD_LIMIT - len("content-length0" + "a")
+    assert receive([empty + b"a: b\r\n" * 199 + b"\r\n"])[0] == 200
+    assert receive([empty + b"a: " + b"b" * room + b"\r\n\r\n"])[0] == 200
+    assert receive([empty + b"a: " + b"b" * (room + 1) + b"\r\n\r\n"])[0] == 0
+
+
+def test_a_drip_of_tiny_pieces_is_held_back_by_what_it_costs_here() -> None:
+    loop = asyncio.new_event_loop()
+    wire, connection = connected(loop)
+    connection.data_received(STREAM)
+    events = 0
+    while not wire.pauses:
+        connection.data_received(chunk(b"a") + chunk(b"b"))
+        events += 1
+    assert events < UNREAD_LIMIT / 128
+    assert loop.run_until_complete(connection.body(1)) == b"ab" * events
+    assert (wire.pauses, wire.resumes) == (1, 1)
+    connection.connection_lost(None)
+    loop.close()
 
 
 async def test_redirects_are_answers_like_others() -> None:
@@ -163,47 +186,33 @@ async def test_an_origin_that_is_none_is_refused_without_showing_it(origin: str)
 @given(st.sampled_from(sorted(WHOLE)), st.lists(st.integers(1, 60), max_size=40))
 def test_any_cut_of_the_bytes_gives_the_same_answer(name: str, sizes: list[int]) -> None:
     answer, kept = WHOLE[name]
-    expected = Wire(asyncio.new_event_loop()).play([answer])
+    expected = receive([answer])
     pieces, rest = [], answer
     for size in sizes:
         pieces.append(rest[:size])
         rest = rest[size:]
-    assert Wire(asyncio.new_event_loop()).play([piece for piece in (*pieces, rest) if piece]) == expected
+    assert receive([piece for piece in (*pieces, rest) if piece]) == expected
     assert expected[0] == 200
     assert expected[3] == kept
 
 
-class Wire(asyncio.Transport):
-    """A transport without a socket: the test says what is received."""
+def connected(loop: asyncio.AbstractEventLoop) -> tuple[Wire, Connection]:
+    """A connection that has sent its request over a wire without a socket."""
+    wire = Wire()
+    connection = Connection(loop, "provider:80", lambda _: None)
+    connection.connection_made(wire)
+    connection.send(b"", head_only=False)
+    return wire, connection
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._loop = loop
 
-    def play(self, pieces: list[bytes]) -> tuple[int, dict[str, str], bytes, bool]:
-        """(status, headers, body, reusable) of one answer that is received in these pieces."""
-        connection = Connection(self._loop, "provider:80", lambda _: None)
-        connection.connection_made(self)
-        connection.send(b"", head_only=False)
-        for piece in pieces:
-            connection.data_received(piece)
-        body = self._loop.run_until_complete(connection.body(1))
-        outcome = connection.status, connection.headers, body, connection.reusable
-        connection.connection_lost(None)
-        self._loop.close()
-        return outcome
-
-    def get_extra_info(self, name: str, default: object = None) -> Wire:
-        return self
-
-    def setsockopt(self, *options: int) -> None:
-        pass
-
-    def write(self, data: object) -> None:
-        pass
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def abort(self) -> None:
-        pass
+def receive(pieces: list[bytes]) -> tuple[int, dict[str, str], bytes, bool]:
+    """(status, headers, body, reusable) of one answer that comes in these pieces."""
+    loop = asyncio.new_event_loop()
+    _, connection = connected(loop)
+    for piece in pieces:
+        connection.data_received(piece)
+    body = loop.run_until_complete(connection.body(1)) if connection.status else b""
+    outcome = connection.status, connection.headers, body, connection.reusable
+    connection.connection_lost(None)
+    loop.close()
+    return outcome

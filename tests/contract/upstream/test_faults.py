@@ -10,7 +10,20 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.contract.upstream.provider import CA, OK, STREAM, Provider, Script, Talk, always, ask, chunk, once, pooled
+from tests.contract.upstream.provider import (
+    CA,
+    OK,
+    STREAM,
+    Provider,
+    Script,
+    Talk,
+    Wire,
+    always,
+    ask,
+    chunk,
+    once,
+    pooled,
+)
 from tidegate.core.errors import (
     BadInput,
     InternalError,
@@ -21,6 +34,8 @@ from tidegate.core.errors import (
     UpstreamUnavailable,
 )
 from tidegate.ports import UpstreamRequest
+from tidegate.upstream import dial
+from tidegate.upstream.connection import Connection
 from tidegate.upstream.http1 import Pool
 
 LENGTH = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"
@@ -37,6 +52,18 @@ def pouring(start: bytes, more: bytes) -> Script:
         for _ in range(ENDLESS // len(block)):
             await talk.send(block)
         raise AssertionError("the client took it all")
+
+    return script
+
+
+def resetting(start: bytes) -> Script:
+    """After a request: `start`, and a reset once it has been received (a reset at once would take it back)."""
+
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.send(start)
+        await asyncio.sleep(0.05)
+        talk.reset()
 
     return script
 
@@ -87,13 +114,19 @@ BEFORE_THE_HEAD: dict[str, tuple[Script, type[UpstreamError], str]] = {
         UpstreamProtocol,
         "over 200 headers or 64 KiB",
     ),
+    "201 headers": (once(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 201 + b"\r\n"), UpstreamProtocol, "over 200 headers"),
     "endless 1xx": (pouring(b"", b"HTTP/1.1 102 Processing\r\n\r\n"), UpstreamProtocol, "over 200 headers or 64 KiB"),
 }
 
 IN_THE_BODY: dict[str, tuple[Script, type[UpstreamError], str]] = {
     "cut": (once(LENGTH + b"private"), StreamBroken, "broke in the middle"),
     "cut by a reset": (
-        once(STREAM + chunk(b"private"), lambda talk: later(talk.reset)),
+        resetting(STREAM + chunk(b"private")),
+        StreamBroken,
+        "broke in the middle",
+    ),
+    "a reset where the end would be a FIN": (
+        resetting(b"HTTP/1.1 200 OK\r\n\r\nprivate"),
         StreamBroken,
         "broke in the middle",
     ),
@@ -111,12 +144,6 @@ IN_THE_BODY: dict[str, tuple[Script, type[UpstreamError], str]] = {
         "over 200 headers or 64 KiB",
     ),
 }
-
-
-def later(call: object) -> None:
-    """A reset at once would also take back what was sent."""
-    assert callable(call)
-    asyncio.get_running_loop().call_later(0.05, call)
 
 
 @contextmanager
@@ -211,6 +238,24 @@ async def test_a_slow_body_has_all_the_time_it_moves() -> None:
         assert await answer.read(100) == b"a" * 8
 
 
+async def test_a_deadline_may_be_later_than_the_one_before_it() -> None:
+    """A connection moves its timer only when a deadline comes closer."""
+
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.send(OK)
+        await talk.gone()
+
+    async with Provider(script) as provider, pooled() as pool:
+        async with pool.request(ask(provider.origin, first_byte_s=0.1)):
+            pass
+        began = time.monotonic()
+        with told(provider, UpstreamTimeout, r"no answer for 0\.3 s", phase="first_byte"):
+            async with pool.request(ask(provider.origin, first_byte_s=0.3)):
+                pass
+        assert 0.29 < time.monotonic() - began < 1
+
+
 async def test_a_slow_reader_is_not_the_providers_fault() -> None:
     async with (
         Provider(once(STREAM + chunk(b"a") + chunk(b""))) as provider,
@@ -268,6 +313,23 @@ async def test_the_next_address_is_tried_before_the_first_has_cost_the_deadline(
                 assert await answer.read(2) == b"ok"
             assert time.monotonic() - began < 2
         assert len(asyncio.all_tasks()) <= 1 + provider.open, "no attempt is left behind"
+
+
+async def test_two_that_connect_in_the_same_moment_leave_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dial, "HEAD_START_S", 0.01)
+    loop, both_started, made = asyncio.get_running_loop(), asyncio.Barrier(2), []
+
+    async def connect(address: str) -> Connection:
+        await both_started.wait()
+        connection = Connection(loop, address, lambda _: None)
+        connection.connection_made(Wire())
+        made.append(connection)
+        return connection
+
+    winner = await dial._race(connect, ["127.0.0.1", "127.0.0.2"])
+    await asyncio.sleep(0)
+    assert [connection for connection in made if not connection.closed] == [winner]
+    assert len(made) == 2
 
 
 async def test_when_no_address_answers_the_first_one_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

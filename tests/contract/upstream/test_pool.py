@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -108,6 +109,18 @@ async def test_who_leaves_the_line_when_its_turn_comes_passes_it_on(turns: int) 
         await asyncio.gather(calls[0], return_exceptions=True)
         assert await calls[1] == b"ok"
         assert stats(pool, provider) == OriginStats(open=1, idle=1, leased=0, waiting=0)
+
+
+async def test_who_is_given_a_connection_that_breaks_in_that_moment_gets_another() -> None:
+    async with Provider(always(OK)) as provider, pooled(max_per_origin=1) as pool:
+        async with pool.request(ask(provider.origin)) as answer:
+            call = asyncio.create_task(fetch(pool, provider))
+            await until(lambda: stats(pool, provider).waiting == 1)
+            await answer.read(2)
+            (connection,) = pool._origins[provider.origin]._connections
+        connection.eof_received()  # handed over, and not yet taken
+        assert await call == b"ok"
+        assert provider.connections == 2
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -299,6 +312,31 @@ async def test_close_ends_calls_under_way_and_in_line_and_takes_no_more() -> Non
         assert stats(pool, provider) == OriginStats(open=0, idle=0, leased=0, waiting=0)
         await provider.settled()
         await pool.close()
+
+
+async def test_a_pool_that_closes_while_a_call_connects_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = asyncio.Event()
+
+    async def late(host: str, port: int, **_: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        await resolve.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", late)
+    async with Provider(always(OK)) as provider, pooled() as pool:
+        origin = f"http://models.example:{provider.port}"
+
+        async def call() -> None:
+            async with pool.request(ask(origin)):
+                pass
+
+        task = asyncio.create_task(call())
+        await asyncio.sleep(0)
+        await pool.close()
+        resolve.set()
+        with pytest.raises(UpstreamUnavailable, match="the pool is closed"):
+            await task
+        assert provider.requests == []
+        assert pool.stats()[origin].open == 0
 
 
 async def test_a_slow_reader_makes_the_provider_wait() -> None:
