@@ -1,4 +1,4 @@
-"""The edge over real sockets: framing, order, departure, back-pressure, failure, the end."""
+"""The port Reply as HTTP answers it, over real sockets: framing, order, departure, back-pressure, failure, the end."""
 
 from __future__ import annotations
 
@@ -178,6 +178,10 @@ async def test_expect_100_continue_is_answered_before_the_body() -> None:
         assert (await client.answer())[2] == b"POST /  3 abc"
         client.send(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\nabc")
         assert (await client.answer())[0] == 200  # the body was there: nothing to ask for
+        client.send(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\na")
+        await asyncio.sleep(0.02)
+        client.send(b"bc")
+        assert (await client.answer())[0] == 200  # it had begun
 
 
 async def test_a_body_too_large_is_refused_instead_of_continued() -> None:
@@ -196,13 +200,14 @@ async def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
+        assert len(reply._wire._ready) < 300  # type: ignore[attr-defined]
         await asyncio.sleep(0.05 if request.path == "/0" else 0)
         await echo(request, reply)
         running -= 1
 
     async with serving(slow_first) as port, Client(port) as client:
-        client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(1000)))
-        for number in range(1000):
+        client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(2000)))
+        for number in range(2000):
             assert (await client.answer())[2] == b"GET /%d  0 " % number
     assert most == 1
 
@@ -227,6 +232,18 @@ async def test_input_behind_a_running_request_is_bounded() -> None:
         await asyncio.sleep(0.2)
         transport = client._writer.transport
         assert transport.get_write_buffer_size() > 40 << 20  # it is still the client's
+
+
+async def test_a_large_request_behind_a_running_one_is_served_after_it() -> None:
+    async def slow_get(request: Request, reply: HttpReply) -> None:
+        await asyncio.sleep(0.05 if request.method == "GET" else 0)
+        await echo(request, reply)
+
+    async with serving(slow_get) as port, Client(port) as client:
+        client.send(PLAIN)
+        await asyncio.sleep(0.02)
+        client.send(POST + b"Content-Length: 1000000\r\n\r\n" + bytes(1_000_000) + PLAIN)
+        assert [(await client.answer())[2][:14] for _ in range(3)] == [b"GET /  0 ", b"POST /  100000", b"GET /  0 "]
 
 
 # --- departure ----------------------------------------------------------------------------------------------------
@@ -326,6 +343,44 @@ async def test_a_reader_that_takes_nothing_is_cut_off() -> None:
             pieces.queue.put_nowait(bytes(64 << 10))
         await eventually(lambda: pieces.ended is not None)
         assert isinstance(pieces.ended, asyncio.CancelledError)
+
+
+async def test_a_reader_that_catches_up_may_go_on_as_slowly_as_it_likes() -> None:
+    pieces = Pieces()
+    async with serving(pieces, stall_s=0.1) as port, Client(port) as client:
+        client._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.send(PLAIN)
+        for _ in range(100):
+            pieces.queue.put_nowait(bytes(64 << 10))
+        await asyncio.sleep(0.05)
+        client._writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.3)
+        pieces.queue.put_nowait(b"the end")
+        pieces.queue.put_nowait(None)
+        assert (await client.answer())[2].endswith(b"the end")
+
+
+async def test_a_reader_that_takes_a_little_at_a_time_is_not_cut_off() -> None:
+    size = 8 << 20
+
+    async def large(request: Request, reply: HttpReply) -> None:
+        await reply.start(200, TEXT, streamed=False)
+        await reply.end(bytes(size))
+
+    async with serving(large, stall_s=0.4) as port:
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 10)
+            await asyncio.get_running_loop().run_in_executor(None, slow.connect, ("127.0.0.1", port))
+            slow.setblocking(False)
+            loop, got, began = asyncio.get_running_loop(), 0, time.monotonic()
+            await loop.sock_sendall(slow, PLAIN)
+            async with asyncio.timeout(20):
+                while got < size:
+                    part = await loop.sock_recv(slow, 32 << 10)
+                    assert part, "cut off"
+                    got += len(part)
+                    await asyncio.sleep(0.003)
+            assert time.monotonic() - began > 0.8
 
 
 async def test_answers_to_pipelined_requests_wait_for_a_slow_reader() -> None:
