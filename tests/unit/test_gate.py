@@ -63,7 +63,7 @@ MARGIN = "{metrics: {pass-rate: {margin: 0.1}}}"
         (None, {"a": "++", "b": "++"}, "{}", "PASS", "The pass rate is 100%, and its floor is 100%."),
         (None, {"a": "++", "b": "+-"}, "{}", "FAIL", "The pass rate is 75%, below its floor of 100%."),
         (None, {"a": "++", "b": "--"}, MUST, "FAIL", "is-json must pass, and it fails in all 2 repeats of 'b'."),
-        (None, {"a": "++", "b": "+-"}, MUST, "PASS", "The pass rate is 75%."),
+        (None, {"a": "++", "b": "+-"}, MUST, "FAIL", "The pass rate is 75%, below its floor of 100%."),
         (None, {"a": "++", "b": "--"}, LOW, "PASS", "The pass rate is 50%, and its floor is 50%."),
         (None, {"a": "++", "b": "--"}, MARGIN, "FAIL", "The pass rate is 50%, below its floor of 100%."),
         # margins

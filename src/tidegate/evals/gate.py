@@ -252,12 +252,11 @@ def _pass_rate(candidate: Run, baseline: Run | None, suite: Suite, golden: Golde
 
 
 def _asked(suite: Suite, baseline: Run | None) -> Metric:
-    """What the suite asks of the pass rate, and the defaults where it is silent."""
+    """What the suite asks of the pass rate; with nothing to compare with, a floor it does not name is 100 %."""
     metric = suite.metrics.get(RATE, Metric(margin=DEFAULT_MARGIN))
     if baseline is not None:
         return metric
-    nothing_asked = metric.floor is None and not suite.must_pass
-    return Metric(floor=DEFAULT_FLOOR if nothing_asked else metric.floor)
+    return Metric(floor=DEFAULT_FLOOR if metric.floor is None else metric.floor)
 
 
 def _items(run: Run, golden: GoldenSet) -> Mapping[str, float]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from tidegate.core.errors import BadInput, InvalidRequest
 from tidegate.gateway.call import ORIGINS, Call
 from tidegate.gateway.record import Record
 from tidegate.telemetry.record import Origin
 
-LOOPBACK = ("127.", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,17 @@ def is_internal(key: str | None, keys: Keys) -> bool:
     return keys.internal is not None and key is not None and hmac.compare_digest(key.encode(), keys.internal.encode())
 
 
+def is_loopback(host: str) -> bool:
+    """Whether `host` is `localhost` or an address of the loopback range; any other name may point anywhere."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def check_open_bind(host: str, section: str) -> None:
     """Without keys only loopback may listen. Raises BadInput."""
-    if not host.startswith(LOOPBACK):
+    if not is_loopback(host):
         raise BadInput(
             f"{section}.host is {host}: without keys tidegate listens on loopback only. Use 127.0.0.1 and put a proxy "
             "that authenticates in front."

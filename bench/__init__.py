@@ -1,0 +1,1 @@
+"""What tidegate costs, measured from a checkout."""
