@@ -8,6 +8,7 @@ The demo's story, a method a chapter. Each step is the function behind the comma
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -26,13 +27,15 @@ from tidegate.cli.rollback import rollback
 from tidegate.core.errors import Refused, Unusable
 from tidegate.core.evaluation import GateReport
 from tidegate.simulate.stage import Stage
-from tidegate.simulate.traffic import CONTEXT, Customers, Sent
+from tidegate.simulate.traffic import CONTEXT, SHORT, Customers, Sent
 
 PROMPT = "support/answer"
 EDIT = "Be warm and friendly."
 CALLS_BEFORE = 180
-CALLS_AFTER = 300
-CONCURRENCY = 8
+CALLS_FORCED = 280
+CALLS_AFTER = 60
+CONCURRENCY = 3
+"""Few at a time, so that the charts have a width."""
 ROLLBACK_DEADLINE_S = 10.0
 RECORDS_DEADLINE_S = 20.0
 WHY_FORCED = "the launch is today"
@@ -124,7 +127,7 @@ class Incident:
         self._forced = f"v{forced.deployment.to_version}"
         print_deployed(forced)
         self._first_served_by(self._forced)
-        after = self._traffic(f"customers, on {self._forced}", CALLS_AFTER)
+        after = self._traffic(f"customers, on {self._forced}", CALLS_FORCED)
         self._read_records(sum(call.complete for call in [*before, *after]))
         _typed('tidegate sql "select version, count(*), avg(output_valid::int) from calls group by version"')
         out.print(_per_version(self._rows))
@@ -146,6 +149,7 @@ class Incident:
         out.print(
             f"[bold green]v1 serves again {self._rollback_s:.2f} s after the command[/bold green], without a deploy."
         )
+        self._traffic("customers, on v1 again", CALLS_AFTER)
 
     def summary(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -230,10 +234,8 @@ class Incident:
 
 def where_next(stage: Stage) -> None:
     """The last words: what to open and what to type."""
-    body = (
-        '{"model": "prompt:' + PROMPT + '", "variables": {"question": "How do I reset my password?", '
-        '"context": "' + CONTEXT[:128].rsplit(".", 1)[0] + '."}}'
-    )
+    variables = {"question": SHORT[0], "context": CONTEXT.split(". ")[0] + "."}
+    body = json.dumps({"model": f"prompt:{PROMPT}", "variables": variables})
     out.print()
     out.print(
         Panel(
