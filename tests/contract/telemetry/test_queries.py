@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.contract.telemetry.records import Places, iso, line
 from tidegate.core.errors import BadInput, Refused, TidegateError, Unusable
 from tidegate.telemetry import snapshot as snapshot_module
+from tidegate.telemetry.lake import LakeReader, LakeTable, TableState
 from tidegate.telemetry.queries import cursor
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -91,6 +93,30 @@ def test_one_snapshot_answers_for_one_moment(stored: Places) -> None:
         assert moment.rows("SELECT count(*) AS n FROM calls") == [{"n": 10}]
         assert moment.rows("SELECT count(*) AS n FROM content") == [{"n": 10}]
     assert stored.log().sql("SELECT count(*) FROM calls").rows == [(11,)]
+
+
+@pytest.mark.parametrize("table", ["calls", "content"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_segment_that_moves_while_a_snapshot_is_taken_is_neither_lost_nor_doubled(
+    mixed: Places, monkeypatch: pytest.MonkeyPatch, table: str, when: str
+) -> None:
+    """The recorder runs whole at a seam of `Snapshot`: before or after one table's version is looked at."""
+    moved: list[int] = []
+
+    class Moving(LakeReader):
+        def state(self, asked: LakeTable, writers: Iterable[str]) -> TableState:
+            def move(now: str) -> None:
+                if (asked.name, now) == (table, when) and not moved:
+                    moved.append(mixed.recorder().once())
+
+            move("before")
+            found = super().state(asked, writers)
+            move("after")
+            return found
+
+    monkeypatch.setattr("tidegate.telemetry.queries.LakeReader", Moving)
+    assert mixed.count() == (10, 10, 10)
+    assert moved == [5]
 
 
 def test_a_file_that_vanishes_for_good_is_one_clear_sentence(places: Places) -> None:
