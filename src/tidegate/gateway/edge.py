@@ -2,8 +2,8 @@
 The HTTP edge: our own HTTP/1.1 server on asyncio, for a gateway whose every microsecond and kilobyte is a promise.
 
 Chosen over granian's RSGI by measurement (a third of its CPU per unary request) and by need: RSGI's writes know no
-back-pressure. `connection.py` is one connection, `reply.py` one answer; this file is the listener, the one timer that
-enforces every deadline, and the graceful end. Runs on uvloop and on asyncio's own loop.
+back-pressure. `connection.py` is one connection, `parser.py` its way in, `reply.py` its way out; this file is the
+listener, the one timer that enforces every deadline, and the graceful end. Runs on uvloop and on asyncio's own loop.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import asyncio
 import contextlib
 from email.utils import formatdate
 
-from tidegate.gateway.connection import Connection, Handler, Limits, Request, Shared
+from tidegate.gateway.connection import Connection, Handler, Shared
+from tidegate.gateway.parser import Limits, Request
 from tidegate.gateway.reply import HttpReply, error_body
 from tidegate.ports import SERVER_CLOSING
 

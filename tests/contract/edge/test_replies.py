@@ -200,7 +200,7 @@ async def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        assert len(reply._wire._ready) < 300  # type: ignore[attr-defined]
+        assert len(reply._wire._parser.ready) < 300  # type: ignore[attr-defined]
         await asyncio.sleep(0.05 if request.path == "/0" else 0)
         await echo(request, reply)
         running -= 1
