@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 from cyclopts import Parameter, validators
 from rich.text import Text
 
@@ -166,7 +167,7 @@ def whole(row: dict[str, Any], zone: ZoneInfo) -> Text:
 
     def add(name: str, value: object) -> None:
         if value is not None and value not in ("", {}, []):
-            text.append(f"{name:<22}", style="dim").append(visible(str(value)) + "\n")
+            text.append(f"{name:<26}", style="dim").append(visible(str(value)) + "\n")
 
     version = "" if row["version"] is None else f" v{row['version']}"
     add("call", row["id"])
@@ -200,9 +201,8 @@ def whole(row: dict[str, Any], zone: ZoneInfo) -> Text:
         return text
     for name, body in content.items():
         if body is not None:
-            text.append(f"\n{name}\n", style="bold").append(
-                visible(body if isinstance(body, str) else str(body)) + "\n"
-            )
+            said = body if isinstance(body, str) else msgspec.json.encode(body).decode()
+            text.append(f"\n{name}\n", style="bold").append(visible(said) + "\n")
     text.rstrip()
     return text
 

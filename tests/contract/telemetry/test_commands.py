@@ -64,7 +64,14 @@ def test_the_list_fits_100_columns_and_obeys_nothing_stored(config: Path, capsys
 def test_one_call_is_shown_whole_by_id_or_its_end(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     calls_(ident(2), config=config)
     shown = capsys.readouterr().out
-    for expected in ("␛[2J␇boom", "openai/x, 200, 1.20 s", "hello", "Zoë", "tag team", "13:00:00.000000 CET"):
+    for expected in (
+        "␛[2J␇boom",
+        "openai/x, 200, 1.20 s",
+        "hello",
+        '{"name":"Zoë"}',
+        "tag team",
+        "13:00:00.000000 CET",
+    ):
         assert expected in shown
     assert "\x1b" not in shown
     calls_(ident(2)[-8:], config=config)
