@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -299,12 +298,14 @@ def put_aside(segment: Segment) -> int:
     again.
     """
     lines = [line + b"\n" for line in segment.path.read_bytes().split(b"\n")[:-1]]
-    with tempfile.TemporaryDirectory(prefix="tidegate-") as scratch, connect() as connection:
-        refused = dict(_refused(connection, Path(scratch) / "lines.jsonl", lines, 0))
-    if not refused:
-        return 0
     folder = segment.folder / "quarantine"
     folder.mkdir(exist_ok=True)
+    scratch = folder / f"{segment.name}.scratch"
+    with connect() as connection:
+        refused = dict(_refused(connection, scratch, lines, 0))
+    scratch.unlink()
+    if not refused:
+        return 0
     _replace(
         folder / f"{segment.name}.jsonl",
         b"".join(_explained(lines[index], reason) + b"\n" for index, reason in refused.items()),
