@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tidegate.telemetry.queries import CallLog
 
 DRAIN_S = 30.0
+MAX_OPEN_FILES = 65_536
 ADDRESS_IN_USE = "{section}: port {port} on {host} is in use. Stop what listens there, or set {section}.port in {file}."
 
 
@@ -189,11 +190,17 @@ PROCESSES: dict[str, Callable[[Project], Awaitable[None]]] = {
 
 def run_process(name: str, project: Project) -> None:
     """Runs one of the three processes in this one, on uvloop."""
+    import resource
+
     import uvloop
 
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    # One file descriptor per connection: the soft limit of many systems is 1,024, the hard one far above.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     uvloop.run(_run(PROCESSES[name], project))
 
 
