@@ -93,6 +93,7 @@ def test_killing_each_process_during_traffic_loses_no_acknowledged_call(stage: S
     log = compose.call_log(compose.project(stage.config))
     deadline = time.monotonic() + SETTLE_S
     missing: set[str | None] = set(acknowledged)
+    stored: Counter[str] = Counter()
     while missing and time.monotonic() < deadline:
         stored = Counter(row["id"] for row in log.rows("select id from calls"))
         missing = set(acknowledged) - stored.keys()
