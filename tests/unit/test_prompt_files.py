@@ -10,7 +10,8 @@ import pytest
 
 from tidegate.core.artifact import Input, Message, Output, Tool, digest
 from tidegate.core.errors import BadInput, InvalidFile, NotFound
-from tidegate.prompts.files import MAX_BYTES, PromptFile, list_prompts, load_prompt
+from tidegate.prompts.files import PromptFile, list_prompts, load_prompt
+from tidegate.prompts.source import MAX_BYTES
 
 WHOLE = """\
 ---

@@ -33,11 +33,10 @@ from tidegate.core.document import Path as FieldPath
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Problem, nearest
 from tidegate.prompts import template
 from tidegate.prompts.front_matter import MAX_WHOLE, FrontMatter, ToolFile
+from tidegate.prompts.source import Folder, Source
 
 FILE = "prompt.md"
 SUITE = "eval.yaml"
-MAX_BYTES = 1 << 20
-"""Of prompt.md, and of each file it refers to."""
 
 _PART = r"[a-z0-9][a-z0-9._-]{0,63}"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*\Z")
@@ -45,6 +44,18 @@ _ROLE_LINE = re.compile(rf"({'|'.join(get_args(Role))}):[ \t]*\Z")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A prompt as its files say it, wherever they are kept."""
+
+    artifact: Artifact
+    description: str
+    file_sha256: str
+    """Of prompt.md's own bytes: comments and layout are in here, not in the digest."""
+    source: str
+    """The text of prompt.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +116,24 @@ def load_prompt(root: Path, name: str) -> PromptFile:
     label = f"{root.name}/{name}"
     if not folder.resolve().is_relative_to(root.resolve()):
         raise InvalidFile([Problem(label, 0, "", f"leads out of {root.name}/.")])
-    body = _read(folder, FILE, label)
-    source = _text(body, f"{label}/{FILE}")
-    artifact, description = _Reader(folder, label).read(source)
+    written = read_prompt(Folder(folder, label))
     return PromptFile(
         name=name,
-        artifact=artifact,
-        description=description,
-        file_sha256=hashlib.sha256(body).hexdigest(),
+        artifact=written.artifact,
+        description=written.description,
+        file_sha256=written.file_sha256,
         folder=folder,
-        source=source,
+        source=written.source,
         has_suite=(folder / SUITE).is_file(),
     )
+
+
+def read_prompt(source: Source) -> Written:
+    """Reads, checks and resolves the prompt that a folder holds. Raises InvalidFile with every problem."""
+    body = source.read(FILE)
+    text = _text(body, f"{source.label}/{FILE}")
+    artifact, description = _Reader(source).read(text)
+    return Written(artifact, description, hashlib.sha256(body).hexdigest(), text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +147,9 @@ class _Block:
 class _Reader:
     """Reads one prompt.md and what it refers to; collects problems so that an author sees all of them at once."""
 
-    def __init__(self, folder: Path, label: str) -> None:
-        self.folder = folder
-        self.label = label
-        self.file = f"{label}/{FILE}"
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.file = f"{source.label}/{FILE}"
         self.found: list[Problem] = []
 
     def read(self, source: str) -> tuple[Artifact, str]:
@@ -265,15 +281,15 @@ class _Reader:
 
     def _referenced(self, document: Document, path: FieldPath, name: str) -> Document | None:
         """The JSON file `name`, or None after noting why it can not be used."""
-        complaint = _outside(self.folder, name)
-        if complaint is None and not (self.folder / name).is_file():
+        complaint = self.source.complaint(name)
+        if complaint is None and not self.source.has(name):
             complaint = f"there is no file {name!r} in the prompt's folder.{self._nearest_file(name)}"
         if complaint:
             self._add(document, path, complaint)
             return None
-        label = f"{self.label}/{name}"
+        label = f"{self.source.label}/{name}"
         try:
-            file = parse_json(_text(_read(self.folder, name, self.label), label), label)
+            file = parse_json(_text(self.source.read(name), label), label)
         except InvalidFile as error:
             self.found += error.problems
             return None
@@ -282,8 +298,7 @@ class _Reader:
         return None if problems else file
 
     def _nearest_file(self, name: str) -> str:
-        files = [path.relative_to(self.folder).as_posix() for path in sorted(self.folder.rglob("*.json"))[:1_000]]
-        return nearest(name, files)
+        return nearest(name, [file for file in self.source.files() if file.endswith(".json")])
 
     def _check_schema(self, file: Document, schema: dict[str, Any], field: str) -> None:
         try:
@@ -311,33 +326,6 @@ def _names(root: Path) -> Iterator[str]:
         parts = path.parent.relative_to(root).parts
         if parts and path.is_file() and not any(part.startswith(".") for part in parts):
             yield "/".join(parts)
-
-
-def _outside(folder: Path, name: str) -> str | None:
-    """Why a reference may not be followed, or None."""
-    path = Path(name)
-    if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-        return f"{name!r} must be the path of a file inside the prompt's folder."
-    if not (folder / path).resolve().is_relative_to(folder.resolve()):
-        return f"{name!r} is a link that leads out of the prompt's folder."
-    return None
-
-
-def _read(folder: Path, name: str, label: str) -> bytes:
-    path = folder / name
-    shown = f"{label}/{name}"
-    if complaint := _outside(folder, name):
-        raise InvalidFile([Problem(shown, 0, "", complaint)])
-    if not path.is_file():
-        raise InvalidFile([Problem(shown, 0, "", "is not a regular file.")])
-    try:
-        with path.open("rb") as file:
-            body = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InvalidFile([Problem(shown, 0, "", f"can not be read: {error.strerror}.")]) from error
-    if len(body) > MAX_BYTES:
-        raise InvalidFile([Problem(shown, 0, "", "is larger than 1 MiB.")])
-    return body
 
 
 def _text(body: bytes, label: str) -> str:

@@ -1,0 +1,93 @@
+"""
+Where a prompt's files are read from: relative paths of one folder become bytes, and nothing outside of it does.
+
+The same reader (files.py) takes a folder of the working tree or, through git.py, a tree of any commit; each says for
+itself which paths it refuses to follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from tidegate.core.errors import InvalidFile, Problem
+
+MAX_BYTES = 1 << 20
+"""Of prompt.md, and of each file it refers to."""
+FILES_LISTED = 1_000
+TOO_LARGE = "is larger than 1 MiB."
+
+
+class Source(Protocol):
+    """One prompt's folder, wherever it is kept."""
+
+    @property
+    def label(self) -> str:
+        """What problems call it: `prompts/support/answer`, `origin/main:prompts/support/answer`."""
+        ...
+
+    def complaint(self, name: str) -> str | None:
+        """Why the path `name` may not be followed, or None."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether a regular file stands at `name`, a path without a complaint."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The file at `name`. Raises InvalidFile when it may not be followed, is no regular file, or is too large."""
+        ...
+
+    def files(self) -> Sequence[str]:
+        """Paths of files in it, at most 1,000: what a misspelt name may have meant."""
+        ...
+
+
+class Folder:
+    """Implements Source over a folder of the working tree; links may lead to places inside of it."""
+
+    def __init__(self, path: Path, label: str) -> None:
+        self._path = path
+        self._label = label
+
+    @property
+    def label(self) -> str:
+        return self._label
+
+    def complaint(self, name: str) -> str | None:
+        if escapes(name):
+            return f"{name!r} must be the path of a file inside the prompt's folder."
+        if not (self._path / name).resolve().is_relative_to(self._path.resolve()):
+            return f"{name!r} is a link that leads out of the prompt's folder."
+        return None
+
+    def has(self, name: str) -> bool:
+        return (self._path / name).is_file()
+
+    def read(self, name: str) -> bytes:
+        path = self._path / name
+        if complaint := self.complaint(name):
+            raise self._invalid(name, complaint)
+        if not path.is_file():
+            raise self._invalid(name, "is not a regular file.")
+        try:
+            with path.open("rb") as file:
+                body = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise self._invalid(name, f"can not be read: {error.strerror}.") from error
+        if len(body) > MAX_BYTES:
+            raise self._invalid(name, TOO_LARGE)
+        return body
+
+    def files(self) -> Sequence[str]:
+        return [path.relative_to(self._path).as_posix() for path in sorted(self._path.rglob("*"))[:FILES_LISTED]]
+
+    def _invalid(self, name: str, message: str) -> InvalidFile:
+        return InvalidFile([Problem(f"{self._label}/{name}", 0, "", message)])
+
+
+def escapes(name: str) -> bool:
+    """Whether a path is none that stays below where it starts, by its look alone."""
+    path = PurePosixPath(name)
+    return not name or "\0" in name or path.is_absolute() or ".." in path.parts
