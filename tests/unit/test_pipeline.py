@@ -18,6 +18,7 @@ from tidegate.gateway.auth import Keys
 from tidegate.gateway.call import Call
 from tidegate.gateway.caller import Collected
 from tidegate.gateway.pipeline import Services, serve
+from tidegate.gateway.record import MAX_CONTENT_CHARS
 from tidegate.ports import SERVER_CLOSING
 from tidegate.upstream.prices import PriceList
 from tidegate.upstream.targets import Targets
@@ -229,6 +230,17 @@ async def test_content_outside_the_sample_is_not_kept() -> None:
     bench = Bench(FakeUpstream(ScriptedAnswer(body=[completion(GOOD)])), content_sample=0.0)
     await bench.call(PROMPT)
     assert bench.record()["content"] is None
+
+
+async def test_huge_content_is_cut_in_the_record_and_nowhere_else() -> None:
+    text = "x" * (MAX_CONTENT_CHARS + 1)
+    raw = completion(text)
+    bench = Bench(FakeUpstream(ScriptedAnswer(body=[raw])))
+    reply = await bench.call({**PROMPT, "variables": {"question": text[:-3000]}})
+    assert reply.body == raw
+    content = bench.record()["content"]
+    assert content["output"].endswith("… [cut, 1,048,577 characters in all]")
+    assert content["variables"] == {"question": text[:-3000]}
 
 
 async def test_a_stream_is_relayed_and_usage_hidden_from_a_client_that_did_not_ask() -> None:

@@ -23,6 +23,8 @@ from tidegate.telemetry.record import AttemptRow, CallRow, ContentRow, Entry, Or
 from tidegate.upstream.targets import Target
 
 MAX_MESSAGE_CHARS = 500
+MAX_CONTENT_CHARS = 1 << 20
+"""Of an input and of an output, each; the recorder takes lines of up to 16 MiB."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -118,11 +120,18 @@ class Record:
         needed = row.origin != "live" or row.outcome in ("error", "lost") or row.output_valid is False
         content = None
         if (needed or self._keep_content) and row.outcome != "rejected":
-            content = ContentRow(row.id, row.start, self.input, self.output, self.variables)
+            variables = self.variables if len(self.input) <= MAX_CONTENT_CHARS else None  # they are within it
+            content = ContentRow(row.id, row.start, _clip(self.input), _clip(self.output), variables)
         self._spool.append(_encode_entry(Entry(row, content)))
 
     def _elapsed(self) -> float:
         return round(self._clock.monotonic() - self._began, 6)
+
+
+def _clip(text: str) -> str:
+    if len(text) <= MAX_CONTENT_CHARS:
+        return text
+    return f"{text[:MAX_CONTENT_CHARS]}… [cut, {len(text):,} characters in all]"
 
 
 def _encode_entry(entry: Entry) -> bytes:
