@@ -11,7 +11,8 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from tidegate.console import format as human
-from tidegate.console.page import Pages, curl, parse_instant
+from tidegate.console.next_step import first_call
+from tidegate.console.page import Pages, parse_instant
 from tidegate.core.errors import BadInput, NotFound, nearest
 from tidegate.prompts.registry import Registry
 from tidegate.telemetry.find import CallFilter, CallPage, facets, find_calls, previews
@@ -109,7 +110,7 @@ class CallPages:
                 "filtered": wanted != CallFilter(),
                 "selects": _selects(wanted, known, query.valid),
                 "span": _span(self._pages, wanted),
-                "curl": curl(self._pages.project, next(iter(self._registry.prompts()), "NAME")),
+                "next_step": first_call(self._pages.project, self._registry),
             },
             active="calls",
             title="Calls",

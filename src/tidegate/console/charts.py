@@ -58,7 +58,8 @@ class Chart:
     title: str
     hint: str
     spec: Spec
-    legend: list[str]
+    legend: list[tuple[str, int]]
+    """Name → index of its colour."""
     wide: bool = False
     tone: Literal["series", "outcome"] = "series"
 
@@ -68,6 +69,7 @@ def theme(mode: Mode) -> Spec:
     ink = INK[mode]
     return {
         "background": "transparent",
+        "aria": False,
         "font": FONT,
         "padding": {"left": 2, "right": 12, "top": 4, "bottom": 2},
         "view": {"stroke": None},
@@ -86,11 +88,11 @@ def theme(mode: Mode) -> Spec:
         "bar": {"binSpacing": 1},
         "line": {"strokeWidth": 2, "strokeCap": "round", "strokeJoin": "round"},
         "style": {
-            "marker": {"stroke": ink["text"], "strokeDash": [3, 3], "strokeWidth": 1},
-            "alarm": {"stroke": ink["bad"], "strokeDash": [3, 3], "strokeWidth": 1.25},
-            "marker-label": {"fill": ink["text"], "fontSize": 11, "fontWeight": 500},
-            "alarm-label": {"fill": ink["bad"], "fontSize": 11, "fontWeight": 600},
-            "hit": {"fill": ink["band"]},
+            "marker": {"color": ink["text"], "strokeDash": [3, 3], "strokeWidth": 1},
+            "alarm": {"color": ink["bad"], "strokeDash": [3, 3], "strokeWidth": 1.25},
+            "marker-label": {"color": ink["text"], "fontSize": 11, "fontWeight": 500},
+            "alarm-label": {"color": ink["bad"], "fontSize": 11, "fontWeight": 600},
+            "hit": {"color": ink["band"]},
         },
     }
 
@@ -100,6 +102,7 @@ def overview_charts(data: Overview, zone: ZoneInfo, markers: Sequence[Marker]) -
     shown = shown_groups(data)
     labels = [group.label for group in shown]
     time = _Time(data.window, zone)
+    legend = [(label, index) for index, label in enumerate(labels)]
     series = [item for item in data.series if item[1] in labels]
     slowest = max((n.p95_s for _, _, n in series if n.p95_s is not None), default=0.0)
     factor, unit = (1_000, "ms") if slowest < 1 else (1, "s")
@@ -119,21 +122,22 @@ def overview_charts(data: Overview, zone: ZoneInfo, markers: Sequence[Marker]) -
                 markers=markers,
                 height=200,
             ),
-            labels,
+            legend,
             wide=True,
         ),
         Chart(
             "calls",
             "Calls and errors",
-            "per bucket, by outcome",
+            "by outcome",
             _bars(
                 time,
-                _OUTCOMES,
-                data.buckets,
+                [name for name, _ in _OUTCOMES],
+                [(start, name, of(numbers)) for start, numbers in data.buckets for name, of in _OUTCOMES],
+                {start: {name: human.count(of(n)) for name, of in _OUTCOMES if of(n)} for start, n in data.buckets},
                 scheme="ordinal",
                 markers=markers,
             ),
-            [name for name, of in _OUTCOMES if name in ("ok", "error") or of(data.total)],
+            [(name, index) for index, (name, of) in enumerate(_OUTCOMES) if index < 2 or of(data.total)],
             tone="outcome",
         ),
         Chart(
@@ -149,7 +153,7 @@ def overview_charts(data: Overview, zone: ZoneInfo, markers: Sequence[Marker]) -
                 y={"axis": {"labelExpr": f"datum.label + ' {unit}'"}, "scale": {"zero": True}},
                 markers=markers,
             ),
-            labels,
+            legend,
         ),
         Chart(
             "cost",
@@ -164,20 +168,21 @@ def overview_charts(data: Overview, zone: ZoneInfo, markers: Sequence[Marker]) -
                 y={"axis": {"format": "$.3~r"}, "scale": {"zero": True}},
                 markers=markers,
             ),
-            labels,
+            legend,
         ),
         Chart(
             "tokens",
             "Tokens",
-            "per bucket",
+            "input and output",
             _bars(
                 time,
-                [("input", lambda n: n.input_tokens), ("output", lambda n: n.output_tokens)],
-                data.buckets,
+                labels,
+                [(start, name, n.input_tokens + n.output_tokens) for start, name, n in series],
+                _tips(series, lambda n: f"{human.count(n.input_tokens)} in, {human.count(n.output_tokens)} out"),
                 scheme="category",
                 markers=markers,
             ),
-            ["input", "output"],
+            legend,
         ),
     ]
 
@@ -217,7 +222,7 @@ class _Time:
         clock = "%H:%M:%S" if length <= timedelta(minutes=10) else "%H:%M"
         return {
             "type": "temporal",
-            "scale": {"type": "utc", "domain": [self.wall(self.window.since), self.wall(self.window.until)]},
+            "scale": {"type": "utc", "nice": False},
             "axis": {"format": clock if length <= timedelta(days=2) else "%-d %b", "tickCount": 6},
         }
 
@@ -269,11 +274,7 @@ def _lines(
                 n = weight(numbers) if weight else 1
                 rows.append({"t": time.middle(start), "series": label, "kind": kind, "v": value, "n": n})
                 last = start
-    tips: dict[datetime, dict[str, str]] = {}
-    for start, name, numbers in series:
-        text = tip(numbers)
-        if text is not None:
-            tips.setdefault(start, {})[name] = text
+    tips = _tips(series, tip)
     color: Row = {"field": "series", "type": "nominal", "scale": {"domain": list(labels)}, "legend": None}
     dash: Row = {"field": "kind", "type": "nominal", "legend": None}
     dash["scale"] = {"domain": list(values), "range": [[1, 0], [2, 4]][: len(values)]}
@@ -296,47 +297,64 @@ def _lines(
         [time.hit(start, tips[start]) for start in sorted(tips)],
         markers=markers,
         height=height,
+        labels=weight is not None,
     )
 
 
 def _bars(
     time: _Time,
-    parts: Sequence[tuple[str, Callable[[Numbers], int]]],
-    buckets: Sequence[tuple[datetime, Numbers]],
+    names: Sequence[str],
+    values: Sequence[tuple[datetime, str, int]],
+    tips: Mapping[datetime, Mapping[str, str]],
     *,
     scheme: Literal["category", "ordinal"],
     markers: Sequence[Marker],
-    height: int = 150,
 ) -> Spec:
-    """Stacked bars, one per bucket."""
+    """Stacked bars, one per bucket, the first name at the bottom."""
     rows = [
-        time.place(start) | {"part": name, "order": order, "n": of(numbers)}
-        for start, numbers in buckets
-        for order, (name, of) in enumerate(parts)
-        if of(numbers)
+        time.place(start) | {"part": name, "order": names.index(name), "n": value}
+        for start, name, value in values
+        if value
     ]
-    hits = [
-        time.hit(start, {name: human.count(of(numbers)) for name, of in parts if of(numbers)})
-        for start, numbers in buckets
-    ]
-    names = [name for name, _ in parts]
-    drawn = {
+    drawn: dict[str, Row] = {
         "x": {"field": "t", "bin": "binned"} | time.axis(),
         "x2": {"field": "end"},
-        "y": {"field": "n", "type": "quantitative", "stack": "zero", "axis": {"format": "~s"}},
+        "y": {"field": "n", "type": "quantitative", "stack": "zero"},
         "color": {"field": "part", "type": "nominal", "legend": None, "scale": {"domain": names, "range": scheme}},
         "order": {"field": "order"},
     }
-    return _framed(
-        time, {"values": rows}, [{"mark": {"type": "bar"}, "encoding": drawn}], hits, markers=markers, height=height
-    )
+    drawn["y"]["axis"] = {"labelExpr": "format(datum.value, '~s')"}
+    hits = [time.hit(start, tips[start]) for start in sorted(tips)]
+    return _framed(time, {"values": rows}, [{"mark": {"type": "bar"}, "encoding": drawn}], hits, markers=markers)
+
+
+def _tips(
+    series: Sequence[tuple[datetime, str, Numbers]], tip: Callable[[Numbers], str | None]
+) -> dict[datetime, dict[str, str]]:
+    """What the pointer is told of each bucket: a line per series."""
+    tips: dict[datetime, dict[str, str]] = {}
+    for start, name, numbers in series:
+        text = tip(numbers)
+        if text is not None:
+            tips.setdefault(start, {})[name] = text
+    return tips
 
 
 def _framed(
-    time: _Time, data: Row, layers: list[Row], hits: list[Row], *, markers: Sequence[Marker], height: int
+    time: _Time,
+    data: Row,
+    layers: list[Row],
+    hits: list[Row],
+    *,
+    markers: Sequence[Marker],
+    height: int = 150,
+    labels: bool = False,
 ) -> Spec:
     """What all charts share: width, markers, and one invisible area per bucket that answers to the pointer."""
     x = {"field": "t"} | time.axis()
+    # The ends of the window, unseen: an explicit domain and the x2 of a bucket do not agree in Vega-Lite 6.
+    ends = [{"t": time.wall(time.window.since)}, {"t": time.wall(time.window.until)}]
+    window = {"data": {"values": ends}, "mark": {"type": "rule", "opacity": 0}, "encoding": {"x": x}}
     hover = {"name": "hover", "select": {"type": "point", "on": "pointerover", "clear": "pointerout"}}
     zoom = {"name": "zoom", "select": {"type": "interval", "encodings": ["x"]}}
     areas: Row = {
@@ -357,17 +375,19 @@ def _framed(
         "autosize": {"type": "fit-x", "contains": "padding"},
         "usermeta": {"offset_ms": time.offset_ms, "step_ms": int(time.window.step.total_seconds() * 1_000)},
         "data": data,
-        "layer": [areas, *layers, *_marker_layers(x, _place_labels(time, inside))],
+        "layer": [window, areas, *layers, *_marker_layers(x, _place_labels(time, inside), labels=labels)],
     }
 
 
-def _marker_layers(x: Row, placed: Sequence[Row]) -> list[Row]:
-    """One line per marker, and its label above the plot, so that it never covers data."""
+def _marker_layers(x: Row, placed: Sequence[Row], *, labels: bool) -> list[Row]:
+    """One line per marker; its label stands above the plot, so that it never covers data."""
     layers: list[Row] = []
     for style in ("marker", "alarm"):
         rows = [row for row in placed if row["style"] == style]
         if rows:
             layers.append({"data": {"values": rows}, "mark": {"type": "rule", "style": style}, "encoding": {"x": x}})
+    if not labels:
+        return layers
     for style, align, level in sorted({(row["style"], row["align"], row["level"]) for row in placed}):
         same = [row for row in placed if (row["style"], row["align"], row["level"]) == (style, align, level)]
         layers.append(

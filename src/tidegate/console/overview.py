@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -13,11 +13,13 @@ from pydantic import BaseModel, Field
 
 from tidegate.console import format as human
 from tidegate.console.charts import Marker, overview_charts, shown_groups, sparkline, theme
-from tidegate.console.page import Pages, curl, parse_instant
+from tidegate.console.next_step import first_call
+from tidegate.console.page import Pages, parse_instant
 from tidegate.core.errors import BadInput, nearest
 from tidegate.core.ledger import Deployment, Pointer
 from tidegate.prompts.registry import Registry
 from tidegate.telemetry.overview import (
+    AUTO,
     LONGEST_FIT,
     SPLITS,
     WINDOWS,
@@ -30,6 +32,7 @@ from tidegate.telemetry.overview import (
 )
 from tidegate.telemetry.queries import CallLog
 
+PRODUCTION = "production"
 THEMES = {"light": theme("light"), "dark": theme("dark")}
 
 
@@ -78,13 +81,14 @@ class OverviewPage:
         with self._call_log.snapshot(asked.since - asked.length if asked else now - 2 * LONGEST_FIT) as rows:
             window = asked or fitting(rows, now, origin)
             data = overview(rows, window, split=split, prompt=prompt, origin=origin)
+        shown = {PRODUCTION, *self._pages.project.config.gate.protects}
         moves, pointers, prompts = self._registry.log(prompt), self._registry.pointers(), self._registry.prompts()
         return self._pages.answer(
             request,
             "overview.html",
             {
                 "window": window,
-                "windows": list(WINDOWS),
+                "windows": [AUTO, *WINDOWS],
                 "split": split,
                 "splits": SPLITS,
                 "prompt": prompt,
@@ -93,11 +97,11 @@ class OverviewPage:
                 "total": data.total,
                 "before": data.before,
                 "tiles": _tiles(data),
-                "charts": overview_charts(data, self._pages.zone, _markers(moves)),
+                "charts": overview_charts(data, self._pages.zone, _markers(moves, shown)),
                 "themes": THEMES,
                 "groups": _groups(data, pointers),
                 "regressions": _regressions(data, pointers),
-                "curl": curl(self._pages.project, prompt or next(iter(prompts), "NAME")),
+                "next_step": first_call(self._pages.project, self._registry),
             },
             active="overview",
             title="Overview",
@@ -110,22 +114,29 @@ def _window(now: datetime, query: OverviewQuery) -> Window | None:
         if not (query.since and query.until):
             raise BadInput("`from` and `to` come together.")
         return span(parse_instant("from", query.since), parse_instant("to", query.until))
-    return preset(query.window, now) if query.window else None
+    return None if query.window in ("", AUTO) else preset(query.window, now)
 
 
 def _scope(pages: Pages, window: Window, origin: str | None, prompt: str | None) -> str:
     what = f"{origin} traffic" if origin else "all traffic"
     of = f" of {prompt}" if prompt else ""
-    if window.name != "custom":
-        return f"{what.capitalize()}{of}, the last {window.name}, buckets of {human.duration_words(window.step)}"
     begin, end = (moment.astimezone(pages.zone) for moment in (window.since, window.until))
-    return f"{what.capitalize()}{of}, {begin:%-d %b %H:%M:%S} – {end:%H:%M:%S}"
+    if window.name not in (AUTO, "custom"):
+        when = f"the last {window.name}"
+    elif begin.date() == end.date():
+        when = f"{begin:%H:%M} – {end:%H:%M}"
+    else:
+        when = f"{begin.day} {begin:%b %H:%M} – {end.day} {end:%b %H:%M}"
+    return f"{what.capitalize()}{of}, {when}, in buckets of {human.duration_words(window.step)}"
 
 
-def _markers(moves: Sequence[Deployment]) -> list[Marker]:
+def _markers(moves: Sequence[Deployment], environments: Collection[str]) -> list[Marker]:
+    """The moves of the environments that matter; the others would bury them."""
     single = len({move.prompt for move in moves}) == 1
     markers = []
     for move in moves:
+        if move.environment not in environments:
+            continue
         verb = "rollback" if move.action == "rollback" else "forced" if move.forced else "deploy"
         where = "" if single else f"{move.prompt.rpartition('/')[2]} "
         label = f"{verb} {where}v{move.to_version}"
@@ -136,17 +147,18 @@ def _markers(moves: Sequence[Deployment]) -> list[Marker]:
 def _tiles(data: Overview) -> list[Tile]:
     now, before = data.total, data.before
     points = [numbers for _, numbers in data.buckets]
+    whole = points[:-1]  # the last bucket has only begun
     minutes = data.window.length.total_seconds() / 60
 
     def compared(text: str | None, otherwise: str) -> str:
-        return f"{text} on the window before" if text else otherwise
+        return f"{text} on before" if text else otherwise
 
     return [
         Tile(
             "Calls",
             human.count(now.calls),
             compared(human.change(now.calls, before.calls), f"{now.calls / minutes:.1f} a minute"),
-            spark=sparkline([numbers.calls for numbers in points]),
+            spark=sparkline([numbers.calls for numbers in whole]),
         ),
         Tile(
             "Error rate",
@@ -160,7 +172,7 @@ def _tiles(data: Overview) -> list[Tile]:
             human.percent(now.valid_rate),
             compared(
                 human.points(now.valid_rate, before.valid_rate),
-                f"{human.count(now.checked - now.valid)} invalid of {human.count(now.checked)} checked",
+                f"{human.count(now.checked - now.valid)} of {human.count(now.checked)} invalid",
             ),
             spark=sparkline([numbers.valid_rate for numbers in points]),
             alarm=(now.valid_rate or 1) < 0.95,
@@ -168,25 +180,21 @@ def _tiles(data: Overview) -> list[Tile]:
         Tile(
             "Latency p50",
             human.duration(now.p50_s),
-            compared(human.change(now.p95_s, before.p95_s), "answered calls"),
-            more=f"p95 {human.duration(now.p95_s)}",
+            f"p95 {human.duration(now.p95_s)}",
             spark=sparkline([numbers.p95_s for numbers in points]),
         ),
         Tile(
             "Cost per request",
             human.usd(now.cost_per_call_nano_usd),
-            f"{human.usd(now.cost_nano_usd)} in all"
-            + (f", {human.count(now.calls - now.priced)} without a price" if now.priced < now.calls else ""),
+            f"{human.usd(now.cost_nano_usd)} in all",
             spark=sparkline([numbers.cost_per_call_nano_usd for numbers in points]),
         ),
         Tile(
-            "Tokens in",
+            "Tokens",
             human.count(now.input_tokens),
-            f"{human.percent(now.cache_read_input_tokens / now.input_tokens)} from the provider's cache"
-            if now.input_tokens
-            else "",
-            more=f"out {human.count(now.output_tokens)}",
-            spark=sparkline([numbers.input_tokens for numbers in points]),
+            f"{human.count(now.output_tokens)} out",
+            more="in",
+            spark=sparkline([numbers.input_tokens for numbers in whole]),
         ),
     ]
 

@@ -122,15 +122,6 @@ def parse_instant(name: str, text: str) -> datetime:
         raise BadInput(f"{name}: {text[:40]!r} is not an instant such as 2026-03-02T09:30:00Z.") from error
 
 
-def curl(project: Project, prompt: str) -> str:
-    """A first call, for an empty page."""
-    gateway = project.config.gateway
-    return (
-        f"curl http://{gateway.host}:{gateway.port}/v1/chat/completions -H 'content-type: application/json' "
-        f"""-d '{{"model": "prompt:{prompt}", "variables": {{}}}}'"""
-    )
-
-
 def prompt_url(name: str, page: str = "prompts", **query: Any) -> str:
     """The address of a prompt's page, or of its rollback or deploy page."""
     kept = {key: value for key, value in query.items() if value is not None}

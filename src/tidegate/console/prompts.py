@@ -10,13 +10,13 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from tidegate.console import format as human
+from tidegate.console.next_step import first_version
 from tidegate.console.page import Pages, wants_json
 from tidegate.core.artifact import Artifact
 from tidegate.core.diff import ArtifactDiff, diff
-from tidegate.core.errors import NotFound, TidegateError, nearest
+from tidegate.core.errors import NotFound, nearest
 from tidegate.core.evaluation import Run
 from tidegate.core.ledger import Deployment, Pointer, Version
-from tidegate.prompts.files import list_prompts
 from tidegate.prompts.registry import Registry
 from tidegate.telemetry.find import ServedBy, served_by
 from tidegate.telemetry.queries import CallLog
@@ -61,7 +61,7 @@ class PromptPages:
             "prompts.html",
             {
                 "prompts": [_summary(name, self._registry.versions(name), pointers, served, log) for name in names],
-                "files": [] if names else _files(self._pages),
+                "next_step": first_version(self._pages.project, self._registry),
                 "served_minutes": int(RECENT.total_seconds() // 60),
             },
             active="prompts",
@@ -278,10 +278,3 @@ def _moved(log: Sequence[Deployment], move_id: str, ms: int | None) -> dict[str,
         "said": f"{verb} {move.environment} {origin}to v{move.to_version} in {human.duration(ms / 1_000)}",
         "detail": "Gateways serve it within a quarter of a second; no restart is needed.",
     }
-
-
-def _files(pages: Pages) -> list[str]:
-    try:
-        return list_prompts(pages.project.prompts)
-    except TidegateError:
-        return []

@@ -13,7 +13,7 @@ from tidegate.console.prompts import run_line
 from tidegate.core.evaluation import Repeat, Run
 from tidegate.prompts.registry import Registry
 
-SHOWN_REPEATS = 3
+SHOWN_OUTPUTS = 5
 
 
 class RunPages:
@@ -73,5 +73,16 @@ def _case(case_id: str, repeats: Sequence[Repeat], judged: dict[str, Any]) -> di
         "change": judged.get("change"),
         "reason": judged.get("reason") or next(iter([*reasons, *errors]), ""),
         "baseline_output": judged.get("baseline_output"),
-        "shown": (failed or list(repeats))[:SHOWN_REPEATS],
+        "shown": _distinct(failed or repeats)[:SHOWN_OUTPUTS],
     }
+
+
+def _distinct(repeats: Sequence[Repeat]) -> list[tuple[Repeat, str]]:
+    """Repeats with the same answer and the same checks stand there once: `Repeats 1, 2, 3`."""
+    same: dict[tuple[object, ...], list[Repeat]] = {}
+    for repeat in repeats:
+        same.setdefault((repeat.output, repeat.error, repeat.checks), []).append(repeat)
+    return [
+        (found[0], f"Repeat{'s' if len(found) > 1 else ''} {', '.join(str(repeat.repeat) for repeat in found)}")
+        for found in same.values()
+    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol, cast
 
@@ -23,7 +23,6 @@ SPLITS: dict[Split, str] = {
     "origin": "origin",
 }
 WINDOWS: dict[str, tuple[timedelta, timedelta]] = {
-    "5m": (timedelta(minutes=5), timedelta(seconds=5)),
     "15m": (timedelta(minutes=15), timedelta(seconds=15)),
     "1h": (timedelta(hours=1), timedelta(minutes=1)),
     "24h": (timedelta(hours=24), timedelta(minutes=30)),
@@ -31,6 +30,7 @@ WINDOWS: dict[str, tuple[timedelta, timedelta]] = {
 }
 """Name → (length, width of one time bucket): about sixty buckets each."""
 STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
+AUTO = "auto"
 LONGEST_FIT = timedelta(days=1)
 MAX_SPAN = timedelta(days=366)
 MIN_CHECKED = 20
@@ -156,27 +156,21 @@ def preset(name: str, now: datetime) -> Window:
 
 
 def span(since: datetime, until: datetime) -> Window:
-    """Any span of at most a year, with buckets wide enough to make at most sixty of them. Raises BadInput."""
+    """Any span of at most a year, with buckets wide enough to make at most forty of them. Raises BadInput."""
     if since >= until:
         raise BadInput("the window is empty: `from` must be before `to`.")
     if until - since > MAX_SPAN:
         raise BadInput("a window is at most one year long.")
-    wanted = (until - since).total_seconds() / 60
+    wanted = (until - since).total_seconds() / 40
     step = timedelta(seconds=next((width for width in STEPS_S if width >= wanted), 7 * 86_400))
     return Window(_floor(since, step), _floor(until, step) + step, step)
 
 
 def fitting(log: Rows, now: datetime, origin: str | None = "live") -> Window:
-    """The shortest named window of at most a day that holds all calls of the last day; the hour when there are none."""
+    """The window `auto`: from the first call of the last day until now, at least a minute; without calls an hour."""
     oldest = log.rows(FIRST, {"since": now - LONGEST_FIT, "origin": origin})[0]["first"]
-    if oldest is None:
-        return preset("1h", now)
-    window = preset("1h", now)
-    for name, (length, _) in WINDOWS.items():
-        window = preset(name, now)
-        if window.since <= _instant(oldest) or length >= LONGEST_FIT:
-            break
-    return window
+    since = now - timedelta(hours=1) if oldest is None else min(_instant(oldest), now - timedelta(minutes=1))
+    return replace(span(since, now), name=AUTO)
 
 
 def overview(
@@ -195,15 +189,19 @@ def overview(
     buckets: list[tuple[datetime, Numbers]] = []
     groups: list[Group] = []
     found: list[tuple[datetime, str, Numbers]] = []
-    for row in log.rows(NUMBERS, scope | {"since": window.since, "until": window.until}):
+    rows = log.rows(NUMBERS, scope | {"since": window.since, "until": window.until})
+    one_prompt = len({(row["grp"], row["grp_prompt"]) for row in rows if row["by_group"]}) == 1
+    for row in rows:
         numbers = _numbers(row)
         if row["by_time"] and row["by_group"]:
-            found.append((_instant(row["bucket"] * step_us), _label(row, prompt), numbers))
+            found.append((_instant(row["bucket"] * step_us), _label(row, one_prompt=one_prompt), numbers))
         elif row["by_time"]:
             buckets.append((_instant(row["bucket"] * step_us), numbers))
         elif row["by_group"]:
             last = None if row["last"] is None else _instant(row["last"])
-            groups.append(Group(_label(row, prompt), numbers, row["grp_prompt"], row["grp_version"], last))
+            groups.append(
+                Group(_label(row, one_prompt=one_prompt), numbers, row["grp_prompt"], row["grp_version"], last)
+            )
         elif row["calls"]:
             total = numbers
     groups.sort(key=lambda group: (-group.numbers.calls, group.label))
@@ -246,10 +244,11 @@ def regressions(groups: Sequence[Group]) -> list[Regression]:
     return sorted(found, key=lambda regression: (-regression.version, regression.prompt))
 
 
-def _label(row: Mapping[str, Any], prompt: str | None) -> str:
+def _label(row: Mapping[str, Any], *, one_prompt: bool) -> str:
+    """What a group is called; where all groups are of one prompt, its versions need no more than their number."""
     if row["grp_version"] is not None:
         version = f"v{row['grp_version']}"
-        return version if prompt is not None else f"{row['grp_prompt']} {version}"
+        return version if one_prompt else f"{row['grp_prompt']} {version}"
     return str(row["grp"]) if row["grp"] is not None else "–"
 
 

@@ -2,7 +2,6 @@
 "use strict";
 
 const LIVE_S = 2;
-const themes = JSON.parse(document.getElementById("chart-themes")?.textContent ?? "null");
 const drawn = new Map(); // chart id -> { text, result }
 
 function mode() {
@@ -58,6 +57,7 @@ async function drawChart(figure, force) {
   if (before && before.text === source && before.figure === figure && !force) return;
   drawn.set(figure.id, { ...before, text: source, figure });
   const spec = JSON.parse(source);
+  const themes = JSON.parse(document.getElementById("chart-themes").textContent);
   const plot = document.createElement("div");
   plot.className = "plot next";
   figure.append(plot);
@@ -133,6 +133,11 @@ async function lookAgain() {
   const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
   if (!answer?.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const shape = (page) => [...page.querySelectorAll("[data-live]")].map((part) => part.id).join();
+  if (shape(fresh) !== shape(document)) {
+    document.getElementById("main").replaceChildren(...fresh.getElementById("main").childNodes);
+    showLive();
+  }
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(part.id);
     if (!next) continue;
@@ -151,13 +156,16 @@ async function lookAgain() {
   loadPreviews();
 }
 
+function showLive() {
+  document.querySelector("[data-live-toggle]")?.setAttribute("aria-pressed", String(timer !== null));
+}
+
 function setLive(on) {
-  const button = document.querySelector("[data-live-toggle]");
-  if (!button) return;
-  button.setAttribute("aria-pressed", String(on));
+  if (!document.querySelector("[data-live-toggle]")) return;
   localStorage.setItem("tidegate.live", on ? "on" : "off");
   clearTimeout(timer);
   timer = on ? setTimeout(refresh, LIVE_S * 1000) : null;
+  showLive();
 }
 
 /* Previews: the answers of the rows in sight, 200 characters each, after the list is there. */
