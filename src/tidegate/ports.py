@@ -15,7 +15,7 @@ import msgspec
 
 from tidegate.core.artifact import Artifact
 from tidegate.core.evaluation import Run
-from tidegate.core.ledger import Deployment, Pointer, Served, Version
+from tidegate.core.ledger import Approval, Deployment, Pointer, Served, Version
 from tidegate.core.pricing import Rates
 
 
@@ -174,6 +174,11 @@ class ControlTransaction(Protocol):
 
     def deployments(self, prompt: str | None = None, environment: str | None = None) -> Sequence[Deployment]:
         """The ledger, oldest first."""
+        ...
+
+    def add_approval(self, approval: Approval) -> None: ...
+    def approvals(self, prompt: str | None = None, environment: str | None = None) -> Sequence[Approval]:
+        """Oldest first."""
         ...
 
     def save_run(self, run: Run) -> None: ...

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -26,7 +27,7 @@ from sqlalchemy import create_engine, event
 from tidegate.core.artifact import Artifact, Message, digest
 from tidegate.core.errors import BadInput, TidegateError, Unusable
 from tidegate.core.evaluation import CheckResult, Repeat, Run
-from tidegate.core.ledger import Deployment, Pointer, Version
+from tidegate.core.ledger import YOUNGER_FIELDS, Approval, Deployment, Pointer, Version, seal
 from tidegate.ports import ControlStore, ControlTransaction
 from tidegate.stores import control, schema
 from tidegate.stores.control import open_control
@@ -84,6 +85,13 @@ def deployment(number: int = 1, to: Version | None = None, **fields: object) -> 
     return msgspec.structs.replace(made, **fields)
 
 
+def approval(number: int, **fields: object) -> Approval:
+    made = Approval(
+        f"a{number}", "p", "production", 1, version().digest, "other@here", "read it", "2026-03-01T12:00:00.000000Z"
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
 RESULT = Repeat(
     case_id="long password",
     repeat=1,
@@ -134,6 +142,7 @@ def seen(tx: ControlTransaction) -> list[object]:
         tx.versions("p"),
         tx.pointers(),
         tx.deployments(),
+        tx.approvals(),
         tx.runs(),
         tx.run("r1"),
         tx.document("d1"),
@@ -245,8 +254,9 @@ def test_nothing_crosses_projects(open_store: Open) -> None:
         tx.move(deployment())
         tx.save_run(run())
         tx.put_document("d1", "suite", "ours")
+        tx.add_approval(approval(1))
     with theirs.read() as tx:
-        assert seen(tx) == [None, [], [], [], [], [], None, None]
+        assert seen(tx) == [None, [], [], [], [], [], [], None, None]
     with ours.read() as tx:
         assert all(seen(tx))
     add(theirs, version())
@@ -398,6 +408,48 @@ def test_a_damaged_artifact_is_not_served(tmp_path: Path) -> None:
             tx.artifact(version().digest)
 
 
+def test_what_a_line_was_approved_under_is_sealed_once_it_is_known() -> None:
+    plain = deployment()
+    fields = dict.fromkeys(YOUNGER_FIELDS, "x")
+    seals = {seal(msgspec.structs.replace(plain, **{name: "x"}), "shop", "") for name in fields}
+    assert len(seals | {seal(plain, "shop", "")}) == 1 + len(fields)
+
+
+def test_a_ledger_of_the_first_schema_keeps_its_hashes(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("INSERT INTO artifacts VALUES ('shop', ?, 'x')", [version().digest])
+        raw.execute("INSERT INTO versions VALUES ('shop', 'p', 1, ?, 'at', '', '')", [version().digest])
+        old = {k: v for k, v in msgspec.structs.asdict(deployment()).items() if k not in YOUNGER_FIELDS}
+        old |= {"project": "shop", "prev_hash": "", "hash": seal(deployment(), "shop", "")}
+        names, marks = ",".join(old), ",".join("?" * len(old))
+        raw.execute(f"INSERT INTO deployments ({names}) VALUES ({marks})", [*old.values()])  # noqa: S608
+    with closing(open_control(path, project="shop")) as store, store.read() as tx:
+        assert list(tx.deployments()) == [deployment()]
+    with closing(sqlite3.connect(path)) as raw:
+        assert raw.execute("SELECT hash FROM deployments").fetchall() == [(seal(deployment(), "shop", ""),)]
+
+
+def test_approvals_read_back_whole_oldest_first(store: ControlStore) -> None:
+    add(store, version())
+    first = approval(1, run_id="r1", suite_digest="s" * 64, golden_digest="g" * 64)
+    second = approval(2, environment="staging")
+    with store.write() as tx:
+        tx.add_approval(first)
+        tx.add_approval(second)
+    with store.read() as tx:
+        assert list(tx.approvals()) == [first, second]
+        assert list(tx.approvals("p", "staging")) == [second]
+        assert list(tx.approvals("nobody")) == []
+
+
 def test_each_line_of_the_ledger_seals_itself_and_the_one_before(tmp_path: Path) -> None:
     path = tmp_path / "control.db"
     moves = [deployment(1), deployment(2)]
@@ -410,7 +462,8 @@ def test_each_line_of_the_ledger_seals_itself_and_the_one_before(tmp_path: Path)
         rows = raw.execute("SELECT prev_hash, hash FROM deployments ORDER BY seq").fetchall()
     before = ""
     for move, row in zip(moves, rows, strict=True):
-        sealed = {**msgspec.structs.asdict(move), "project": "shop", "prev_hash": before}
+        fields = {name: value for name, value in msgspec.structs.asdict(move).items() if name not in YOUNGER_FIELDS}
+        sealed = {**fields, "project": "shop", "prev_hash": before}
         body = json.dumps(sealed, sort_keys=True, separators=(",", ":"))
         assert row == (before, hashlib.sha256(body.encode()).hexdigest())
         before = row[1]

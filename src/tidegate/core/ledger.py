@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 import msgspec
+import rfc8785
 
 from tidegate.core.artifact import Artifact
 
@@ -45,6 +47,49 @@ class Deployment(msgspec.Struct, frozen=True):
     """The gate run that approved it."""
     git_commit: str | None = None
     git_dirty: bool | None = None
+    suite_digest: str | None = None
+    """The suite and the golden set it was approved under."""
+    golden_digest: str | None = None
+    approved_by: str | None = None
+    """The second person who said yes, where the environment asks for one."""
+
+
+YOUNGER_FIELDS = ("suite_digest", "golden_digest", "approved_by")
+"""Of a Deployment, unknown to the first ledgers: sealed only when set, so that older lines keep their hash."""
+
+
+def seal(move: Deployment, project: str, prev_hash: str) -> str:
+    """A ledger line's hash: over all it says, its project, and the hash of the line before it (`""` for the first)."""
+    said = {
+        name: value
+        for name, value in msgspec.structs.asdict(move).items()
+        if value is not None or name not in YOUNGER_FIELDS
+    }
+    return hashlib.sha256(rfc8785.dumps({**said, "project": project, "prev_hash": prev_hash})).hexdigest()
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """What an approval was measured by: suite and golden set, by digest."""
+
+    suite_digest: str
+    golden_digest: str
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """A person's yes to one version in one environment, on top of its gate run."""
+
+    id: str
+    prompt: str
+    environment: str
+    version: int
+    digest: str
+    who: str
+    reason: str
+    at: str
+    run_id: str | None = None
+    """The gate run it rests on; None where the environment asks for none."""
+    suite_digest: str | None = None
+    golden_digest: str | None = None
 
 
 class Pointer(msgspec.Struct, frozen=True):
@@ -67,12 +112,37 @@ class Served(msgspec.Struct, frozen=True):
     artifact: Artifact
 
 
+class Head(msgspec.Struct, frozen=True):
+    """The last line of a ledger. Its seal covers every line before it, so one head names one history."""
+
+    number: int = 0
+    hash: str = ""
+    """Empty when there is no line yet."""
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """All that a gateway needs of the registry, read at one instant; replaced whole, never changed."""
 
     generation: int
     live: dict[tuple[str, str], Served]
     """(prompt, environment) → what it serves."""
+    head: Head = Head()
+    """Where the ledger stood."""
+    texts: dict[str, str] = {}
+    """Digest → canonical text of every artifact in `live`: what is written to disk, and need not be read again."""
+    anew: bool = False
+    """The store's ledger does not hold the head of the snapshot before: another database, or one put back."""
 
     def prompts(self) -> frozenset[str]:
         return frozenset(prompt for prompt, _ in self.live)
+
+
+class Freshness(msgspec.Struct, frozen=True):
+    """How a gateway stands with the control store."""
+
+    following: bool
+    """Its last look at the store succeeded."""
+    source: Literal["store", "file"]
+    """Where what is served was read from."""
+    read_at: str
+    """UTC, ISO 8601: when."""

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import rfc8785
 from sqlalchemy import (
     URL,
     Connection,
@@ -37,9 +36,19 @@ from sqlalchemy.exc import DBAPIError
 from tidegate.core.artifact import Artifact, canonical, from_canonical, short
 from tidegate.core.errors import BadInput, TidegateError, Unusable
 from tidegate.core.evaluation import Repeat, Run
-from tidegate.core.ledger import Deployment, Pointer, Version
+from tidegate.core.ledger import Approval, Deployment, Pointer, Version, seal
 from tidegate.stores import schema
-from tidegate.stores.schema import artifacts, deployments, documents, meta, pointers, run_results, runs, versions
+from tidegate.stores.schema import (
+    approvals,
+    artifacts,
+    deployments,
+    documents,
+    meta,
+    pointers,
+    run_results,
+    runs,
+    versions,
+)
 
 BUSY_S = 10
 GENERATION = "generation"
@@ -189,8 +198,7 @@ class SqlControlTransaction:
         last = select(deployments.c.hash).where(deployments.c.project == self._project)
         last = last.order_by(deployments.c.seq.desc()).limit(1)
         prev_hash = self._connection.execute(last).scalar_one_or_none() or ""
-        body = rfc8785.dumps({**row, "project": self._project, "prev_hash": prev_hash})
-        self._insert(deployments, **row, prev_hash=prev_hash, hash=hashlib.sha256(body).hexdigest())
+        self._insert(deployments, **row, prev_hash=prev_hash, hash=seal(deployment, self._project, prev_hash))
         values = {
             "version": deployment.to_version,
             "digest": deployment.to_digest,
@@ -217,6 +225,18 @@ class SqlControlTransaction:
         if environment is not None:
             query = query.where(deployments.c.environment == environment)
         return [Deployment(**row._mapping) for row in self._rows(query.order_by(deployments.c.seq))]
+
+    def add_approval(self, approval: Approval) -> None:
+        self._insert(approvals, **msgspec.structs.asdict(approval))
+
+    def approvals(self, prompt: str | None = None, environment: str | None = None) -> list[Approval]:
+        """Oldest first."""
+        query = select(*_APPROVAL).where(approvals.c.project == self._project)
+        if prompt is not None:
+            query = query.where(approvals.c.prompt == prompt)
+        if environment is not None:
+            query = query.where(approvals.c.environment == environment)
+        return [Approval(**row._mapping) for row in self._rows(query.order_by(approvals.c.seq))]
 
     def save_run(self, run: Run) -> None:
         """Raises BadInput when a run of this id is stored already: a run never changes."""
@@ -279,6 +299,7 @@ class SqlControlTransaction:
 _GENERATION = select(meta.c.value).where(meta.c.name == GENERATION)
 _VERSION = [versions.c[name] for name in Version.__struct_fields__]
 _DEPLOYMENT = [deployments.c[name] for name in Deployment.__struct_fields__]
+_APPROVAL = [approvals.c[name] for name in Approval.__struct_fields__]
 _POINTER = [pointers.c["who"].label("by") if name == "by" else pointers.c[name] for name in Pointer.__struct_fields__]
 _RUN = [runs.c[name] for name in Run.__struct_fields__ if name != "results"]
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this code reads and writes."""
 
 metadata = MetaData(
@@ -88,10 +88,33 @@ deployments = Table(
     Column("git_dirty", Boolean),
     Column("prev_hash", Text, nullable=False),
     Column("hash", Text, nullable=False),
+    Column("suite_digest", Text),
+    Column("golden_digest", Text),
+    Column("approved_by", Text),
     Index(None, "project", "prompt", "environment"),
     ForeignKeyConstraint(
         ["project", "prompt", "to_version"], ["versions.project", "versions.prompt", "versions.number"]
     ),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("seq", Sequence, primary_key=True),
+    Column("project", Text, nullable=False),
+    Column("id", Text, nullable=False, unique=True),
+    Column("prompt", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("run_id", Text),
+    Column("suite_digest", Text),
+    Column("golden_digest", Text),
+    Index(None, "project", "prompt", "environment"),
+    ForeignKeyConstraint(["project", "prompt", "version"], ["versions.project", "versions.prompt", "versions.number"]),
 )
 
 pointers = Table(
