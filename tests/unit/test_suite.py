@@ -122,7 +122,7 @@ def test_a_malformed_suite_names_its_line(tmp_path: Path, text: str, expected: l
         ('{"id": "a", "id": "b"}\n', ["golden.jsonl:1: id: this key stands twice"]),
         ('{"id": "a", "inputs": ["q"]}\n', ["golden.jsonl:1: inputs:"]),
         ('{"id": "a", "inputs": {"q": NaN}}\n', ["golden.jsonl:1: NaN is not JSON."]),
-        ('{"id": "a", "inputs": {"q": 100000000000000000000}}\n', ["golden.jsonl:1: can not be written as canonical JSON"]),
+        ('{"id": "a", "inputs": {"q": 100000000000000000000}}\n', ["golden.jsonl:1: a whole number of more than 20 digits."]),
         ('{"id": "a", "inputs": {"q": "\\ud800"}}\n', ["golden.jsonl:1: can not be written as canonical JSON"]),
         ('{"id": "a", "critical": "yes", "inputs": {"q": "x"}}\n', ["golden.jsonl:1: critical:"]),
         ('{"id": "a", "inputs": {"q": "x"}, "checks": ["is-jsn"]}\n', ["golden.jsonl:1: checks[0]: no check is called 'is-jsn'. Did you mean 'is-json'?"]),

@@ -9,32 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from tidegate.core.errors import InvalidFile, Problem, nearest
+from tidegate.core.json_lines import JsonLines, line_of, second_key
+from tidegate.core.place import Path, dotted
+from tidegate.core.yaml_values import read_yaml
 
-MAX_DEPTH = 64
-MAX_NODES = 200_000
-
-Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
-_TAGS = frozenset(
-    f"tag:yaml.org,2002:{kind}"
-    for kind in ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "merge", "value")
-)
-_NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
-_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
-_INT = re.compile(r"[-+]?[0-9]+\Z")
-_OCT_HEX = re.compile(r"0(?:o[0-7]+|x[0-9a-fA-F]+)\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _EXPECTED = {
     "missing": "is missing",
     "model_type": "must be a mapping of `key: value`",
@@ -46,7 +34,6 @@ _EXPECTED = {
     "bool_type": "must be true or false",
 }
 """pydantic's words for what was expected, in ours."""
-_NON_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +74,6 @@ class Strict(BaseModel):
         return data
 
 
-def dotted(path: Path) -> str:
-    """`routes.support.targets[0]`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
 def parse_yaml(text: str, file: str, *, first_line: int = 1) -> Document:
     """
     Parses one YAML document (JSON is YAML).
@@ -104,43 +83,43 @@ def parse_yaml(text: str, file: str, *, first_line: int = 1) -> Document:
         first_line: the line of the file on which `text` begins.
     Raises: InvalidFile, with the line of the first thing that can not be read.
     """
-    try:
-        node = yaml.compose(text, Loader=yaml.CSafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + first_line if mark else first_line
-        raise InvalidFile([Problem(file, line, "", f"not valid YAML: {error.problem or error.context}.")]) from error
-    except yaml.YAMLError as error:
-        raise InvalidFile([Problem(file, first_line, "", f"not valid YAML: {error}.")]) from error
-    if node is None:
-        return Document(file, None, {})
-    lines: dict[Path, int] = {}
-    return Document(file, _Builder(file, first_line, lines).build(node, (), 0), lines)
+    return Document(file, *read_yaml(text, file, first_line))
 
 
 def parse_json(text: str, file: str, *, first_line: int = 1) -> Document:
-    """Parses JSON strictly (no duplicate keys, no NaN). Lines are known for the whole only. Raises InvalidFile."""
+    """Parses JSON strictly: no duplicate keys, no number that is not finite. Raises InvalidFile."""
+
+    def bad(scalar: str, message: str) -> NoReturn:
+        raise InvalidFile([Problem(file, line_of(text, first_line, scalar), "", message)])
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen = dict(pairs)
-        if len(seen) != len(pairs):
-            names = [key for key, _ in pairs]
-            twice = next(key for key in names if names.count(key) > 1)
-            raise InvalidFile([Problem(file, first_line, str(twice), "this key stands twice in one object.")])
-        return seen
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            path, line = second_key(text, first_line)
+            raise InvalidFile([Problem(file, line, dotted(path), "this key stands twice in one object.")])
+        return made
 
     def no_constant(name: str) -> NoReturn:
-        raise InvalidFile([Problem(file, first_line, "", f"{name} is not JSON.")])
+        bad(name, f"{name} is not JSON.")
+
+    def whole(digits: str) -> int:
+        return int(digits) if len(digits) <= 20 else bad(digits, "a whole number of more than 20 digits.")
+
+    def finite(digits: str) -> float:
+        value = float(digits)
+        return value if math.isfinite(value) else bad(digits, f"{digits[:40]} is not a finite number.")
 
     try:
-        data = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+        data = json.loads(
+            text, object_pairs_hook=unique, parse_constant=no_constant, parse_int=whole, parse_float=finite
+        )
     except json.JSONDecodeError as error:
         raise InvalidFile(
             [Problem(file, first_line + error.lineno - 1, "", f"not valid JSON: {error.msg} (column {error.colno}).")]
         ) from error
     except RecursionError as error:
         raise InvalidFile([Problem(file, first_line, "", "nested too deeply.")]) from error
-    return Document(file, data, {(): first_line})
+    return Document(file, data, JsonLines(text, first_line))
 
 
 def validate(document: Document, model: type[Model]) -> Model:
@@ -171,71 +150,3 @@ def _problems(document: Document, error: ValidationError) -> list[Problem]:
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?")) else text + "."
-
-
-class _Builder:
-    """Turns yaml nodes into plain values. One object per document, so that the node count holds over aliases."""
-
-    def __init__(self, file: str, first_line: int, lines: dict[Path, int]) -> None:
-        self.file = file
-        self.first_line = first_line
-        self.lines = lines
-        self.nodes = 0
-
-    def fail(self, node: yaml.Node, path: Path, message: str) -> NoReturn:
-        raise InvalidFile([Problem(self.file, node.start_mark.line + self.first_line, dotted(path), message)])
-
-    def build(self, node: yaml.Node, path: Path, depth: int) -> Any:
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            self.fail(node, (), f"more than {MAX_NODES:,} values (aliases count each time).")
-        if depth > MAX_DEPTH:
-            self.fail(node, path, f"nested more than {MAX_DEPTH} levels deep.")
-        self.lines.setdefault(path, node.start_mark.line + self.first_line)
-        if node.tag not in _TAGS:
-            self.fail(node, path, f"the tag {node.tag!r} is not allowed.")
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path, depth)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.build(item, (*path, index), depth + 1) for index, item in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, path)
-        self.fail(node, path, "not a mapping, a list or a scalar.")
-
-    def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.fail(key_node, path, "a key must be a plain string.")
-            key = str(key_node.value)
-            if key in result:
-                self.fail(key_node, (*path, key), "this key stands twice.")
-            self.lines[(*path, key)] = key_node.start_mark.line + self.first_line
-            result[key] = self.build(value_node, (*path, key), depth + 1)
-        return result
-
-    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
-        text = str(node.value)
-        if node.style:  # quoted, or a block; libyaml gives a plain scalar the style ''
-            return text
-        if _NON_FINITE.match(text):
-            self.fail(node, path, f"{text} is not a finite number.")
-        if _NULL.match(text):
-            return None
-        if _BOOL.match(text):
-            return text[0] in "tT"
-        if _INT.match(text):
-            return self._int(node, path, text)
-        if _OCT_HEX.match(text):
-            return int(text, 0)
-        if _FLOAT.match(text):
-            value = float(text)
-            if not math.isfinite(value):
-                self.fail(node, path, f"{text} is not a finite number.")
-            return value
-        return text
-
-    def _int(self, node: yaml.ScalarNode, path: Path, text: str) -> int:
-        if len(text) > 20:
-            self.fail(node, path, "a whole number of more than 20 digits.")
-        return int(text)

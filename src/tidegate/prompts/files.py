@@ -28,9 +28,10 @@ from typing import Any, NoReturn, get_args
 import jsonschema_rs
 
 from tidegate.core.artifact import Artifact, Input, Message, Output, Role, Tool
-from tidegate.core.document import MAX_DEPTH, Document, parse_json, parse_yaml, validate
-from tidegate.core.document import Path as FieldPath
+from tidegate.core.document import Document, parse_json, parse_yaml, validate
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Problem, nearest
+from tidegate.core.place import Path as FieldPath
+from tidegate.core.yaml_values import MAX_DEPTH
 from tidegate.prompts import template
 from tidegate.prompts.front_matter import MAX_WHOLE, FrontMatter, ToolFile
 from tidegate.prompts.source import Folder, Source

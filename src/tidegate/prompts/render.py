@@ -17,8 +17,8 @@ from typing import Any
 from minijinja import Environment, TemplateError
 
 from tidegate.core.artifact import Artifact, Input, Message
-from tidegate.core.document import MAX_DEPTH
 from tidegate.core.errors import InvalidRequest, nearest
+from tidegate.core.yaml_values import MAX_DEPTH
 from tidegate.prompts import template
 
 MAX_OUTPUT_CHARS = 1 << 20
