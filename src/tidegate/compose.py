@@ -45,7 +45,8 @@ def registry(project: Project) -> Registry:
     from tidegate.stores.control import open_control
 
     store = open_control(project.control, project=project.config.project)
-    return Registry(store, SystemClock(), SystemRandom(), protects=project.config.gate.protects)
+    gate = project.config.gate
+    return Registry(store, SystemClock(), SystemRandom(), protects=gate.protects, second_approver=gate.second_approver)
 
 
 def call_log(project: Project) -> CallLog:

@@ -110,6 +110,8 @@ class GatePolicy(Strict):
 
     protects: list[str] = ["production"]
     """Names of environments."""
+    second_approver: list[str] = []
+    """Names of environments that also ask for `tidegate approve` by somebody other than who deploys."""
 
 
 class Price(Strict):

@@ -19,25 +19,33 @@ from tidegate.core.errors import BadInput, NotFound, Refused, nearest
 from tidegate.core.evaluation import Run
 from tidegate.core.ids import uuid7
 from tidegate.core.instant import iso_utc
-from tidegate.core.ledger import Deployment, Pointer, Served, Snapshot, Version
+from tidegate.core.ledger import Approval, Deployment, Measure, Pointer, Served, Snapshot, Version
 from tidegate.ports import Clock, ControlStore, ControlTransaction, Random
+from tidegate.prompts import approval
 from tidegate.prompts.files import check_name
 
 _VERSION = re.compile(r"v[1-9][0-9]{0,8}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{6,64}\Z")
 _ENVIRONMENT = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _MAX_TEXT = 4_000
-_GATE_RUNS_SEARCHED = 1_000
 
 
 class Registry:
     """Prompts, versions, environments and runs of one project. Blocking; safe to share between threads."""
 
-    def __init__(self, store: ControlStore, clock: Clock, random: Random, *, protects: Sequence[str]) -> None:
+    def __init__(
+        self,
+        store: ControlStore,
+        clock: Clock,
+        random: Random,
+        *,
+        protects: Sequence[str],
+        second_approver: Sequence[str] = (),
+    ) -> None:
         self._store = store
         self._clock = clock
         self._random = random
-        self._protects = frozenset(protects)
+        self._policy = approval.Policy(frozenset(protects), frozenset(second_approver))
 
     def close(self) -> None:
         """Lets go of the store."""
@@ -112,6 +120,11 @@ class Registry:
         with self._store.read() as tx:
             return list(tx.deployments(prompt))[::-1]
 
+    def live(self, prompt: str, environment: str = "production") -> Deployment | None:
+        """The move that made live what is live there; None when nothing is."""
+        with self._store.read() as tx:
+            return next(reversed(tx.deployments(prompt, environment)), None)
+
     def snapshot(self) -> Snapshot:
         """All that a gateway serves from."""
         generation = self.generation()  # before the rest: a change in between is then seen by the next look
@@ -141,12 +154,18 @@ class Registry:
         force: bool = False,
         git_commit: str | None = None,
         git_dirty: bool | None = None,
+        measure: Measure | None = None,
     ) -> Deployment:
         """
         Points `environment` at a version. What is live there already stays, and its deployment is given back.
 
-        A protected environment takes only a version whose last gate verdict is PASS; no environment takes a version
-        that was rolled back there. `force` overrules both, needs a reason, and is written down as forced.
+        A protected environment takes only a version whose last gate verdict is PASS, and where the policy asks for it
+        one that somebody other than `who` approved; no environment takes a version that was rolled back there. `force`
+        overrules all of this, needs a reason, and is written down as forced.
+
+        Args:
+            measure: the suite and golden set that stand in the prompt's folder: only verdicts and approvals under just
+                these count. None when there is no folder to compare with: then the last verdict under any.
 
         Raises: Refused, NotFound, BadInput.
         """
@@ -158,11 +177,8 @@ class Registry:
             ledger = tx.deployments(prompt, environment)
             if ledger and ledger[-1].to_digest == version.digest:
                 return ledger[-1]
-            gates = _gates(tx, version)
-            approval = gates[0] if gates and gates[0].verdict == "PASS" else None
-            refusal = _rolled_back_before(version, environment, ledger)
-            if refusal is None and environment in self._protects and approval is None:
-                refusal = _not_approved(version, environment, gates)
+            found = approval.of(tx, self._policy, version, environment, who=_clean(who), measure=measure)
+            refusal = _rolled_back_before(version, environment, ledger) or found.refusal
             if refusal and not force:
                 raise Refused(refusal)
             return self._move(
@@ -174,10 +190,65 @@ class Registry:
                 who=who,
                 reason=reason,
                 forced=refusal is not None,
-                run_id=approval.id if approval else None,
+                run=found.run,
+                approved_by=found.second.who if found.second else None,
                 git_commit=git_commit,
                 git_dirty=git_dirty,
             )
+
+    def approve(
+        self,
+        prompt: str,
+        selector: str,
+        environment: str = "production",
+        *,
+        who: str,
+        reason: str = "",
+        measure: Measure | None = None,
+    ) -> Approval:
+        """
+        Writes down that `who` approves a version for an environment that asks for a second approver.
+
+        It holds for this version under the suite and golden set of its gate run. Saying it twice writes one line.
+
+        Raises: Refused when the version has no passing gate run (`measure` as in `deploy`), NotFound, BadInput when the
+            environment asks for no second approver.
+        """
+        _check_environment(environment)
+        if environment not in self._policy.second_approver:
+            raise BadInput(
+                f"{environment} asks for no second approver, so there is nothing to approve."
+                " `gate: {second_approver: [...]}` in tidegate.yaml names the environments that do."
+            )
+        with self._store.write() as tx:
+            version = _resolve(tx, prompt, selector)
+            found = approval.of(tx, self._policy, version, environment, who="", measure=measure)
+            if environment in self._policy.protects and found.run is None:
+                raise Refused(found.refusal or "")
+            for said in approval.standing(tx, version, environment, found.run):
+                if said.who == _clean(who):
+                    return said
+            now_ns = self._clock.now_ns()
+            given = Approval(
+                id=uuid7(now_ns // 1_000_000, self._random.bits(74)),
+                prompt=prompt,
+                environment=environment,
+                version=version.number,
+                digest=version.digest,
+                who=_clean(who),
+                reason=_clean(reason),
+                at=iso_utc(now_ns),
+                run_id=found.run.id if found.run else None,
+                suite_digest=found.run.suite_digest if found.run else None,
+                golden_digest=found.run.golden_digest if found.run else None,
+            )
+            tx.add_approval(given)
+        return given
+
+    def approvals(self, prompt: str | None = None) -> list[Approval]:
+        """What second approvers said, newest first."""
+        with self._store.read() as tx:
+            return list(tx.approvals(prompt))[::-1]
 
     def rollback(
         self, prompt: str, environment: str = "production", *, who: str, reason: str = "", to: str | None = None
@@ -257,7 +328,8 @@ class Registry:
         who: str,
         reason: str,
         forced: bool = False,
-        run_id: str | None = None,
+        run: Run | None = None,
+        approved_by: str | None = None,
         git_commit: str | None = None,
         git_dirty: bool | None = None,
     ) -> Deployment:
@@ -274,9 +346,12 @@ class Registry:
             reason=_clean(reason),
             at=iso_utc(now_ns),
             forced=forced,
-            run_id=run_id,
+            run_id=run.id if run else None,
             git_commit=git_commit,
             git_dirty=git_dirty,
+            suite_digest=run.suite_digest if run else None,
+            golden_digest=run.golden_digest if run else None,
+            approved_by=approved_by,
         )
         tx.move(deployment)
         return deployment
@@ -324,28 +399,6 @@ def _chosen(version: Version, ledger: Sequence[Deployment]) -> int:
     if refusal:
         raise Refused(refusal)
     return version.number
-
-
-def _gates(tx: ControlTransaction, version: Version) -> list[Run]:
-    """The gate runs of a version that came to a verdict, newest first. What was inconclusive decides nothing."""
-    runs = tx.runs(version.prompt, version.digest, _GATE_RUNS_SEARCHED)
-    decided = [run for run in runs if run.verdict in ("PASS", "FAIL")]
-    return decided or [run for run in runs if run.verdict is not None]
-
-
-def _not_approved(version: Version, environment: str, gates: Sequence[Run]) -> str:
-    name = f"{version.prompt} {version.name} ({short(version.digest)})"
-    if not gates:
-        return (
-            f"{name} has no gate run, and {environment} takes only what passed one."
-            f" Run `tidegate gate {version.prompt}`, or overrule with --force --reason."
-        )
-    why = str((gates[0].gate or {}).get("reason") or "").strip()
-    return (
-        f"{name} is not approved for {environment}: its gate said {gates[0].verdict} at {gates[0].finished_at}"
-        + (f": {why.removesuffix('.')}" if why else "")
-        + f". Mend it and run `tidegate gate {version.prompt}`, or overrule with --force --reason."
-    )
 
 
 def _artifact(tx: ControlTransaction, digest: str) -> Artifact:
