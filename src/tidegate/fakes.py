@@ -103,6 +103,8 @@ class ScriptedAnswer:
     """Raised after the chunks."""
     stalls: bool = False
     """Never ends: waits to be cancelled after the chunks."""
+    read_out: bool = False
+    """The body was read to its end."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives."""
@@ -116,6 +118,7 @@ class ScriptedAnswer:
             await asyncio.Event().wait()
         if self.breaks is not None:
             raise self.breaks
+        self.read_out = True
 
     async def read(self, limit: int) -> bytes:
         """The whole body."""

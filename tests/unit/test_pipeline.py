@@ -19,7 +19,7 @@ from tidegate.gateway.call import Call
 from tidegate.gateway.caller import Collected
 from tidegate.gateway.pipeline import Services, serve
 from tidegate.gateway.record import MAX_CONTENT_CHARS
-from tidegate.ports import SERVER_CLOSING
+from tidegate.ports import SERVER_CLOSING, UpstreamExchange, UpstreamRequest
 from tidegate.upstream.prices import PriceList
 from tidegate.upstream.targets import Targets
 
@@ -299,6 +299,33 @@ async def test_a_retry_and_then_the_next_target() -> None:
         ("sim/m-1", None, "upstream_unavailable"),
         ("other/m-2", 200, None),
     ]
+
+
+async def test_a_failed_try_gives_its_connection_back_before_the_next() -> None:
+    upstream = FakeUpstream(ScriptedAnswer(status=503, body=[b"{}"]), ScriptedAnswer(body=[completion("x")]))
+    opened: list[int] = []
+
+    class Watching(FakeUpstream):
+        def request(self, request: UpstreamRequest) -> UpstreamExchange:
+            opened.append(upstream.open)
+            return upstream.request(request)
+
+    bench = Bench(Watching())
+    assert (await bench.call({**CHAT, "model": "support"})).status == 200
+    assert opened == [0, 0]
+    assert upstream.open == 0
+
+
+async def test_an_endless_error_body_keeps_its_status() -> None:
+    bench = Bench(FakeUpstream(ScriptedAnswer(status=422, body=[b"x" * 100_000])))
+    assert (await bench.call(CHAT)).status == 422
+
+
+async def test_a_stream_is_read_to_its_end_so_that_the_connection_lives_on() -> None:
+    after = ScriptedAnswer(body=[delta("x"), delta("", finish="stop"), DONE, b""])
+    bench = Bench(FakeUpstream(after))
+    await bench.call({**CHAT, "stream": True})
+    assert after.read_out
 
 
 async def test_a_bad_request_is_not_retried_and_the_providers_words_are_passed_on() -> None:

@@ -75,16 +75,26 @@ class Attempts:
                 return answer
 
     async def _call_once(self, stack: AsyncExitStack, request: UpstreamRequest, target: Target) -> UpstreamAnswer:
-        answer = await stack.enter_async_context(self._upstream.request(request))
-        if answer.status < 300:
-            return answer
-        body = await answer.read(MAX_ERROR_BYTES)
-        raise UpstreamRejected(
-            f"{target.name} answered {answer.status}",
-            status=answer.status,
-            body=target.redact(body.decode("utf-8", "replace")).encode(),
-            retry_after_s=retry_after_s(answer.headers),
-        )
+        # A failed try gives its connection back before the next one waits or asks.
+        async with AsyncExitStack() as one_try:
+            answer = await one_try.enter_async_context(self._upstream.request(request))
+            if answer.status < 300:
+                stack.push_async_exit(one_try.pop_all())
+                return answer
+            raise UpstreamRejected(
+                f"{target.name} answered {answer.status}",
+                status=answer.status,
+                body=target.redact((await _error_body(answer)).decode("utf-8", "replace")).encode(),
+                retry_after_s=retry_after_s(answer.headers),
+            )
+
+
+async def _error_body(answer: UpstreamAnswer) -> bytes:
+    """What the provider says about its refusal; its status counts also where that is too long or breaks off."""
+    try:
+        return await answer.read(MAX_ERROR_BYTES)
+    except UpstreamError:
+        return b""
 
 
 def _request(plan: Plan, target: Target) -> UpstreamRequest:

@@ -8,7 +8,11 @@ pipeline ends it in an error event, never in a made-up finish.
 
 from __future__ import annotations
 
-from tidegate.core.errors import StreamBroken
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from tidegate.core.errors import StreamBroken, UpstreamError
 from tidegate.dialects import openai_chat
 from tidegate.dialects.openai_chat import StreamReader
 from tidegate.dialects.sse import EventSplitter, data_of
@@ -18,6 +22,7 @@ from tidegate.gateway.resolve import Plan
 from tidegate.ports import Reply, UpstreamAnswer
 
 MAX_ANSWER_BYTES = 64 << 20
+READ_OUT_S = 0.5
 JSON_HEADERS = ("content-type", "application/json")
 STREAM_HEADERS = (
     ("content-type", "text/event-stream; charset=utf-8"),
@@ -50,9 +55,10 @@ async def _relay_whole(plan: Plan, source: UpstreamAnswer, reply: Reply, record:
 async def _relay_stream(plan: Plan, source: UpstreamAnswer, reply: Reply, record: Record) -> None:
     reader = StreamReader(wants_usage=plan.request.wants_usage)
     splitter = EventSplitter()
+    chunks = source.chunks()
     held = b""
     try:
-        async for chunk in source.chunks():
+        async for chunk in chunks:
             visible, content = _visible(splitter.feed(chunk), reader)
             if content and not reply.started:
                 record.first_chunk()
@@ -76,6 +82,15 @@ async def _relay_stream(plan: Plan, source: UpstreamAnswer, reply: Reply, record
     if not reply.started:
         await reply.start(200, [*STREAM_HEADERS, *identity_headers(record)], streamed=True)
     await reply.end(held + openai_chat.DONE)
+    await _read_out(chunks)
+
+
+async def _read_out(chunks: AsyncIterator[bytes]) -> None:
+    """Takes in what follows `[DONE]` – the end of the body – so that the connection can serve another call."""
+    with suppress(UpstreamError, TimeoutError):
+        async with asyncio.timeout(READ_OUT_S):
+            async for _ in chunks:
+                pass
 
 
 def _visible(events: list[bytes], reader: StreamReader) -> tuple[bytes, bool]:
