@@ -172,3 +172,23 @@ def test_a_large_message_is_compared_in_bounded_time() -> None:
         changed(messages=(Message("user", before),)), changed(messages=(Message("user", after),))
     ).messages
     assert message.words == (("del", before), ("add", after))
+
+
+def test_fields_that_are_not_set_are_no_difference_and_set_ones_are() -> None:
+    found = diff(
+        BASE,
+        changed(
+            fallbacks=("a/b",),
+            overridable=("temperature",),
+            output=msgspec.structs.replace(BASE.output, constrain=True),
+            inputs={"question": Input(max_tokens=9, required=False, default="why?")},
+        ),
+    )
+    assert found.changes == (
+        Change("fallbacks", [], ["a/b"]),
+        Change("overridable", [], ["temperature"]),
+        Change("inputs.question.default", after="why?"),
+        Change("inputs.question.max_tokens", after=9),
+        Change("inputs.question.required", after=False),
+        Change("output.constrain", after=True),
+    )

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from tidegate.config import Config
@@ -78,10 +79,11 @@ class Bench:
     keys: Keys = field(default_factory=lambda: Keys(internal="tgi_secret"))
     content_sample: float = 1.0
     config: Config = CONFIG
+    artifact: Artifact = ARTIFACT
 
     def services(self) -> Services:
         random = FixedRandom()
-        served = Served("support/answer", 7, digest(ARTIFACT), ARTIFACT)
+        served = Served("support/answer", 7, digest(self.artifact), self.artifact)
         return Services(
             clock=self.clock,
             random=random,
@@ -299,6 +301,17 @@ async def test_a_retry_and_then_the_next_target() -> None:
         ("sim/m-1", None, "upstream_unavailable"),
         ("other/m-2", 200, None),
     ]
+
+
+async def test_a_prompts_fallback_answers_when_its_model_is_down() -> None:
+    artifact = msgspec.structs.replace(ARTIFACT, fallbacks=("other/m-2",))
+    down = ScriptedAnswer(status=401, body=[b"{}"])
+    bench = Bench(FakeUpstream(down, ScriptedAnswer(body=[completion(GOOD)])), artifact=artifact)
+    reply = await bench.call(PROMPT)
+    assert (reply.status, reply.headers["x-tidegate-model"]) == (200, "other/m-2")
+    call = bench.record()["call"]
+    assert (call["request_model"], call["provider"]) == ("sim/m-1", "other")
+    assert [attempt["target"] for attempt in call["attempts"]] == ["sim/m-1", "other/m-2"]
 
 
 async def test_a_failed_try_gives_its_connection_back_before_the_next() -> None:

@@ -117,7 +117,9 @@ def test_role_lines_open_messages(tmp_path: Path, body: str, expected: list[tupl
     assert messages(tmp_path, body) == expected
 
 
-@pytest.mark.parametrize("change", ["crlf", "cr", "bom", "no final newline", "comments", "key order", "defaults"])
+@pytest.mark.parametrize(
+    "change", ["crlf", "cr", "bom", "no final newline", "comments", "key order", "defaults", "notes"]
+)
 def test_layout_is_not_part_of_the_digest(tmp_path: Path, change: str) -> None:
     lines = WHOLE.splitlines()
     variants = {
@@ -128,6 +130,7 @@ def test_layout_is_not_part_of_the_digest(tmp_path: Path, change: str) -> None:
         "comments": WHOLE.replace("model:", "# why this model\nmodel:").encode(),
         "key order": "\n".join([lines[0], *reversed(lines[1:8]), *lines[8:], ""]).encode(),
         "defaults": WHOLE.replace("question: string", "question: {type: string, max_chars: null}").encode(),
+        "notes": WHOLE.replace("question: string", "question: {description: What is asked.}").encode(),
     }
     before, after = load(whole(tmp_path / "a")), load(whole(tmp_path / "b", variants[change]))
     assert digest(after.artifact) == digest(before.artifact)
@@ -147,6 +150,12 @@ def test_layout_is_not_part_of_the_digest(tmp_path: Path, change: str) -> None:
         ("{schema: output.schema.json}", "json"),
         ("tools: [tools/lookup_order.json]", "tools: []"),
         ("system:", "developer:"),
+        ("model:", "fallbacks: [a/b]\nmodel:"),
+        ("model:", "overridable: [seed]\nmodel:"),
+        ("schema.json}", "schema.json, constrain: true}"),
+        ("question: string", "question: {required: false}"),
+        ("question: string", "question: {default: Why?}"),
+        ("question: string", "question: {max_tokens: 9}"),
     ],
 )
 def test_every_change_of_meaning_changes_the_digest(tmp_path: Path, old: str, new: str) -> None:
@@ -182,6 +191,20 @@ def test_every_change_of_meaning_changes_the_digest(tmp_path: Path, old: str, ne
         ),
         ("model: a/b\ninputs:\n  q: enum", 4, "inputs.q: an enum needs its `values: [...]`"),
         ("model: a/b\ninputs:\n  q: {type: number, max_chars: 5}", 4, "inputs.q: `max_chars` belongs to a string"),
+        ("model: a/b\ninputs:\n  q: {type: image, max_tokens: 5}", 4, "inputs.q: `max_tokens` belongs to a string, a"),
+        ("model: a/b\ninputs:\n  q: {default: 5}", 4, "inputs.q: its default must be a string, not a number."),
+        ("model: a/b\ninputs:\n  q: {type: image, default: x}", 4, "inputs.q: its default must be an https:// address"),
+        ("model: a/b\ninputs:\n  q: {required: true, default: x}", 4, "inputs.q: what is required needs no `default`"),
+        ("model: a/b\ninputs:\n  q: {required: maybe}", 4, "inputs.q.required: must be true or false (it is 'maybe')."),
+        ("model: a/b\nfallbacks: c/d", 3, "fallbacks: must be a list (it is 'c/d')."),
+        ("model: a/b\nfallbacks:\n- c/d\n- c d", 5, "fallbacks[1]: a model is `provider/model` or the name of a route"),
+        ("model: a/b\nfallbacks: [c/d, a/b]", 2, "the fallback 'a/b' is tried before already"),
+        ("model: a/b\noverridable: [temperatur]", 3, "overridable: 'temperatur' can not be left to clients. Did you"),
+        (
+            "model: a/b\noutput: {schema: good.json, constrain: 1}",
+            3,
+            "output.constrain: must be true or false (it is 1)",
+        ),
         ("model: a/b\ninputs:\n  my-q: string", 4, "inputs.my-q: an input is named with letters, digits and '_'"),
         ("model: a/b\n\noutput: jsn", 4, "output: must be `text`, `json` or `{schema: FILE}` (it is 'jsn')."),
         ("model: a/b\noutput: {shema: x.json}", 3, "output.shema: unknown key 'shema'. Did you mean 'schema'?"),
@@ -231,6 +254,49 @@ def test_wrong_front_matter_names_its_line(tmp_path: Path, front: str, line: int
 def test_wrong_text_names_its_line(tmp_path: Path, text: str | bytes, line: int, message: str) -> None:
     found = problems(write(tmp_path, text))
     assert found[0].startswith(f"prompts/support/answer/prompt.md:{line}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "message"),
+    [
+        ("user:\n{{ photo|upper }}", 6, "the image 'photo' can only be shown whole, as `{{ photo }}`."),
+        ("user:\n\n{% set p = photo %}{{ p }}", 7, "the image 'photo' can only be shown whole"),
+        ("system:\n{{ photo }}", 5, "the image 'photo' can not stand in the system message, only in a user message."),
+    ],
+)
+def test_an_image_is_shown_whole_in_a_user_message(tmp_path: Path, body: str, line: int, message: str) -> None:
+    found = problems(write(tmp_path, f"---\nmodel: a/b\ninputs: {{photo: image}}\n---\n{body}\n"))
+    assert found[0].startswith(f"prompts/support/answer/prompt.md:{line}: {message}")
+
+
+def test_an_image_may_be_shown_and_asked_for(tmp_path: Path) -> None:
+    body = "{% if photo %}{{ photo }} {{- photo -}}{% endif %}{{ photography }}"
+    front = "model: a/b\ninputs: {photo: image, photography: string}"
+    assert messages(tmp_path, body, front) == [("user", body)]
+
+
+def test_every_field_of_the_front_matter(tmp_path: Path) -> None:
+    front = """\
+model: a/b
+fallbacks: [c/d, e/f]
+overridable: [top_p, system, top_p]
+output: {schema: out.json, constrain: true}
+inputs:
+  question: {description: What is asked., max_tokens: 50}
+  tone: {type: enum, values: [dry, warm], default: dry}
+  photo: {type: image, required: false}
+  sure: {type: boolean, default: false, required: false}
+"""
+    body = "{{ question }}{{ tone }}{{ photo }}{{ sure }}"
+    artifact = load(write(tmp_path, f"---\n{front}---\n{body}", **{"out.json": "{}"})).artifact
+    assert (artifact.fallbacks, artifact.overridable) == (("c/d", "e/f"), ("system", "top_p"))
+    assert artifact.output == Output("schema", {}, constrain=True)
+    assert artifact.inputs == {
+        "question": Input(max_tokens=50),
+        "tone": Input("enum", ("dry", "warm"), required=False, default="dry"),
+        "photo": Input("image", required=False),
+        "sure": Input("boolean", required=False, default=False),
+    }
 
 
 def test_an_undeclared_variable_names_the_nearest_input(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ ANSWER = prompt(
 
 
 def one(content: str, variables: Mapping[str, Any], **inputs: Input) -> str:
-    return render(prompt(("user", content), **inputs), variables)[0]["content"]
+    return str(render(prompt(("user", content), **inputs), variables)[0]["content"])
 
 
 def test_each_message_is_rendered_in_its_role() -> None:
@@ -109,6 +109,9 @@ def test_wrong_names_are_refused(variables: dict[str, Any], param: str, message:
     [
         (Input(), 5, "must be a string, not a number."),
         (Input(max_chars=3), "abcd", "is 4 characters long; at most 3 are allowed."),
+        (Input(max_tokens=2), "abcdefghi", "is some 3 tokens long (estimated); at most 2 are allowed."),
+        (Input("list", max_chars=8), ["abcdef"], "is 10 characters long; at most 8 are allowed."),
+        (Input("object", max_tokens=1), {"a": 1}, "is some 2 tokens long (estimated); at most 1 are allowed."),
         (Input("enum", ("dry", "warm")), "hot", "must be one of dry, warm, not 'hot'."),
         (Input("enum", ("dry", "warm")), ["dry"], "must be one of dry, warm, not a list."),
         (Input("number"), "5", "must be a number, not a string."),
@@ -131,6 +134,7 @@ def test_values_are_checked_against_their_declaration(declared: Input, value: An
     ("declared", "value", "expected"),
     [
         (Input(max_chars=3), "abc", "abc"),
+        (Input(max_tokens=2), "abcdefgh", "abcdefgh"),
         (Input("enum", ("dry",)), "dry", "dry"),
         (Input("number"), 0.5, "0.5"),
         (Input("number"), 2**63 - 1, "9223372036854775807"),
@@ -223,3 +227,35 @@ def test_threads_share_compiled_templates() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "variables", "expected"),
+    [
+        (Input(required=False, default="d"), {}, "yes d"),
+        (Input(required=False, default="d"), {"x": None}, "yes d"),
+        (Input(required=False, default="d"), {"x": "given"}, "yes given"),
+        (Input("number", required=False, default=0), {}, "no 0"),
+        (Input("boolean", required=False, default=False), {"x": True}, "yes True"),
+        (Input(required=False), {}, "no "),
+        (Input("enum", ("a",), required=False), {}, "no "),
+        (Input("number", required=False), {"x": None}, "no "),
+        (Input("list", required=False), {}, "no []"),
+        (Input("object", required=False), {}, "no {}"),
+        (Input("list", required=False, default=[1]), {}, "yes [1]"),
+    ],
+)
+def test_an_input_that_is_left_out_is_its_default_or_empty(
+    declared: Input, variables: dict[str, Any], expected: str
+) -> None:
+    assert one("{% if x %}yes{% else %}no{% endif %} {{ x }}", variables, x=declared) == expected
+
+
+def test_an_optional_value_is_still_checked() -> None:
+    with pytest.raises(InvalidRequest, match=r"variables\.x: must be a string"):
+        one("{{ x }}", {"x": 5}, x=Input(required=False))
+
+
+def test_a_template_can_not_change_a_default() -> None:
+    artifact = prompt(("user", "{{ x.append(2) }}{{ x|length }}"), x=Input("list", required=False, default=[1]))
+    assert [render(artifact, {})[0]["content"] for _ in range(2)] == ["None2", "None2"]

@@ -67,10 +67,18 @@ def render_(
         return
     for message in messages:
         out.print(Rule(Text(message["role"], "bold"), align="left", style="dim"), soft_wrap=False)
-        out.print(Text(visible(message["content"])))
+        out.print(Text(visible(_shown(message["content"]))))
     shown = f"v{served.version}" if served.version else "not registered yet"
     out.print(Rule(style="dim"), soft_wrap=False)
     out.print(Text(f"{artifact.model} · {shown} · {short(served.digest)}", "dim"))
+
+
+def _shown(content: str | list[dict[str, Any]]) -> str:
+    from tidegate.prompts.images import describe
+
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or describe(part["image_url"]["url"]) for part in content)
 
 
 def _find(project: Project, name: str, version: str | None) -> Served:
@@ -99,7 +107,7 @@ def _variables(artifact: Artifact, pairs: Sequence[str]) -> dict[str, Any]:
         if name in variables:
             raise BadInput(f"--var {name}: given twice.")
         declared = artifact.inputs.get(name)
-        if declared is None or declared.type in ("string", "enum"):
+        if declared is None or declared.type in ("string", "enum", "image"):
             variables[name] = value
             continue
         try:

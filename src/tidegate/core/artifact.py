@@ -17,7 +17,23 @@ import rfc8785
 from tidegate.core.errors import BadInput
 
 Role = Literal["system", "developer", "user", "assistant"]
-InputType = Literal["string", "number", "boolean", "enum", "list", "object"]
+InputType = Literal["string", "number", "boolean", "enum", "list", "object", "image"]
+
+PARAMS = ("temperature", "top_p", "max_output_tokens", "stop", "seed", "presence_penalty", "frequency_penalty")
+OVERRIDABLE = (
+    *PARAMS,
+    *(
+        "n",
+        "logit_bias",
+        "reasoning_effort",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+        "system",
+    ),
+)
+"""What a prompt may leave to its clients; `system` is a system or developer message after the prompt's."""
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,6 +50,12 @@ class Input(msgspec.Struct, frozen=True, omit_defaults=True):
     values: tuple[str, ...] = ()
     """The allowed values of an `enum`."""
     max_chars: int | None = None
+    """Of a string; of a list or an object as JSON."""
+    max_tokens: int | None = None
+    """Likewise, in tokens as `core.usage.estimate_tokens` guesses them: a bound on size, not a provider's count."""
+    required: bool = True
+    default: Any = None
+    """The value of an input that is not given; an input with a default is not required."""
 
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,6 +63,8 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
 
     format: Literal["text", "json", "schema"] = "text"
     schema: dict[str, Any] | None = None
+    constrain: bool = False
+    """The provider is asked to keep to `schema` too; the answer is validated either way."""
 
 
 class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -58,12 +82,16 @@ class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str
     """`provider/model`, or the name of a route."""
     params: dict[str, Any] = {}
-    """In tidegate's names: temperature, top_p, max_output_tokens, stop, seed, presence_penalty, frequency_penalty."""
+    """Sampling parameters, in the names of PARAMS."""
     inputs: dict[str, Input] = {}
     output: Output = Output()
     tools: tuple[Tool, ...] = ()
     retrieval: dict[str, Any] | None = None
     """Opaque to tidegate; versioned with the prompt and served to the application."""
+    fallbacks: tuple[str, ...] = ()
+    """Tried after `model`, in order, each as `model` is written."""
+    overridable: tuple[str, ...] = ()
+    """What a client may decide for a call, sorted: names of OVERRIDABLE."""
 
 
 def canonical(artifact: Artifact) -> bytes:

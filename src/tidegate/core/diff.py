@@ -80,7 +80,7 @@ def diff(a: Artifact, b: Artifact) -> ArtifactDiff:
     """What turns `a` into `b`."""
     before, after = _fields(a), _fields(b)
     changes: list[Change] = []
-    for name in ("model", "params", "inputs", "output", "tools", "retrieval"):
+    for name in ("model", "fallbacks", "params", "overridable", "inputs", "output", "tools", "retrieval"):
         changes += _changes(name, before[name], after[name])
     # Tools are compared by name; their order is part of the digest too.
     if before["tools"].keys() == after["tools"].keys() and list(before["tools"]) != list(after["tools"]):
@@ -99,9 +99,13 @@ def _fields(artifact: Artifact) -> dict[str, Any]:
     output: dict[str, Any] = {"format": artifact.output.format}
     if artifact.output.schema is not None:
         output["schema"] = artifact.output.schema
+    if artifact.output.constrain:
+        output["constrain"] = True
     return {
         "model": artifact.model,
+        "fallbacks": list(artifact.fallbacks),
         "params": artifact.params,
+        "overridable": list(artifact.overridable),
         "inputs": {name: _input(declared) for name, declared in artifact.inputs.items()},
         "output": output,
         "tools": tools,
@@ -113,8 +117,11 @@ def _input(declared: Input) -> dict[str, Any]:
     shown: dict[str, Any] = {"type": declared.type}
     if declared.values:
         shown["values"] = list(declared.values)
-    if declared.max_chars is not None:
-        shown["max_chars"] = declared.max_chars
+    for limit in ("max_chars", "max_tokens", "default"):
+        if (value := getattr(declared, limit)) is not None:
+            shown[limit] = value
+    if not declared.required:
+        shown["required"] = False
     return shown
 
 

@@ -33,6 +33,9 @@ ARTIFACT_OWNS = frozenset(
 )
 """Keys of a request that a prompt decides; a client that sends one beside `prompt:` is told so."""
 
+BOUNDS = frozenset({"max_tokens", "max_completion_tokens", MAX_OUTPUT_TOKENS})
+"""The names under which a client may lower the bound on output."""
+
 Fields = dict[str, msgspec.Raw]
 _fields = msgspec.json.Decoder(Fields)
 _encode = msgspec.json.Encoder().encode
@@ -139,22 +142,43 @@ def from_artifact(artifact: Artifact, messages: Sequence[Mapping[str, Any]], req
     """
     The request that a prompt makes: rendered messages, then the client's; the artifact's params, tools and format.
 
-    Raises InvalidRequest when the client sends what the artifact decides, or a system message of its own.
+    What the artifact lists as overridable is the client's when it sends it. The bound on output can always be lowered
+    and never raised. Raises InvalidRequest when the client sends anything else that the artifact decides.
     """
-    for key in sorted(ARTIFACT_OWNS & request.fields.keys()):
+    for key in sorted((ARTIFACT_OWNS - BOUNDS - set(artifact.overridable)) & request.fields.keys()):
         raise InvalidRequest(f"{key} is decided by the prompt; leave it out.", param=key)
-    following = _client_messages(request)
+    following = _client_messages(request, system="system" in artifact.overridable)
     body: dict[str, Any] = {"model": artifact.model, "messages": [*messages, *following], **artifact.params}
+    if (bound := _output_bound(artifact, request)) is not None:
+        body[MAX_OUTPUT_TOKENS] = bound
     if artifact.tools:
         body["tools"] = [
             {"type": "function", "function": {"name": t.name, "description": t.description, "parameters": t.parameters}}
             for t in artifact.tools
         ]
+    if artifact.output.constrain:
+        schema = {"name": "output", "strict": True, "schema": artifact.output.schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
     fields: Fields = {key: msgspec.Raw(_encode(value)) for key, value in body.items()}
     for key, value in request.fields.items():
-        if key not in ("model", "messages", "variables"):
+        if key not in ("model", "messages", "variables") and key not in BOUNDS:
             fields[key] = value
     return fields
+
+
+def _output_bound(artifact: Artifact, request: ChatRequest) -> int | None:
+    most: int | None = artifact.params.get(MAX_OUTPUT_TOKENS)
+    bounds = [] if most is None else [most]
+    for key in sorted(BOUNDS & request.fields.keys()):
+        asked = _value(request.fields, key, int, "a whole number")
+        if asked is None:
+            continue
+        if asked < 1:
+            raise InvalidRequest(f"{key} must be at least 1.", param=key)
+        if most is not None and asked > most:
+            raise InvalidRequest(f"{key} can only lower the prompt's bound of {most:,} tokens.", param=key)
+        bounds.append(asked)
+    return min(bounds, default=None)
 
 
 def parse_answer(body: bytes) -> Answer:
@@ -258,10 +282,10 @@ def messages_text(fields: Fields) -> str:
     return bytes(fields["messages"]).decode() if "messages" in fields else "[]"
 
 
-def _client_messages(request: ChatRequest) -> list[Any]:
+def _client_messages(request: ChatRequest, *, system: bool) -> list[Any]:
     messages = _value(request.fields, "messages", list[dict[str, Any]], "a list of messages") or []
     for index, message in enumerate(messages):
-        if message.get("role") in ("system", "developer"):
+        if not system and message.get("role") in ("system", "developer"):
             raise InvalidRequest(
                 "the prompt decides the system messages; send only what follows them.", param=f"messages[{index}].role"
             )

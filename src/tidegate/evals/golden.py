@@ -75,15 +75,15 @@ class GoldenSet:
         """How many pairs the statistics see: clusters, and cases without one."""
         return len({case.item for case in self.cases})
 
-    def fit(self, inputs: Collection[str]) -> None:
-        """Raises InvalidFile where a case's inputs are not the ones the prompt declares."""
-        problems = [problem for case in self.cases for problem in self._misfits(case, inputs)]
+    def fit(self, inputs: Collection[str], *, optional: Collection[str] = ()) -> None:
+        """Raises InvalidFile where a case's inputs are not the ones the prompt declares; `optional` may be missing."""
+        problems = [problem for case in self.cases for problem in self._misfits(case, inputs, optional)]
         if problems:
             raise InvalidFile(problems)
 
-    def _misfits(self, case: Case, inputs: Collection[str]) -> Iterator[Problem]:
+    def _misfits(self, case: Case, inputs: Collection[str], optional: Collection[str]) -> Iterator[Problem]:
         for name in inputs:
-            if name not in case.inputs:
+            if name not in case.inputs and name not in optional:
                 message = f"is missing in case {case.id!r}: the prompt declares this input."
                 yield Problem(self.file, case.line, f"inputs.{name}", message)
         for name in case.inputs:

@@ -244,7 +244,8 @@ def read(prompt: Prompt, render: Render) -> tuple[Suite, GoldenSet]:
     """
     suite = load_suite(prompt.folder)
     golden = load_golden(suite.golden)
-    golden.fit(prompt.artifact.inputs)
+    inputs = prompt.artifact.inputs
+    golden.fit(inputs, optional=[name for name, declared in inputs.items() if not declared.required])
     plan(suite, golden)
     problems = [problem for case in golden.cases for problem in _unrenderable(prompt, golden, case, render)]
     if problems:

@@ -16,6 +16,7 @@ from tidegate.dialects.openai_chat import ChatRequest, Fields
 from tidegate.gateway.call import parse_prompt_name
 from tidegate.gateway.record import Record
 from tidegate.ports import PromptSource
+from tidegate.prompts.images import without_data, without_images
 from tidegate.prompts.render import render
 from tidegate.upstream.targets import Path, Targets
 
@@ -52,7 +53,7 @@ async def resolve(request: ChatRequest, record: Record, prompts: PromptSource, t
         path = targets.find(request.model)
         row.route = path.route
         row.system_digest = system_digest(request.fields)
-        record.input = openai_chat.messages_text(request.fields)
+        record.input = without_data(openai_chat.messages_text(request.fields))
         return Plan(request, request.fields, path, None)
     environment = name.selector or DEFAULT_ENVIRONMENT
     row.prompt = name.prompt[:200]
@@ -66,13 +67,17 @@ async def resolve(request: ChatRequest, record: Record, prompts: PromptSource, t
             raise UnknownModel(str(error), param="model") from error
     row.version = served.version
     row.digest = served.digest
-    record.variables = request.variables or {}
-    messages = render(served.artifact, record.variables)
-    fields = openai_chat.from_artifact(served.artifact, messages, request)
-    record.input = openai_chat.messages_text(fields)
-    path = targets.find(served.artifact.model)
+    artifact = served.artifact
+    variables = request.variables or {}
+    record.variables = without_images(variables)
+    fields = openai_chat.from_artifact(artifact, render(artifact, variables), request)
+    record.input = without_data(openai_chat.messages_text(fields))
+    path = targets.find(artifact.model, artifact.fallbacks)
+    if row.origin != "live":
+        # An eval of one model must not be answered by another; that the fallbacks exist was checked all the same.
+        path = targets.find(artifact.model)
     row.route = path.route
-    row.request_model = served.artifact.model
+    row.request_model = artifact.model
     return Plan(request, fields, path, served)
 
 

@@ -27,7 +27,7 @@ from typing import Any, NoReturn, get_args
 
 import jsonschema_rs
 
-from tidegate.core.artifact import Artifact, Input, Message, Output, Role, Tool
+from tidegate.core.artifact import Artifact, Message, Output, Role, Tool
 from tidegate.core.document import Document, parse_json, parse_yaml, validate
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Problem, nearest
 from tidegate.core.place import Path as FieldPath
@@ -167,19 +167,19 @@ class _Reader:
                 self._add(document, ("inputs", name), "an input is named with letters, digits and '_' only.")
         output = self._output(document, matter.output)
         tools = self._tools(document, matter.tools)
-        for block in blocks:
-            for line, message in template.problems(block.content, matter.inputs):
-                self.found.append(Problem(self.file, block.first_line + line - 1, "", message))
+        self._templates(matter, blocks)
         if self.found:
             raise self._invalid()
         artifact = Artifact(
             messages=tuple(Message(block.role, block.content) for block in blocks),
             model=matter.model,
             params=matter.params.model_dump(exclude_none=True),
-            inputs={name: Input(spec.type, tuple(spec.values), spec.max_chars) for name, spec in matter.inputs.items()},
+            inputs={name: spec.declared for name, spec in matter.inputs.items()},
             output=output,
             tools=tools,
             retrieval=matter.retrieval,
+            fallbacks=tuple(matter.fallbacks),
+            overridable=tuple(matter.overridable),
         )
         return artifact, matter.description
 
@@ -232,6 +232,15 @@ class _Reader:
             blocks.append(block)
         return blocks
 
+    def _templates(self, matter: FrontMatter, blocks: list[_Block]) -> None:
+        images = {name for name, spec in matter.inputs.items() if spec.type == "image"}
+        for block in blocks:
+            for line, message in template.problems(block.content, matter.inputs, images):
+                self.found.append(Problem(self.file, block.first_line + line - 1, "", message))
+            for name in images & template.used(block.content) if block.role != "user" else ():
+                message = f"the image {name!r} can not stand in the {block.role} message, only in a user message."
+                self.found.append(Problem(self.file, block.role_line, "", message))
+
     def _output(self, document: Document, value: Any) -> Output:
         at: FieldPath = ("output",)
         if value in ("text", "json"):
@@ -240,8 +249,10 @@ class _Reader:
             self._add(document, at, f"must be `text`, `json` or `{{schema: FILE}}` (it is {value!r}).")
             return Output()
         for key in value:
-            if key != "schema":
-                self._add(document, (*at, key), f"unknown key {key!r}.{nearest(key, ['schema'])}")
+            if key not in ("schema", "constrain"):
+                self._add(document, (*at, key), f"unknown key {key!r}.{nearest(key, ['schema', 'constrain'])}")
+        if not isinstance(value.get("constrain", False), bool):
+            self._add(document, (*at, "constrain"), f"must be true or false (it is {value['constrain']!r}).")
         if not isinstance(value.get("schema"), str):
             self._add(document, (*at, "schema"), "must name a JSON Schema file in the prompt's folder.")
             return Output()
@@ -252,7 +263,7 @@ class _Reader:
             self.found.append(Problem(file.file, 1, "", "a JSON Schema must be an object."))
             return Output()
         self._check_schema(file, file.data, "")
-        return Output(format="schema", schema=file.data)
+        return Output(format="schema", schema=file.data, constrain=value.get("constrain", False))
 
     def _tools(self, document: Document, names: list[str]) -> tuple[Tool, ...]:
         tools: list[Tool] = []

@@ -5,14 +5,24 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from tidegate.core.artifact import InputType
+from tidegate.core.artifact import OVERRIDABLE, Input, InputType
 from tidegate.core.document import Strict
 from tidegate.core.errors import nearest
+from tidegate.prompts.values import complaint
 
 MAX_WHOLE = (1 << 53) - 1
 """Whole numbers of JSON above this are not the same number on every machine."""
+
+
+def _one_word(value: str) -> str:
+    if re.search(r"\s", value):
+        raise ValueError("a model is `provider/model` or the name of a route, without spaces")
+    return value
+
+
+Model = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_word)]
 
 
 class Params(Strict):
@@ -37,7 +47,12 @@ class InputSpec(Strict):
 
     type: InputType = "string"
     values: list[Annotated[str, Field(min_length=1)]] = []
+    description: Annotated[str, Field(max_length=4_000)] = ""
+    """For people; not part of the digest."""
     max_chars: Annotated[int, Field(ge=1, le=MAX_WHOLE)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_WHOLE)] | None = None
+    required: bool | None = None
+    default: Any = None
 
     @model_validator(mode="before")
     @classmethod
@@ -63,28 +78,49 @@ class InputSpec(Strict):
             raise ValueError(f"`values` belong to an enum, not to a {self.type}")
         if len(set(self.values)) != len(self.values):
             raise ValueError("`values` holds the same value twice")
-        if self.type != "string" and self.max_chars is not None:
-            raise ValueError(f"`max_chars` belongs to a string, not to a {self.type}")
+        for limit in ("max_chars", "max_tokens"):
+            if self.type not in ("string", "list", "object") and getattr(self, limit) is not None:
+                raise ValueError(f"`{limit}` belongs to a string, a list or an object, not to a {self.type}")
+        if self.required and self.default is not None:
+            raise ValueError("what is required needs no `default`")
+        if self.default is not None and (wrong := complaint(self.declared, self.default)):
+            raise ValueError(f"its default {wrong}")
         return self
+
+    @property
+    def declared(self) -> Input:
+        """The input as the artifact keeps it."""
+        required = self.required is not False and self.default is None
+        return Input(self.type, tuple(self.values), self.max_chars, self.max_tokens, required, self.default)
 
 
 class FrontMatter(Strict):
     """The mapping between the `---` lines."""
 
-    model: Annotated[str, Field(min_length=1, max_length=200)]
+    model: Model
+    fallbacks: Annotated[list[Model], Field(max_length=16)] = []
     description: Annotated[str, Field(max_length=4_000)] = ""
     params: Params = Params()
+    overridable: list[str] = []
     inputs: dict[str, InputSpec] = {}
     output: Any = "text"
     tools: Annotated[list[str], Field(max_length=128)] = []
     retrieval: dict[str, Any] | None = None
 
-    @field_validator("model")
+    @field_validator("overridable")
     @classmethod
-    def _one_word(cls, value: str) -> str:
-        if re.search(r"\s", value):
-            raise ValueError("a model is `provider/model` or the name of a route, without spaces")
-        return value
+    def _known(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in OVERRIDABLE:
+                raise ValueError(f"{name!r} can not be left to clients.{nearest(name, OVERRIDABLE)}")
+        return sorted(set(value))
+
+    @model_validator(mode="after")
+    def _each_model_once(self) -> FrontMatter:
+        for index, name in enumerate(self.fallbacks):
+            if name in (self.model, *self.fallbacks[:index]):
+                raise ValueError(f"the fallback {name!r} is tried before already")
+        return self
 
 
 class ToolFile(Strict):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from minijinja import Environment, TemplateError
@@ -46,23 +46,41 @@ def environment() -> Environment:
     return made
 
 
-def problems(source: str, declared: Iterable[str]) -> list[tuple[int, str]]:
-    """What is wrong with one message's template, as (1-based line in `source`, sentence); empty when nothing is."""
+def problems(source: str, declared: Iterable[str], images: Collection[str] = ()) -> list[tuple[int, str]]:
+    """
+    What is wrong with one message's template, as (1-based line in `source`, sentence); empty when nothing is.
+
+    Args:
+        declared: the prompt's inputs.
+        images: those of them that are images; they may only be shown whole, or asked for in an `if`.
+    """
     env = environment()
     try:
         env.add_template("message", source)
     except TemplateError as error:
         return [(error.line or 1, f"template syntax: {reason(error)}.")]
-    found = [
-        (line, f"`{{% {word} %}}` is not allowed: a prompt is one file.")
-        for line, code in _code(source)
-        if (statement := _STATEMENT.match(code)) and (word := statement[1]) in _FORBIDDEN
-    ]
+    found = []
+    for line, code in _code(source):
+        word = statement[1] if (statement := _STATEMENT.match(code)) else None
+        if word in _FORBIDDEN:
+            found.append((line, f"`{{% {word} %}}` is not allowed: a prompt is one file."))
+        cut = [name for name in images if _use(name).search(code) and not _whole(name).match(code)]
+        if cut and word not in ("if", "elif"):
+            found.append((line, f"the image {cut[0]!r} can only be shown whole, as `{{{{ {cut[0]} }}}}`."))
     known = set(declared)
-    for name in env.undeclared_variables_in_str(source) - known - env.globals.keys():
+    for name in used(source) - known:
         hint = nearest(name, known) or f" Declare it: `inputs: {{{name}: string}}`."
         found.append((_line_of(source, name), f"the variable {name!r} is not declared in `inputs`.{hint}"))
     return sorted(found)
+
+
+def used(source: str) -> set[str]:
+    """The variables that a template, valid or not, asks its caller for."""
+    env = environment()
+    try:
+        return set(env.undeclared_variables_in_str(source)) - env.globals.keys()
+    except TemplateError:
+        return set()
 
 
 def reason(error: TemplateError) -> str:
@@ -80,11 +98,18 @@ def _code(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _line_of(source: str, name: str) -> int:
-    word = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
     for line, code in _code(source):
-        if use := word.search(code):
+        if use := _use(name).search(code):
             return line + code.count("\n", 0, use.start())
     return 1
+
+
+def _use(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w.]){re.escape(name)}\b")
+
+
+def _whole(name: str) -> re.Pattern[str]:
+    return re.compile(rf"\{{\{{[-+]?\s*{re.escape(name)}\s*[-+]?\}}\}}\Z")
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:

@@ -8,7 +8,7 @@ nothing in a client's request can change where a target points.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -71,10 +71,17 @@ class Targets:
             for name, route in config.routes.items()
         }
 
-    def find(self, model: str) -> Path:
-        """The path of a route's name or of provider/model. Raises UnknownModel with the nearest names."""
-        path = self._routes.get(model)
-        return path if path is not None else self._dynamic(model)
+    def find(self, model: str, fallbacks: tuple[str, ...] = ()) -> Path:
+        """
+        The path of a route's name or of provider/model, and then of each of `fallbacks`, under the first one's policy.
+
+        Raises UnknownModel with the nearest names.
+        """
+        path = self._routes.get(model) or self._dynamic(model)
+        if not fallbacks:
+            return path
+        more = [target for name in fallbacks for target in self.find(name).targets]
+        return replace(path, targets=(*path.targets, *more))
 
     def names(self) -> list[str]:
         """The routes, for `/v1/models` and for suggestions."""
