@@ -90,4 +90,5 @@ class Folder:
 def escapes(name: str) -> bool:
     """Whether a path is none that stays below where it starts, by its look alone."""
     path = PurePosixPath(name)
-    return not name or "\0" in name or path.is_absolute() or ".." in path.parts
+    encodable = name == name.encode("utf-8", "replace").decode()
+    return not name or not encodable or "\0" in name or path.is_absolute() or ".." in path.parts
