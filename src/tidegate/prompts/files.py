@@ -57,6 +57,8 @@ class Written:
     """Of prompt.md's own bytes: comments and layout are in here, not in the digest."""
     source: str
     """The text of prompt.md."""
+    front: Document
+    """Its front matter as written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class PromptFile:
     source: str
     """The text of prompt.md."""
     has_suite: bool
+    front: Document
+    """Its front matter as written, with the line of each value."""
 
 
 def check_name(name: str) -> None:
@@ -126,6 +130,7 @@ def load_prompt(root: Path, name: str) -> PromptFile:
         folder=folder,
         source=written.source,
         has_suite=(folder / SUITE).is_file(),
+        front=written.front,
     )
 
 
@@ -133,8 +138,8 @@ def read_prompt(source: Source) -> Written:
     """Reads, checks and resolves the prompt that a folder holds. Raises InvalidFile with every problem."""
     body = source.read(FILE)
     text = _text(body, f"{source.label}/{FILE}")
-    artifact, description = _Reader(source).read(text)
-    return Written(artifact, description, hashlib.sha256(body).hexdigest(), text)
+    artifact, description, front = _Reader(source).read(text)
+    return Written(artifact, description, hashlib.sha256(body).hexdigest(), text, front)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ class _Reader:
         self.file = f"{source.label}/{FILE}"
         self.found: list[Problem] = []
 
-    def read(self, source: str) -> tuple[Artifact, str]:
+    def read(self, source: str) -> tuple[Artifact, str, Document]:
         front, body, body_line = self._split(source)
         document = parse_yaml(front, self.file, first_line=2)
         if document.data is not None and not isinstance(document.data, dict):
@@ -181,7 +186,7 @@ class _Reader:
             fallbacks=tuple(matter.fallbacks),
             overridable=tuple(matter.overridable),
         )
-        return artifact, matter.description
+        return artifact, matter.description, document
 
     def _split(self, source: str) -> tuple[str, str, int]:
         """Front matter, text, and the line on which the text begins."""
@@ -260,9 +265,9 @@ class _Reader:
         if file is None:
             return Output()
         if not isinstance(file.data, dict):
-            self.found.append(Problem(file.file, 1, "", "a JSON Schema must be an object."))
+            self._add(file, (), "a JSON Schema must be an object.")
             return Output()
-        self._check_schema(file, file.data, "")
+        self._check_schema(file, (), file.data)
         return Output(format="schema", schema=file.data, constrain=value.get("constrain", False))
 
     def _tools(self, document: Document, names: list[str]) -> tuple[Tool, ...]:
@@ -272,9 +277,7 @@ class _Reader:
             if file is None:
                 continue
             if not isinstance(file.data, dict):
-                self.found.append(
-                    Problem(file.file, 1, "", "a tool must be an object: {name, description, parameters}.")
-                )
+                self._add(file, (), "a tool must be an object: {name, description, parameters}.")
                 continue
             try:
                 spec = validate(file, ToolFile)
@@ -282,12 +285,10 @@ class _Reader:
                 self.found += error.problems
                 continue
             if not _TOOL_NAME.match(spec.name):
-                self.found.append(
-                    Problem(file.file, 1, "name", "a tool is named with 1 to 64 letters, digits, '_' and '-'.")
-                )
+                self._add(file, ("name",), "a tool is named with 1 to 64 letters, digits, '_' and '-'.")
             if spec.name in [tool.name for tool in tools]:
                 self._add(document, ("tools", index), f"the tool {spec.name!r} stands twice.")
-            self._check_schema(file, spec.parameters, "parameters")
+            self._check_schema(file, ("parameters",), spec.parameters)
             tools.append(Tool(spec.name, spec.description, spec.parameters))
         return tuple(tools)
 
@@ -305,20 +306,19 @@ class _Reader:
         except InvalidFile as error:
             self.found += error.problems
             return None
-        problems = [Problem(label, 1, _pointer(at), complaint) for at, complaint in _not_portable(file.data, ())]
+        problems = [file.problem(at, complaint) for at, complaint in _not_portable(file.data, ())]
         self.found += problems
         return None if problems else file
 
     def _nearest_file(self, name: str) -> str:
         return nearest(name, [file for file in self.source.files() if file.endswith(".json")])
 
-    def _check_schema(self, file: Document, schema: dict[str, Any], field: str) -> None:
+    def _check_schema(self, file: Document, at: FieldPath, schema: dict[str, Any]) -> None:
         try:
             jsonschema_rs.validator_for(schema, retriever=_no_retrieval)
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-            where = _pointer((*([field] if field else []), *getattr(error, "instance_path", [])))
-            text = str(getattr(error, "message", error)).split(" and retrieving it failed")[0]
-            self.found.append(Problem(file.file, 1, where, f"not a valid JSON Schema: {text.removesuffix('.')}."))
+            text = str(getattr(error, "message", error)).split(" and retrieving it failed")[0].removesuffix(".")
+            self._add(file, (*at, *getattr(error, "instance_path", [])), f"not a valid JSON Schema: {text}.")
 
     def _invalid(self) -> InvalidFile:
         return InvalidFile(sorted(dict.fromkeys(self.found), key=lambda problem: (problem.file, problem.line)))
@@ -369,10 +369,6 @@ def _not_portable(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]
             yield path, "holds half of a surrogate pair."
     elif isinstance(value, int) and abs(value) > MAX_WHOLE:
         yield path, f"{value} is beyond ±(2^53 − 1): write it as a string."
-
-
-def _pointer(path: FieldPath) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def _no_retrieval(uri: str) -> NoReturn:
