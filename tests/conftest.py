@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
-KEPT = "TIDEGATE_REQUIRE_BROWSER"
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
+
+KEPT = ("TIDEGATE_REQUIRE_BROWSER", "TIDEGATE_REQUIRE_POSTGRES")
 LEAKY = ("TIDEGATE_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "OTEL_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "no_proxy")
 WATCHED = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.bind")
@@ -61,7 +67,7 @@ def is_loopback(host: Any) -> bool:
 
 def leaks(name: str) -> bool:
     """Whether an environment variable could change what a test sees."""
-    return name != KEPT and (name.upper().startswith(LEAKY) or name.lower() in PROXIES)
+    return name not in KEPT and (name.upper().startswith(LEAKY) or name.lower() in PROXIES)
 
 
 for variable in list(os.environ):
@@ -81,3 +87,22 @@ def _unit_tests_open_no_sockets(request: pytest.FixtureRequest) -> Iterator[None
     network_guard.loopback = "unit" not in request.path.parts
     yield
     network_guard.loopback = True
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server of this test process. Each test makes a database of its own in it."""
+    from tests.postgres import Postgres, PostgresUnavailable  # 0.4 s that few tests need
+
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-postgres-"))  # not pytest's: the user `nobody` has to get there
+    folder.chmod(0o755)
+    try:
+        server = Postgres(folder)
+        yield server
+        server.stop()
+    except PostgresUnavailable as error:
+        if "TIDEGATE_REQUIRE_POSTGRES" in os.environ:
+            raise
+        pytest.skip(f"Postgres can not start here: {error}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

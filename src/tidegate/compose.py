@@ -28,9 +28,12 @@ from tidegate.system import SystemClock, SystemRandom
 
 if TYPE_CHECKING:
     from tidegate.gateway.pipeline import Services
+    from tidegate.prompts.snapshot_file import SnapshotFile
     from tidegate.telemetry.queries import CallLog
 
 DRAIN_S = 30.0
+GATEWAY_BUSY_S = 1.0
+"""A gateway only reads the control store, and has its last snapshot: it need not wait long."""
 MAX_OPEN_FILES = 65_536
 ADDRESS_IN_USE = "{section}: port {port} on {host} is in use. Stop what listens there, or set {section}.port in {file}."
 
@@ -40,11 +43,23 @@ def project(config: Path | None = None) -> Project:
     return configuration.find(Path.cwd(), config)
 
 
-def registry(project: Project) -> Registry:
-    """The registry of a project, its store made and migrated. Raises Unusable when the folder can not be written."""
-    from tidegate.stores.control import open_control
+def registry(project: Project, *, lazy: bool = False, busy_s: float | None = None) -> Registry:
+    """
+    The registry of a project, its store made and migrated; a `lazy` one at its first use, so that a process can start
+    without it. `busy_s`: how long a transaction waits for its turn. Raises BadInput, Unusable.
+    """
+    from tidegate.stores.control import BUSY_S, open_control
+    from tidegate.upstream.credentials import resolve
 
-    store = open_control(project.control, project=project.config.project)
+    url = project.config.control.url
+    store = open_control(
+        project.control if url is None else resolve(url.get_secret_value(), "control.url"),
+        project=project.config.project,
+        busy_s=BUSY_S if busy_s is None else busy_s,
+        lazy=lazy,
+        # Where a gateway has served before, a file that is missing was moved away: an empty one must not replace it.
+        make=not (lazy and project.snapshot.exists()),
+    )
     gate = project.config.gate
     return Registry(store, SystemClock(), SystemRandom(), protects=gate.protects, second_approver=gate.second_approver)
 
@@ -57,7 +72,9 @@ def call_log(project: Project) -> CallLog:
 
 
 @asynccontextmanager
-async def services(project: Project, registry: Registry, *, internal_key: str) -> AsyncIterator[Services]:
+async def services(
+    project: Project, registry: Registry, *, internal_key: str, snapshot: SnapshotFile | None = None
+) -> AsyncIterator[Services]:
     """All that the pipeline needs, with its owner tasks running until the block ends."""
     from tidegate.core.retries import RetryBudget
     from tidegate.gateway.attempt import Attempts
@@ -73,7 +90,7 @@ async def services(project: Project, registry: Registry, *, internal_key: str) -
     clock, random = SystemClock(), SystemRandom()
     dialects = {name: provider.dialect for name, provider in config.providers.items()}
     targets = Targets(config, PriceList(config.prices, dialects))
-    prompts = LivePrompts(registry)
+    prompts = LivePrompts(registry, clock, snapshot)
     await prompts.refresh()
     telemetry = config.telemetry
     writer_id = uuid7(clock.now_ns() // 1_000_000, random.bits(74))
@@ -127,14 +144,16 @@ async def run_gateway(project: Project) -> None:
     from tidegate.gateway.claim import Claim
     from tidegate.gateway.edge import Edge
     from tidegate.gateway.routes import Routes
+    from tidegate.prompts.snapshot_file import SnapshotFile
 
     listen = project.config.gateway
     check_open_bind(listen.host, "gateway")
     claim = Claim(project.lock)
     claim.take()
     try:
-        store = registry(project)
-        async with services(project, store, internal_key=claim.internal_key) as parts:
+        store = registry(project, lazy=True, busy_s=GATEWAY_BUSY_S)
+        snapshot = SnapshotFile(project.snapshot, project.config.project)
+        async with services(project, store, internal_key=claim.internal_key, snapshot=snapshot) as parts:
             edge = Edge(Routes(parts), max_body_bytes=listen.max_body_bytes)
             port = await _bind(edge.start, project, "gateway", listen.host, listen.port)
             claim.publish(f"http://{listen.host}:{port}")
@@ -155,7 +174,7 @@ async def run_console(project: Project) -> None:
     listen = project.config.console
     check_open_bind(listen.host, "console")
     await _bind(_probe, project, "console", listen.host, listen.port)
-    app = create_app(registry=registry(project), call_log=call_log(project), project=project)
+    app = create_app(registry=registry(project, lazy=True), call_log=call_log(project), project=project)
     server = Server(
         app, address=listen.host, port=listen.port, interface=Interfaces.ASGI, log_enabled=False, websockets=False
     )

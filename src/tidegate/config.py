@@ -105,6 +105,13 @@ class Telemetry(Strict):
     """The age at which a spool segment is sealed and handed to the recorder."""
 
 
+class Control(Strict):
+    """Where prompts, ledger and eval runs are kept. By default a SQLite file in `.tidegate/`."""
+
+    url: SecretStr | None = Field(default=None, strict=False)
+    """A Postgres database, as `postgresql://user:password@host:5432/name`; write a reference: `${env:DATABASE_URL}`."""
+
+
 class GatePolicy(Strict):
     """The server's word on approvals: which environments take only a version with a passing gate run."""
 
@@ -137,6 +144,7 @@ class Config(Strict):
     gateway: Gateway = Gateway()
     console: Console = Console()
     telemetry: Telemetry = Telemetry()
+    control: Control = Control()
     gate: GatePolicy = GatePolicy()
     prices: dict[str, Price] = {}
     """`provider/model` → its price."""
@@ -174,7 +182,13 @@ class Project:
 
     @property
     def control(self) -> Path:
+        """The control store's file, unless `control.url` names a database."""
         return self.state / "control.db"
+
+    @property
+    def snapshot(self) -> Path:
+        """What the gateway served last, for a start without the control store."""
+        return self.state / "snapshot.json"
 
     @property
     def spool(self) -> Path:

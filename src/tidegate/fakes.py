@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.core.errors import NotFound, UpstreamProtocol
-from tidegate.core.ledger import Served
+from tidegate.core.ledger import Freshness, Served
 from tidegate.ports import UpstreamAnswer, UpstreamExchange, UpstreamRequest
 
 
@@ -80,6 +80,10 @@ class FakePrompts:
     def names(self) -> Sequence[str]:
         """The prompts it has."""
         return sorted({prompt for prompt, _ in self.served})
+
+    def freshness(self) -> Freshness:
+        """Always fresh."""
+        return Freshness(following=True, source="store", read_at="2026-03-01T12:00:00.000000Z")
 
     async def find(self, prompt: str, selector: str) -> Served:
         """By `vN` or digest prefix."""

@@ -7,15 +7,16 @@ which port. Blocking ports (ControlStore) are called from threads or from the CL
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import msgspec
 
 from tidegate.core.artifact import Artifact
+from tidegate.core.chain import Line
 from tidegate.core.evaluation import Run
-from tidegate.core.ledger import Approval, Deployment, Pointer, Served, Version
+from tidegate.core.ledger import Approval, Deployment, Freshness, Head, Pointer, Served, Version
 from tidegate.core.pricing import Rates
 
 
@@ -147,6 +148,10 @@ class PromptSource(Protocol):
         """Every prompt that is live somewhere, sorted."""
         ...
 
+    def freshness(self) -> Freshness:
+        """How old that snapshot may be."""
+        ...
+
     async def find(self, prompt: str, selector: str) -> Served:
         """Any stored version by `vN` or digest. Raises NotFound with the nearest names."""
         ...
@@ -164,6 +169,10 @@ class ControlTransaction(Protocol):
     def artifact(self, digest: str) -> Artifact | None: ...
     def put_artifact(self, digest: str, artifact: Artifact) -> None: ...
     def prompts(self) -> Sequence[str]: ...
+    def texts(self, digests: Collection[str]) -> Mapping[str, str]:
+        """The canonical text of each of these artifacts that is stored."""
+        ...
+
     def versions(self, prompt: str) -> Sequence[Version]: ...
     def version_of(self, prompt: str, digest: str) -> Version | None: ...
     def add_version(self, version: Version) -> None: ...
@@ -174,6 +183,18 @@ class ControlTransaction(Protocol):
 
     def deployments(self, prompt: str | None = None, environment: str | None = None) -> Sequence[Deployment]:
         """The ledger, oldest first."""
+        ...
+
+    def head(self) -> Head:
+        """The last line of the ledger."""
+        ...
+
+    def moved(self, since: Head) -> Sequence[Pointer] | None:
+        """At least the pointers that moved after `since`; None when the ledger does not hold that line."""
+        ...
+
+    def lines(self) -> Sequence[Line]:
+        """The ledger with its hashes, oldest first."""
         ...
 
     def add_approval(self, approval: Approval) -> None: ...
@@ -204,6 +225,10 @@ class ControlStore(Protocol):
 
     def generation(self) -> int:
         """A number that is different after any committed change, cheap enough to ask ten times a second."""
+        ...
+
+    def wait_for_change(self, generation: int, timeout_s: float) -> int:
+        """The present generation: once it is not `generation` (250 ms later at most), or when the time is up."""
         ...
 
     def close(self) -> None: ...

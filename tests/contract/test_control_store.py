@@ -7,13 +7,17 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from threading import Thread, Timer
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,28 +26,29 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, inspect
 
+from tests.contract.conftest import Sql
 from tidegate.core.artifact import Artifact, Message, digest
 from tidegate.core.errors import BadInput, TidegateError, Unusable
 from tidegate.core.evaluation import CheckResult, Repeat, Run
 from tidegate.core.ledger import YOUNGER_FIELDS, Approval, Deployment, Pointer, Version, seal
 from tidegate.ports import ControlStore, ControlTransaction
-from tidegate.stores import control, schema
+from tidegate.stores import control as control_module
+from tidegate.stores import schema, sqlite
 from tidegate.stores.control import open_control
 from tidegate.stores.migrate import MIGRATIONS
 
 Open = Callable[..., ControlStore]
 
 
-@pytest.fixture(params=["sqlite"])
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+@pytest.fixture
+def open_store(control: Path | str) -> Iterator[Open]:
     """Opens the one database of this test, for any project, any number of times."""
     opened: list[ControlStore] = []
 
     def open_it(project: str = "default") -> ControlStore:
-        assert request.param == "sqlite"
-        opened.append(open_control(tmp_path / "control.db", project=project))
+        opened.append(open_control(control, project=project))
         return opened[-1]
 
     yield open_it
@@ -286,29 +291,82 @@ def test_the_generation_changes_with_every_commit_of_anybody(open_store: Open) -
     assert one.generation() == seen[-1]
 
 
-def _count_up(path: str, times: int) -> None:
-    with closing(open_control(Path(path))) as store:
+def _count_up(control: Path | str, times: int) -> None:
+    with closing(open_control(control)) as store:
         for _ in range(times):
             with store.write() as tx:
                 seen = len(tx.runs(limit=1_000))
                 tx.save_run(run(0, id=f"run {seen + 1}", results=()))
 
 
-def test_writers_of_many_processes_take_turns(tmp_path: Path) -> None:
+def test_writers_of_many_processes_take_turns(empty: Path | str) -> None:
     """Each reads how many there are and writes the next: a lost turn would give one id twice. All make the store."""
-    path = tmp_path / "state" / "control.db"
     with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(_count_up, str(path), 10) for _ in range(4)]:
+        for future in [pool.submit(_count_up, empty, 10) for _ in range(4)]:
             future.result()
-    with closing(open_control(path)) as store, store.read() as tx:
+    with closing(open_control(empty)) as store, store.read() as tx:
         assert {found.id for found in tx.runs(limit=1_000)} == {f"run {number}" for number in range(1, 41)}
         assert store.generation() == 41
 
 
-def test_the_tables_are_what_the_migrations_make(tmp_path: Path) -> None:
-    path = tmp_path / "control.db"
-    open_control(path).close()
-    engine = create_engine(f"sqlite:///{path}")
+def test_a_reader_sees_one_instant(open_store: Open) -> None:
+    """Also when a writer commits between two of its statements; then he waits for nobody."""
+    one, other = open_store(), open_store()
+    writing = Thread(target=add, args=(other, version()))
+    with one.read() as tx:
+        assert tx.prompts() == []
+        writing.start()
+        writing.join(0.2)  # SQLite's commit waits for the reader, Postgres's does not
+        assert tx.prompts() == []
+        assert tx.versions("p") == []
+    writing.join()
+    with one.read() as tx:
+        assert tx.prompts() == ["p"]
+
+
+def test_writers_of_different_projects_count_apart(open_store: Open) -> None:
+    ours, theirs = open_store("ours"), open_store("theirs")
+    before = theirs.generation()
+    add(ours, version())
+    assert theirs.generation() == before
+    assert ours.generation() != before
+
+
+def test_a_wait_ends_with_the_change(open_store: Open) -> None:
+    store, other = open_store(), open_store()
+    before = store.generation()
+    store.wait_for_change(before, 0.3)  # on Postgres, the listener connects meanwhile
+    began = time.monotonic()
+    writing = Timer(0.3, add, (other, version()))
+    writing.start()
+    after = store.wait_for_change(before, 20)
+    took = time.monotonic() - began
+    writing.join()
+    assert after == store.generation() != before
+    assert 0.29 < took < 0.75
+
+
+def test_a_change_between_two_waits_is_not_missed(open_store: Open) -> None:
+    store, other = open_store(), open_store()
+    before = store.wait_for_change(store.generation(), 0.2)
+    add(other, version())
+    began = time.monotonic()
+    after = store.wait_for_change(before, 20)
+    assert after != before
+    assert store.wait_for_change(after, 0.05) == after
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_wait_without_a_change_ends_in_time(store: ControlStore) -> None:
+    began = time.monotonic()
+    assert store.wait_for_change(store.generation(), 0.3) == store.generation()
+    assert 0.29 < time.monotonic() - began < 1.0
+
+
+def test_the_tables_are_what_the_migrations_make(control: Path | str) -> None:
+    open_control(control).close()
+    url = f"sqlite:///{control}" if isinstance(control, Path) else control.replace("postgresql:", "postgresql+psycopg:")
+    engine = create_engine(url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
     engine.dispose()
@@ -320,8 +378,13 @@ def test_the_code_knows_the_last_migration() -> None:
     assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
 
 
-def failure(path: Path) -> TidegateError:
-    with pytest.raises(TidegateError) as caught, closing(open_control(path)) as store, store.write() as tx:
+def failure(control: Path | str, **options: Any) -> TidegateError:
+    """What a writer is told."""
+    with (
+        pytest.raises(TidegateError) as caught,
+        closing(open_control(control, **options)) as store,
+        store.write() as tx,
+    ):
         tx.put_document("d1", "suite", "x" * 200_000)
     return caught.value
 
@@ -371,12 +434,13 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     with closing(open_control(path)) as store:
         add(store, version())
 
-    def small(connection: sqlite3.Connection, record: object) -> None:
-        configure(connection, record)
-        connection.execute("PRAGMA max_page_count = 40")
+    def small(file: sqlite.SqliteFile) -> sqlite3.Connection:
+        connection = connect(file)
+        connection.execute("PRAGMA max_page_count = 44")
+        return connection
 
-    configure = control._configure_sqlite
-    monkeypatch.setattr(control, "_configure_sqlite", small)
+    connect = sqlite.SqliteFile._connect
+    monkeypatch.setattr(sqlite.SqliteFile, "_connect", small)
     error = failure(path)
     assert isinstance(error, Unusable)
     assert str(error) == f"{path}: the disk is full; nothing was changed. Free some space, and try again."
@@ -386,26 +450,21 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         assert tx.document("d1") is None
 
 
-def test_a_writer_that_never_ends_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_never_ends_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "control.db"
     open_control(path).close()
-    monkeypatch.setattr(control, "BUSY_S", 0.05)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        error = failure(path)
+        error = failure(path, busy_s=0.05)
     assert isinstance(error, Unusable)
     assert "another process has been writing for" in str(error)
 
 
-def test_a_damaged_artifact_is_not_served(tmp_path: Path) -> None:
-    path = tmp_path / "control.db"
-    with closing(open_control(path)) as store:
-        add(store, version())
-        with closing(sqlite3.connect(path)) as vandal:
-            vandal.execute("UPDATE artifacts SET body = replace(body, 'Hello', 'Hallo')")
-            vandal.commit()
-        with pytest.raises(Unusable, match="is damaged"), store.read() as tx:
-            tx.artifact(version().digest)
+def test_a_damaged_artifact_is_not_served(store: ControlStore, raw: Sql) -> None:
+    add(store, version())
+    raw("UPDATE artifacts SET body = replace(body, 'Hello', 'Hallo')")
+    with pytest.raises(Unusable, match="is damaged"), store.read() as tx:
+        tx.artifact(version().digest)
 
 
 def test_what_a_line_was_approved_under_is_sealed_once_it_is_known() -> None:
@@ -469,25 +528,86 @@ def test_each_line_of_the_ledger_seals_itself_and_the_one_before(tmp_path: Path)
         before = row[1]
 
 
-def test_a_migration_that_breaks_off_leaves_an_empty_file(tmp_path: Path) -> None:
+def test_a_migration_that_breaks_off_leaves_nothing(empty: Path | str) -> None:
     """The second start finds nothing half-made and makes it all."""
-    path = tmp_path / "control.db"
 
     def broken(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         if "CREATE TABLE pointers" in statement:
             raise RuntimeError("power cut")
 
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 1})
-    event.listen(engine, "connect", control._configure_sqlite)
-    event.listen(engine, "begin", control._begin_sqlite)
-    event.listen(engine, "before_cursor_execute", broken)
+    database = control_module._database(empty, "default", 1.0, True)
+    event.listen(database.engine, "before_cursor_execute", broken)
     with pytest.raises(RuntimeError, match="power cut"):
-        control.SqlControlStore(engine, "default", str(path)).migrate()
-    engine.dispose()
-    with closing(sqlite3.connect(path)) as raw:
-        assert raw.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
-    with closing(open_control(path)) as store:
+        control_module.SqlControlStore(database, "default").prepare()
+    with database.looking.connect() as connection:
+        assert inspect(connection).get_table_names() == []
+    database.close()
+    with closing(open_control(empty)) as store:
         assert store.generation() == 1
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from tidegate.stores import control
+
+def die(connection, cursor, statement, *rest):
+    if "CREATE TABLE pointers" in statement:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+where = Path(sys.argv[1]) if sys.argv[1].startswith("/") else sys.argv[1]
+database = control._database(where, "default", 1.0, True)
+event.listen(database.engine, "before_cursor_execute", die)
+control.SqlControlStore(database, "default").prepare()
+"""
+
+
+def test_a_kill_in_the_middle_of_a_migration_costs_nothing(empty: Path | str) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(empty)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with closing(open_control(empty)) as store:
+        add(store, version())
+        with store.read() as tx:
+            assert list(tx.versions("p")) == [version()]
+
+
+def test_a_file_that_is_moved_away_is_missed_and_never_made_again(tmp_path: Path) -> None:
+    path, away = tmp_path / "control.db", tmp_path / "away.db"
+    with closing(open_control(path)) as store:
+        add(store, version())
+        path.rename(away)
+        for use in (store.generation, lambda: add(store, version(2, "Bye"))):
+            with pytest.raises(Unusable) as caught:
+                use()
+            assert str(caught.value) == f"{path}: the control store is gone: No such file or directory."
+        assert not path.exists()
+        away.rename(path)
+        with store.read() as tx:
+            assert list(tx.versions("p")) == [version()]
+
+
+def test_a_file_that_is_put_in_its_place_is_followed(tmp_path: Path) -> None:
+    """As when a backup is restored under running processes."""
+    path = tmp_path / "control.db"
+    with closing(open_control(tmp_path / "backup.db")) as backup:
+        add(backup, version(1, "Bye", "old"))
+    with closing(open_control(path)) as store:
+        add(store, version())
+        (tmp_path / "backup.db").replace(path)
+        with store.read() as tx:
+            assert list(tx.prompts()) == ["old"]
+
+
+def test_a_lazy_store_is_opened_at_its_first_use(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    with closing(open_control(path, lazy=True)) as store:
+        assert not path.exists()
+        assert store.generation() == 1
+    with closing(open_control(tmp_path / "other.db", lazy=True, make=False)) as store:
+        with pytest.raises(Unusable, match=r"other\.db: the control store is gone"):
+            store.generation()
+        assert not (tmp_path / "other.db").exists()
 
 
 READ_ONLY = """

@@ -12,12 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.contract.conftest import Sql
 from tidegate.core.artifact import Artifact, Message, digest
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.evaluation import Run, Verdict
 from tidegate.core.ledger import Served
 from tidegate.fakes import FixedClock, FixedRandom
 from tidegate.prompts.registry import Registry
+from tidegate.stores import control as store
 from tidegate.stores.control import open_control
 from tidegate.system import SystemClock, SystemRandom
 
@@ -27,9 +29,9 @@ P = "support/answer"
 class World:
     """A registry in which time passes, with short words for what its users do."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, control: Path | str) -> None:
         self.clock = FixedClock()
-        self.registry = Registry(open_control(path), self.clock, FixedRandom(), protects=["production"])
+        self.registry = Registry(open_control(control), self.clock, FixedRandom(), protects=["production"])
         self.run_count = 0
 
     def register(self, text: str) -> str:
@@ -77,8 +79,8 @@ def run(run_id: str, text: str) -> Run:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path / "control.db")
+def world(control: Path | str) -> Iterator[World]:
+    made = World(control)
     yield made
     made.registry.close()
 
@@ -351,10 +353,108 @@ def test_what_people_write_into_the_ledger_is_one_clean_line(world: World) -> No
     assert len(move.reason) == 4_000
 
 
-def _act(path: str, seed: int) -> int:
+def test_a_snapshot_reads_only_what_moved(world: World) -> None:
+    """What stayed is the same object; what moved, what is new and a rolled back environment are not."""
+    for name in ("one", "two"):
+        world.registry.deploy(name, world.registry.register(name, artifact(name)).name, "staging", who="me")
+    before = world.registry.snapshot()
+    world.registry.deploy("two", world.registry.register("two", artifact("2")).name, "staging", who="me")
+    world.registry.deploy("new", world.registry.register("new", artifact("new")).name, "staging", who="me")
+    after = world.registry.snapshot(before)
+    assert after == msgspec.structs.replace(world.registry.snapshot(), generation=after.generation)
+    assert {name: served.version for (name, _), served in after.live.items()} == {"one": 1, "two": 2, "new": 1}
+    assert after.live["one", "staging"] is before.live["one", "staging"]
+    assert set(after.texts) == {served.digest for served in after.live.values()}
+    assert not after.anew
+    world.registry.rollback("two", "staging", who="me")
+    assert world.registry.snapshot(after).live["two", "staging"] == before.live["two", "staging"]
+
+
+def test_a_snapshot_after_a_change_that_moved_nothing_is_the_same_one(world: World) -> None:
+    world.register("a")
+    world.deploy("v1", "staging")
+    before = world.registry.snapshot()
+    world.register("b")
+    after = world.registry.snapshot(before)
+    assert after.live is before.live
+    assert after.generation == world.registry.generation() != before.generation
+
+
+def test_more_moves_than_are_looked_up_one_by_one_are_all_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MANY", 3)
+    before = world.registry.snapshot()
+    for number in range(5):
+        name = f"p{number}"
+        world.registry.deploy(name, world.registry.register(name, artifact(name)).name, "staging", who="me")
+        if number in (0, 4):
+            snapshot = world.registry.snapshot(before)
+            assert snapshot == world.registry.snapshot()
+            before = snapshot
+    assert len(before.live) == 5
+
+
+def test_a_ledger_that_does_not_hold_the_last_snapshot_is_read_anew(world: World, raw: Sql) -> None:
+    """A database put back from a backup: its numbers may be taken again by other moves."""
+    world.register("a")
+    world.register("b")
+    world.deploy("v1", "staging")
+    world.deploy("v2", "staging")
+    before = world.registry.snapshot()
+    raw("UPDATE deployments SET hash = 'another past' WHERE to_version = 2")
+    raw("UPDATE pointers SET version = 1")
+    after = world.registry.snapshot(before)
+    assert after.anew
+    assert after.live[P, "staging"].version == 1
+
+
+@pytest.mark.parametrize(
+    ("edit", "line", "words"),
+    [
+        ("UPDATE deployments SET who = 'nobody' WHERE to_version = 2", 2, "was edited"),
+        ("UPDATE deployments SET approved_by = 'the boss' WHERE to_version = 2", 2, "was edited"),
+        ("UPDATE deployments SET git_dirty = NULL, reason = 'better' WHERE to_version = 1", 1, "was edited"),
+        ("UPDATE deployments SET action = 'x' WHERE to_version = 3", 3, "line 3 (x of support/answer v3 to staging"),
+        ("DELETE FROM deployments WHERE to_version = 2", 3, "does not follow line 1 (deploy of support/answer v1"),
+        ("DELETE FROM deployments WHERE to_version = 1", 2, "does not follow the beginning"),
+        ("DELETE FROM deployments WHERE to_version = 3", 2, "points at v3"),
+        ("DELETE FROM deployments", None, "points at v3 since 2026-03-01T12:00:06.000000Z, but no line"),
+        ("UPDATE deployments SET seq = 99 WHERE seq = 2", 3, "does not follow line 1"),
+        ("UPDATE deployments SET seq = -seq", -3, "line -3 (deploy of support/answer v3 to staging at"),
+        ("UPDATE pointers SET version = 1", 3, "points at v1"),
+        ("DELETE FROM pointers", 3, "moved a pointer that is not there any more"),
+    ],
+)
+def test_every_change_of_the_past_is_found_and_named(
+    world: World, raw: Sql, edit: str, line: int | None, words: str
+) -> None:
+    for number, text in enumerate("abc", 1):
+        world.register(text)
+        world.deploy(f"v{number}", "staging")
+    assert world.registry.verify() == []
+    for statement in edit.split(";"):
+        raw(statement)
+    found = world.registry.verify()
+    assert (line, True) in {(fault.line, words in str(fault)) for fault in found}
+
+
+def test_the_ledger_of_another_project_breaks_no_chain(control: Path | str) -> None:
+    """Both write lines into one table, in turns."""
+    ours, theirs = (
+        Registry(open_control(control, project=name), FixedClock(), FixedRandom(count=count), protects=[])
+        for name, count in (("ours", 0), ("theirs", 1_000))
+    )
+    with closing(ours), closing(theirs):
+        for text in "ab":
+            for registry in (ours, theirs):
+                registry.deploy(P, registry.register(P, artifact(text)).name, who="me")
+        assert ours.verify() == theirs.verify() == []
+        assert len(ours.log()) == len(theirs.log()) == 2
+
+
+def _act(control: Path | str, seed: int) -> int:
     """Registers ten contents, the same in every process, each in its own order; deploys and rolls back between."""
     done = 0
-    with closing(Registry(open_control(Path(path)), SystemClock(), SystemRandom(), protects=[])) as registry:
+    with closing(Registry(open_control(control), SystemClock(), SystemRandom(), protects=[])) as registry:
         for step in range(10):
             version = registry.register(P, artifact(f"text {(step * 3 + seed) % 10}"))
             try:
@@ -368,13 +468,13 @@ def _act(path: str, seed: int) -> int:
     return done
 
 
-def test_many_processes_lose_no_event_and_number_no_version_twice(tmp_path: Path) -> None:
-    path = tmp_path / "control.db"
+def test_many_processes_lose_no_event_and_number_no_version_twice(control: Path | str) -> None:
     with ProcessPoolExecutor(8, multiprocessing.get_context("spawn")) as pool:
-        done = sum(pool.map(_act, [str(path)] * 8, range(8)))
-    with closing(Registry(open_control(path), SystemClock(), SystemRandom(), protects=[])) as registry:
+        done = sum(pool.map(_act, [control] * 8, range(8)))
+    with closing(Registry(open_control(control), SystemClock(), SystemRandom(), protects=[])) as registry:
         versions = registry.versions(P)
         log = registry.log(P)[::-1]
+        assert registry.verify() == []
     assert sorted(version.number for version in versions) == list(range(1, 11))
     assert len({version.digest for version in versions}) == 10
     assert 0 < len(log) <= done  # deploying what is live already writes nothing

@@ -83,7 +83,7 @@ async def stored(folder: Path) -> AsyncIterator[PromptSource]:
         registry = Registry(store, FixedClock(), FixedRandom(), protects=[])
         version = registry.register("shop/answer", ARTIFACT)
         registry.deploy("shop/answer", version.name, who="test")
-        prompts = LivePrompts(registry)
+        prompts = LivePrompts(registry, FixedClock())
         await prompts.refresh()
         yield prompts
 

@@ -48,8 +48,20 @@ class Routes:
             await _error(reply, RequestError(f"{request.path} takes {method}."), status=405, allow=method)
         elif request.path == "/v1/models":
             await _json(reply, {"object": "list", "data": self._models()})
+        elif request.path == "/readyz":
+            await _json(reply, self._readiness())
         else:
             await _json(reply, {"status": "ok"})
+
+    def _readiness(self) -> dict[str, object]:
+        """Ready in any case, as calls are served from the last snapshot; but it says how that one stands."""
+        prompts = self._services.prompts
+        freshness = prompts.freshness()
+        return {
+            "status": "ok" if freshness.following else "degraded",
+            "control_store": "following" if freshness.following else "unreachable",
+            "prompts": {"count": len(prompts.names()), "source": freshness.source, "read_at": freshness.read_at},
+        }
 
     def _models(self) -> list[dict[str, object]]:
         prompts = [f"prompt:{name}" for name in self._services.prompts.names()]

@@ -9,17 +9,18 @@ Every method is one short transaction; any number of processes may use a registr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from tidegate.core.artifact import Artifact, digest, short
+from tidegate.core.artifact import Artifact, digest, from_canonical, short
+from tidegate.core.chain import Fault, faults
 from tidegate.core.errors import BadInput, NotFound, Refused, nearest
 from tidegate.core.evaluation import Run
 from tidegate.core.ids import uuid7
 from tidegate.core.instant import iso_utc
-from tidegate.core.ledger import Approval, Deployment, Measure, Pointer, Served, Snapshot, Version
+from tidegate.core.ledger import Approval, Deployment, Head, Measure, Pointer, Served, Snapshot, Version
 from tidegate.ports import Clock, ControlStore, ControlTransaction, Random
 from tidegate.prompts import approval
 from tidegate.prompts.files import check_name
@@ -125,17 +126,35 @@ class Registry:
         with self._store.read() as tx:
             return next(reversed(tx.deployments(prompt, environment)), None)
 
-    def snapshot(self) -> Snapshot:
-        """All that a gateway serves from."""
+    def snapshot(self, before: Snapshot | None = None) -> Snapshot:
+        """All that a gateway serves from. Given the snapshot `before`, only what has changed since is read."""
         generation = self.generation()  # before the rest: a change in between is then seen by the next look
         with self._store.read() as tx:
-            live = {
-                (pointer.prompt, pointer.environment): Served(
-                    pointer.prompt, pointer.version, pointer.digest, _artifact(tx, pointer.digest)
-                )
-                for pointer in tx.pointers()
-            }
-        return Snapshot(generation, live)
+            head = tx.head()
+            if before is not None and head == before.head:
+                return Snapshot(generation, before.live, head, before.texts)
+            moved = None if before is None else tx.moved(before.head)
+            pointers = tx.pointers() if moved is None else moved
+            known = {} if before is None else before.texts
+            texts = {**known, **tx.texts({pointer.digest for pointer in pointers} - known.keys())}
+        live = {} if before is None or moved is None else dict(before.live)
+        live |= {(pointer.prompt, pointer.environment): _served(pointer, texts) for pointer in pointers}
+        return Snapshot(
+            generation,
+            live,
+            head,
+            texts={served.digest: texts[served.digest] for served in live.values()},
+            anew=moved is None and before is not None and before.head != Head(),
+        )
+
+    def wait_for_change(self, generation: int, timeout_s: float) -> int:
+        """The present generation: as soon as it is not `generation`, at the latest when the time is up."""
+        return self._store.wait_for_change(generation, timeout_s)
+
+    def verify(self) -> list[Fault]:
+        """Every line of the ledger that was edited, removed or moved since it was written; empty when none was."""
+        with self._store.read() as tx:
+            return faults(tx.lines(), tx.pointers())
 
     def generation(self) -> int:
         """A number that is another one after any change."""
@@ -399,6 +418,12 @@ def _chosen(version: Version, ledger: Sequence[Deployment]) -> int:
     if refusal:
         raise Refused(refusal)
     return version.number
+
+
+def _served(pointer: Pointer, texts: Mapping[str, str]) -> Served:
+    if pointer.digest not in texts:
+        raise NotFound(f"no stored artifact has the digest {pointer.digest!r}.")
+    return Served(pointer.prompt, pointer.version, pointer.digest, from_canonical(texts[pointer.digest]))
 
 
 def _artifact(tx: ControlTransaction, digest: str) -> Artifact:

@@ -1,42 +1,30 @@
 """
-The control store in SQL: prompts, ledger, runs. SQLite today; no query here is SQLite's own.
+The control store in SQL: prompts, ledger, runs. The same code on SQLite and Postgres.
 
-Every transaction is short. A writer takes the store for itself before it reads (BEGIN IMMEDIATE, and the row of the
-generation), so what it read still holds when it writes; on SQLite others wait up to 10 s for their turn. SQLite runs
-with its rollback journal: 3.40's WAL can lose a reset. A commit is on disk when it returns.
+Every transaction is short. A writer takes its project for itself before it reads, so what it read still holds when it
+writes; others wait up to `BUSY_S` for their turn. How it does so, and what else the two databases do not share, is in
+`sqlite.py` and `postgres.py`. A commit is on disk when it returns.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    Row,
-    Select,
-    create_engine,
-    event,
-    insert,
-    inspect,
-    select,
-    text,
-    update,
-)
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, Row, Select, insert, inspect, select, text, tuple_, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from tidegate.core.artifact import Artifact, canonical, from_canonical, short
+from tidegate.core.chain import Line
 from tidegate.core.errors import BadInput, TidegateError, Unusable
 from tidegate.core.evaluation import Repeat, Run
-from tidegate.core.ledger import Approval, Deployment, Pointer, Version, seal
+from tidegate.core.ledger import Approval, Deployment, Head, Pointer, Version, seal
 from tidegate.stores import schema
 from tidegate.stores.schema import (
     approvals,
@@ -49,98 +37,155 @@ from tidegate.stores.schema import (
     runs,
     versions,
 )
+from tidegate.stores.sqlite import SqliteFile
 
-BUSY_S = 10
-GENERATION = "generation"
-_WRITES = "tidegate_writes"
-"""Execution option of a connection whose transactions write."""
+BUSY_S = 10.0
+MANY = 500
+"""Values in one IN (…); when more pointers than that have moved, all are read."""
 
 
-def open_control(path: Path, *, project: str = "default") -> SqlControlStore:
+class Database(Protocol):
+    """What SQLite and Postgres do not share."""
+
+    name: str
+    """For people, without a credential."""
+    advice: str
+    """What to do when it is not ours."""
+    engine: Engine
+    reading: Engine
+    """Its transactions see one instant."""
+    writing: Engine
+    """Its transactions see what is committed, and may write."""
+    looking: Engine
+    """For a single statement."""
+
+    def replaced(self) -> bool:
+        """Whether this is another database than at the last call; raises when it is gone."""
+        ...
+
+    def take_turn(self, connection: Connection) -> None: ...
+    def take_migration_turn(self, connection: Connection) -> None: ...
+    def wait(self, timeout_s: float) -> None:
+        """Returns when there may be a change, at the latest when the time is up."""
+        ...
+
+    def translate(self, error: SQLAlchemyError, *, writing: bool) -> TidegateError: ...
+    def close(self) -> None: ...
+
+
+def open_control(
+    where: Path | str, *, project: str = "default", busy_s: float = BUSY_S, lazy: bool = False, make: bool = True
+) -> SqlControlStore:
     """
-    Opens the SQLite file at `path`, makes it when there is none, and brings it to the newest schema.
+    Opens the SQLite file at a path, or the Postgres database of a URL, and brings it to the newest schema.
 
-    Safe when several processes do so at once. Raises BadInput when the file or its folder can not be used, or when a
-    newer tidegate wrote it; Unusable when the disk fails.
+    A file that is not there is made if `make`. With `lazy` nothing is opened before the first use, so that a process
+    can start without its store. `busy_s` is how long a transaction waits for its turn. Safe when several processes
+    do so at once.
+
+    Raises: BadInput when it can not be used, or when a newer tidegate wrote it; Unusable when it is not there or fails.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{path.parent}: this folder can not be made: {error.strerror}.") from error
-    engine = create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_S})
-    event.listen(engine, "connect", _configure_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    store = SqlControlStore(engine, project, str(path))
-    try:
-        store.migrate()
-    except TidegateError:
-        store.close()
-        raise
+    store = SqlControlStore(_database(where, project, busy_s, make), project)
+    if not lazy:
+        try:
+            store.prepare()
+        except TidegateError:
+            store.close()
+            raise
     return store
+
+
+def _database(where: Path | str, project: str, busy_s: float, make: bool) -> Database:
+    if isinstance(where, Path):
+        return SqliteFile(where, busy_s=busy_s, make=make)
+    from tidegate.stores.postgres import PostgresDatabase  # noqa: PLC0415  # a driver that SQLite's users need not load
+
+    return PostgresDatabase(where, project=project, busy_s=busy_s)
 
 
 class SqlControlStore:
     """Implements ports.ControlStore. Safe to share between threads."""
 
-    def __init__(self, engine: Engine, project: str, name: str) -> None:
-        self._engine = engine
-        self._writing = engine.execution_options(**{_WRITES: True})
+    def __init__(self, database: Database, project: str) -> None:
+        self._database = database
         self._project = project
-        self._name = name
+        self._current = False
+        self._generation = select(meta.c.value).where(meta.c.name == f"generation/{project}")
 
     @contextmanager
     def read(self) -> Iterator[SqlControlTransaction]:
         """One consistent view: nothing that commits meanwhile is seen."""
-        with self._translated(), self._engine.connect() as connection, connection.begin():
+        self.prepare()
+        with self._translated(), self._database.reading.connect() as connection, connection.begin():
             yield SqlControlTransaction(connection, self._project)
 
     @contextmanager
     def write(self) -> Iterator[SqlControlTransaction]:
         """Commits when the block ends, rolls back when it raises."""
-        with self._translated(), self._writing.connect() as connection, connection.begin():
-            # First of all, because on Postgres this row's lock is what makes writers wait for one another.
-            connection.execute(update(meta).where(meta.c.name == GENERATION).values(value=meta.c.value + 1))
+        self.prepare()
+        with self._translated(writing=True), self._database.writing.connect() as connection, connection.begin():
+            self._database.take_turn(connection)
+            counter = meta.c.name == f"generation/{self._project}"
+            if connection.execute(update(meta).where(counter).values(value=meta.c.value + 1)).rowcount == 0:
+                connection.execute(insert(meta).values(name=f"generation/{self._project}", value=2))
             yield SqlControlTransaction(connection, self._project)
 
     def generation(self) -> int:
-        """Counts write transactions of all processes."""
-        with self._translated(), self._engine.connect() as connection:
-            return int(connection.execute(_GENERATION).scalar_one())
+        """Counts the project's write transactions of all processes, from 1."""
+        self.prepare()
+        with self._translated(), self._database.looking.connect() as connection:
+            return int(connection.execute(self._generation).scalar_one_or_none() or 1)
 
-    def migrate(self) -> None:
+    def wait_for_change(self, generation: int, timeout_s: float) -> int:
+        """The present generation: as soon as it is not `generation`, at the latest when the time is up."""
+        end = time.monotonic() + timeout_s
+        while (now := self.generation()) == generation and (left := end - time.monotonic()) > 0:
+            self._database.wait(left)
+        return now
+
+    def prepare(self) -> None:
         """Brings the schema to HEAD. Raises BadInput when it is newer, or when the database is not ours."""
-        with self._translated(), self._engine.connect() as connection, connection.begin():
-            if self._revision(connection) == schema.HEAD:
-                return
-        with self._translated(), self._writing.connect() as connection, connection.begin():
+        if self._database.replaced():
+            self._database.engine.dispose()
+            self._current = False
+        if self._current:
+            return
+        with self._translated(), self._database.reading.connect() as connection, connection.begin():
+            self._current = self._revision(connection) == schema.HEAD
+        if self._current:
+            return
+        with self._translated(), self._database.writing.connect() as connection, connection.begin():
+            self._database.take_migration_turn(connection)
             if self._revision(connection) != schema.HEAD:  # another process may have been first
                 from tidegate.stores.migrate import upgrade  # noqa: PLC0415  # 0.4 s that only a first start needs
 
                 upgrade(connection)
+        self._current = True
 
     def _revision(self, connection: Connection) -> str | None:
         tables = inspect(connection).get_table_names()
         if not tables:
             return None
+        name = self._database.name
         if "alembic_version" not in tables or meta.name not in tables:
-            raise BadInput(f"{self._name}: this is a database of something else. Move it away, and start again.")
+            raise BadInput(f"{name}: this is a database of something else. {self._database.advice}")
         revision = str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
         if revision > schema.HEAD:
             raise BadInput(
-                f"{self._name}: a newer tidegate wrote this (schema {revision}, this one knows {schema.HEAD})."
+                f"{name}: a newer tidegate wrote this (schema {revision}, this one knows {schema.HEAD})."
                 " Update tidegate."
             )
         return revision
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, *, writing: bool = False) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
-            raise _translate(self._name, error) from error
+        except SQLAlchemyError as error:
+            raise self._database.translate(error, writing=writing) from error
 
 
 class SqlControlTransaction:
@@ -152,13 +197,23 @@ class SqlControlTransaction:
 
     def artifact(self, digest: str) -> Artifact | None:
         """Raises Unusable when the stored text is not what its digest says."""
-        where = (artifacts.c.project == self._project, artifacts.c.digest == digest)
-        body = self._connection.execute(select(artifacts.c.body).where(*where)).scalar_one_or_none()
-        if body is None:
-            return None
-        if hashlib.sha256(body.encode()).hexdigest() != digest:
-            raise Unusable(f"the stored artifact {short(digest)} is damaged: restore the control store from a backup.")
-        return from_canonical(body)
+        found = self.texts([digest])
+        return from_canonical(found[digest]) if found else None
+
+    def texts(self, digests: Collection[str]) -> dict[str, str]:
+        """The canonical text of each stored artifact. Raises Unusable when one is not what its digest says."""
+        found: dict[str, str] = {}
+        wanted = list(digests)
+        for at in range(0, len(wanted), MANY):
+            where = (artifacts.c.project == self._project, artifacts.c.digest.in_(wanted[at : at + MANY]))
+            for row in self._rows(select(artifacts.c.digest, artifacts.c.body).where(*where)):
+                found[row.digest] = row.body
+        for digest, body in found.items():
+            if hashlib.sha256(body.encode()).hexdigest() != digest:
+                raise Unusable(
+                    f"the stored artifact {short(digest)} is damaged: restore the control store from a backup."
+                )
+        return found
 
     def put_artifact(self, digest: str, artifact: Artifact) -> None:
         where = (artifacts.c.project == self._project, artifacts.c.digest == digest)
@@ -225,6 +280,34 @@ class SqlControlTransaction:
         if environment is not None:
             query = query.where(deployments.c.environment == environment)
         return [Deployment(**row._mapping) for row in self._rows(query.order_by(deployments.c.seq))]
+
+    def head(self) -> Head:
+        query = select(deployments.c.seq, deployments.c.hash).where(deployments.c.project == self._project)
+        row = next(iter(self._rows(query.order_by(deployments.c.seq.desc()).limit(1))), None)
+        return Head() if row is None else Head(row.seq, row.hash)
+
+    def moved(self, since: Head) -> list[Pointer] | None:
+        """The pointers that moved after this head, or all when many did; None when the ledger does not hold it."""
+        ours = deployments.c.project == self._project
+        held = select(deployments.c.hash).where(ours, deployments.c.seq == since.number)
+        if self._connection.execute(held).scalar_one_or_none() != since.hash:
+            return None
+        names = select(deployments.c.prompt, deployments.c.environment).where(ours, deployments.c.seq > since.number)
+        keys = [(row.prompt, row.environment) for row in self._rows(names.distinct().limit(MANY + 1))]
+        if len(keys) > MANY:
+            return self.pointers()
+        which = tuple_(pointers.c.prompt, pointers.c.environment).in_(keys)
+        query = select(*_POINTER).where(pointers.c.project == self._project, which)
+        return [Pointer(**row._mapping) for row in self._rows(query)]
+
+    def lines(self) -> list[Line]:
+        """The ledger with its hashes, oldest first."""
+        sealed = [deployments.c[name] for name in ("seq", "project", "prev_hash", "hash")]
+        query = select(*sealed, *_DEPLOYMENT).where(deployments.c.project == self._project)
+        return [
+            Line(row.seq, row.project, Deployment(**dict(zip(_MOVE, row[4:], strict=True))), row.prev_hash, row.hash)
+            for row in self._rows(query.order_by(deployments.c.seq))
+        ]
 
     def add_approval(self, approval: Approval) -> None:
         self._insert(approvals, **msgspec.structs.asdict(approval))
@@ -296,9 +379,9 @@ class SqlControlTransaction:
         return self._connection.execute(query).all()
 
 
-_GENERATION = select(meta.c.value).where(meta.c.name == GENERATION)
 _VERSION = [versions.c[name] for name in Version.__struct_fields__]
-_DEPLOYMENT = [deployments.c[name] for name in Deployment.__struct_fields__]
+_MOVE = Deployment.__struct_fields__
+_DEPLOYMENT = [deployments.c[name] for name in _MOVE]
 _APPROVAL = [approvals.c[name] for name in Approval.__struct_fields__]
 _POINTER = [pointers.c["who"].label("by") if name == "by" else pointers.c[name] for name in Pointer.__struct_fields__]
 _RUN = [runs.c[name] for name in Run.__struct_fields__ if name != "results"]
@@ -312,31 +395,3 @@ def _run(row: Row[Any], results: tuple[Repeat, ...]) -> Run:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-
-
-def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # the driver begins nothing by itself: `_begin_sqlite` says when, and how
-    connection.execute("PRAGMA foreign_keys = ON")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _translate(name: str, error: DBAPIError) -> TidegateError:
-    """A driver's error as one sentence. The transaction it broke was rolled back."""
-    code = str(getattr(error.orig, "sqlite_errorname", ""))
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Unusable(f"{name}: another process has been writing for {BUSY_S} s; nothing was changed. Try again.")
-    if code.startswith("SQLITE_READONLY"):
-        return BadInput(f"{name}: can not be written, its folder or itself is read-only; nothing was changed.")
-    if code.startswith("SQLITE_CANTOPEN"):
-        return BadInput(f"{name}: can not be opened: its folder is read-only, or it is not a file.")
-    if code == "SQLITE_NOTADB":
-        return BadInput(f"{name}: this is not a database. Move it away, and start again.")
-    if code == "SQLITE_FULL":
-        return Unusable(f"{name}: the disk is full; nothing was changed. Free some space, and try again.")
-    if code.startswith("SQLITE_CORRUPT"):
-        return Unusable(f"{name}: the control store is damaged: restore it from a backup.")
-    return Unusable(f"{name}: the control store failed, nothing was changed: {error.orig}.")

@@ -13,13 +13,12 @@ sequence = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 def upgrade() -> None:
     """From an empty database."""
-    meta = op.create_table(
+    op.create_table(
         "meta",
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("value", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_meta"),
     )
-    op.bulk_insert(meta, [{"name": "generation", "value": 1}])
     op.create_table(
         "artifacts",
         sa.Column("project", sa.Text, nullable=False),

@@ -1,0 +1,93 @@
+"""
+What an edit, a removal or a new order of lines does to the ledger's chain of hashes, and how it is found.
+
+A line's hash covers the line and the hash before it. So it shows when somebody who can write to the database changed
+the past, unless they made every later hash anew; it is not a signature. Lines missing at the very end break no hash,
+but then an environment points at something that no line says: that is found too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import msgspec
+import rfc8785
+
+from tidegate.core.ledger import Deployment, Pointer, seal
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of the ledger as it is stored."""
+
+    number: int
+    """Grows with every line; there may be gaps."""
+    project: str
+    move: Deployment
+    prev_hash: str
+    hash: str
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing wrong with the ledger."""
+
+    kind: Literal["edited", "broken", "pointer"]
+    """A line was changed; lines were removed, added or put in another order; an environment contradicts the lines."""
+    line: int | None
+    """The number of the line that does not fit; None for a pointer that no line speaks of."""
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def faults(lines: Sequence[Line], pointers: Sequence[Pointer]) -> list[Fault]:
+    """All that does not fit, `lines` being oldest first. Empty for a ledger that nobody touched."""
+    return [*_in_the_chain(lines), *_in_the_pointers(lines, pointers)]
+
+
+def _in_the_chain(lines: Sequence[Line]) -> Iterator[Fault]:
+    before: Line | None = None
+    for line in lines:
+        if line.prev_hash != (before.hash if before else ""):
+            after = _named(before) if before else "the beginning"
+            yield Fault(
+                "broken",
+                line.number,
+                f"{_named(line)} does not follow {after}: lines were removed, added or put in another order there.",
+            )
+        if not _intact(line):
+            yield Fault("edited", line.number, f"{_named(line)} was edited.")
+        before = line
+
+
+def _in_the_pointers(lines: Sequence[Line], pointers: Sequence[Pointer]) -> Iterator[Fault]:
+    last = {(line.move.prompt, line.move.environment): line for line in lines}
+    for pointer in pointers:
+        says = f"{pointer.prompt} in {pointer.environment} points at v{pointer.version} since {pointer.since}"
+        line = last.pop((pointer.prompt, pointer.environment), None)
+        if line is None:
+            yield Fault("pointer", None, f"{says}, but no line of the ledger says so.")
+        elif (line.move.to_version, line.move.to_digest, line.move.at) != (
+            pointer.version,
+            pointer.digest,
+            pointer.since,
+        ):
+            yield Fault("pointer", line.number, f"{says}, but the last line about it is {_named(line)}.")
+    for line in last.values():
+        yield Fault("pointer", line.number, f"{_named(line)} moved a pointer that is not there any more.")
+
+
+def _intact(line: Line) -> bool:
+    try:
+        return seal(line.move, line.project, line.prev_hash) == line.hash
+    except rfc8785.CanonicalizationError:  # a value that no line of ours ever held
+        return False
+
+
+def _named(line: Line) -> str:
+    move = line.move
+    return (
+        f"line {line.number} ({move.action} of {move.prompt} v{move.to_version} to {move.environment}"
+        f" at {move.at} by {move.who})"
+    )

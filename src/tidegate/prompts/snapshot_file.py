@@ -1,0 +1,111 @@
+"""
+The last snapshot on disk: what a gateway serves when it starts and its control store can not be reached.
+
+One JSON file, readable by its owner only, replaced whole. Artifacts stand in it as the registry keeps them, so that
+each is checked against its digest when it is read; a file that is damaged in any way is not used at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from tidegate.core.artifact import from_canonical
+from tidegate.core.errors import BadInput, TidegateError, Unusable
+from tidegate.core.ledger import Head, Served, Snapshot
+
+FORMAT = 1
+
+
+class _Live(msgspec.Struct, array_like=True):
+    prompt: str
+    environment: str
+    version: int
+    digest: str
+
+
+class _Contents(msgspec.Struct):
+    format: int
+    project: str
+    read_at: str
+    generation: int
+    ledger: Head
+    live: list[_Live]
+    artifacts: dict[str, msgspec.Raw]
+
+
+class SnapshotFile:
+    """Blocking; one gateway writes it, the one that holds its folder."""
+
+    def __init__(self, path: Path, project: str) -> None:
+        self.path = path
+        self._project = project
+
+    def write(self, snapshot: Snapshot, read_at: str) -> None:
+        """Replaces the file. `read_at` is when the store said so, UTC. Raises Unusable; the old file is kept then."""
+        draft = self.path.with_suffix(".new")
+        try:
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(fd, "w", encoding="utf-8") as out:
+                out.writelines(self._pieces(snapshot, read_at))
+                out.flush()
+                os.fsync(fd)
+            draft.replace(self.path)
+        except OSError as error:
+            raise Unusable(f"{self.path}: can not be written: {error.strerror}.") from error
+
+    def _pieces(self, snapshot: Snapshot, read_at: str) -> Iterator[str]:
+        """The file, a little at a time: encoding it at once would hold up every other thread for a while."""
+        head = {"number": snapshot.head.number, "hash": snapshot.head.hash}
+        start = {"format": FORMAT, "project": self._project, "read_at": read_at, "generation": snapshot.generation}
+        yield json.dumps({**start, "ledger": head})[:-1] + ',\n"live": ['
+        for count, ((prompt, environment), served) in enumerate(snapshot.live.items()):
+            yield ("\n" if count == 0 else ",\n") + json.dumps([prompt, environment, served.version, served.digest])
+        yield '],\n"artifacts": {'
+        for count, (digest, text) in enumerate(snapshot.texts.items()):
+            yield ("\n" if count == 0 else ",\n") + f'"{digest}":{text}'
+        yield "}}\n"
+
+    def read(self) -> tuple[Snapshot, str] | None:
+        """
+        The snapshot and when it was read from the store, UTC; None when there is no file.
+
+        Raises BadInput when the file is damaged, of another format or of another project.
+        """
+        try:
+            raw = self.path.read_bytes()
+            contents = msgspec.json.decode(raw, type=_Contents)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BadInput(f"{self.path}: can not be read: {error.strerror}.") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadInput(f"{self.path}: is damaged, or of another version of tidegate: {error}.") from error
+        if contents.format != FORMAT:
+            raise BadInput(f"{self.path}: has format {contents.format}, this tidegate knows {FORMAT}.")
+        if contents.project != self._project:
+            raise BadInput(f"{self.path}: is of the project {contents.project!r}, not of {self._project!r}.")
+        return self._snapshot(contents), contents.read_at
+
+    def _snapshot(self, contents: _Contents) -> Snapshot:
+        texts: dict[str, str] = {}
+        for digest, text in contents.artifacts.items():
+            if hashlib.sha256(text).hexdigest() != digest:
+                raise BadInput(f"{self.path}: is damaged: the artifact {digest[:12]} is not what its digest says.")
+            texts[digest] = bytes(text).decode("utf-8")
+        try:
+            artifacts = {digest: from_canonical(text) for digest, text in texts.items()}
+            live = {
+                (line.prompt, line.environment): Served(line.prompt, line.version, line.digest, artifacts[line.digest])
+                for line in contents.live
+            }
+        except KeyError as error:
+            raise BadInput(f"{self.path}: is damaged: the artifact {error} is missing.") from error
+        except TidegateError as error:
+            raise BadInput(f"{self.path}: is damaged: {error}") from error
+        return Snapshot(contents.generation, live, contents.ledger, texts)
