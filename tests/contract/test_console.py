@@ -104,7 +104,8 @@ def test_every_page_answers_in_html_and_in_json(client: TestClient, path: str) -
 
 def test_links_of_every_page_lead_somewhere(client: TestClient) -> None:
     """Crawls from the start page; static files are part of it."""
-    seen, todo = set(), ["/"]
+    seen: set[str] = set()
+    todo = ["/"]
     while todo:
         path = todo.pop().partition("#")[0]
         if path in seen or len(seen) > 150:
@@ -157,8 +158,7 @@ def test_the_overview_names_the_version_that_broke(client: TestClient) -> None:
     validity = data["charts"][0]
     assert validity["id"] == "validity"
     rows = [row for layer in validity["spec"]["layer"] for row in layer.get("data", {}).get("values", [])]
-    labels = [row["label"] for row in rows if "label" in row]
-    assert labels == ["forced v2"]
+    assert "forced v2" in {row.get("label") for row in rows}
 
 
 @pytest.mark.parametrize(
