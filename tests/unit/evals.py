@@ -13,7 +13,7 @@ from typing import Any
 from tidegate.core.artifact import Artifact, digest
 from tidegate.core.errors import NotFound
 from tidegate.core.evaluation import CheckResult, Repeat, Run
-from tidegate.core.ledger import Pointer, Version
+from tidegate.core.ledger import Deployment, Pointer, Version
 from tidegate.evals.golden import GoldenSet, load_golden
 from tidegate.evals.suite import Suite, load_suite
 from tidegate.ports import PromptAnswer, PromptCall
@@ -96,6 +96,7 @@ class MemoryShelf:
     live: dict[tuple[str, str], Version] = field(default_factory=dict)
     saved: list[Run] = field(default_factory=list)
     documents: dict[str, str] = field(default_factory=dict)
+    moves: list[Deployment] = field(default_factory=list)
 
     def register(self, prompt: str, artifact: Artifact, *, description: str = "", file_sha256: str = "") -> Version:
         key = digest(artifact)
@@ -123,6 +124,9 @@ class MemoryShelf:
             for (name, environment), live in self.live.items()
             if prompt in (None, name)
         ]
+
+    def log(self, prompt: str | None = None) -> Sequence[Deployment]:
+        return [move for move in self.moves[::-1] if prompt in (None, move.prompt)]
 
     def save_run(self, run: Run, *, suite: str, golden: str) -> None:
         assert run.id not in {known.id for known in self.saved}, "a run is stored once"

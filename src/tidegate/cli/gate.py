@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -16,12 +17,20 @@ from tidegate.config import Project
 from tidegate.core.errors import BadInput
 from tidegate.core.evaluation import EXIT_CODES, GateReport, Verdict
 
+if TYPE_CHECKING:
+    from tidegate.evals.session import Reference
+    from tidegate.prompts.files import PromptFile
+    from tidegate.prompts.registry import Registry
+    from tidegate.prompts.sides import Side, Sides
+
+LIVE = "production"
 BEST_TO_WORST: Sequence[Verdict] = ("PASS", "INCONCLUSIVE", "UNUSABLE", "FAIL")
 
 
 def gate_(
     *names: str,
     against: str | None = None,
+    version: str | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,
 ) -> None:
@@ -31,21 +40,26 @@ def gate_(
     The verdict is stored with its run, and is what `tidegate deploy` asks for. Exit codes: 0 pass, 1 fail,
     2 inconclusive, 3 the run is unusable, 4 bad input; of several prompts, the worst verdict's.
 
-    Example: `tidegate gate support/answer --against v1`
+    Example: `tidegate gate support/answer --against origin/main`
 
     Parameters
     ----------
     names
         The prompts; by default all that have an eval.yaml.
     against
-        The baseline: `vN`, the beginning of a digest, or an environment; by default what production serves. Where
-        nothing is live, only the suite's floors and `must_pass` apply.
+        The baseline: `vN`, the beginning of a digest, an environment, or a git ref (`git:NAME` is always one), which
+        needs no checkout. By default what production serves, else where this branch left the default branch. A prompt
+        that has neither is judged by its suite's floors and `must_pass` alone.
+    version
+        Judge a stored version, `vN` or the beginning of a digest, by the suite in the folder, instead of the files.
     config
         The tidegate.yaml to use; by default the nearest one upwards from here.
     json
         Print the report as JSON; of several prompts, `{verdict, exit_code, reports}`.
     """
-    reports = asyncio.run(gate_prompts(compose.project(config), names, against=against, quiet=json))
+    if version is not None and len(names) != 1:
+        raise BadInput("--version needs the name of one prompt.")
+    reports = asyncio.run(gate_prompts(compose.project(config), names, against=against, version=version, quiet=json))
     verdict = max((report.verdict for report in reports), key=BEST_TO_WORST.index)
     if json and len(reports) == 1:
         print_json(reports[0])
@@ -55,7 +69,12 @@ def gate_(
 
 
 async def gate_prompts(
-    project: Project, names: Sequence[str], *, against: str | None = None, quiet: bool = False
+    project: Project,
+    names: Sequence[str],
+    *,
+    against: str | None = None,
+    version: str | None = None,
+    quiet: bool = False,
 ) -> list[GateReport]:
     """
     Gates `names`, or every prompt with a suite, one after the other; each report is printed unless `quiet`.
@@ -67,19 +86,53 @@ async def gate_prompts(
     from tidegate.evals.session import read
     from tidegate.prompts.files import list_prompts, load_prompt
     from tidegate.prompts.render import render
+    from tidegate.prompts.sides import Sides
 
     prompts = [load_prompt(project.prompts, name) for name in names or list_prompts(project.prompts)]
     prompts = [prompt for prompt in prompts if names or prompt.has_suite]
     if not prompts:
         raise BadInput(f"no prompt under {project.prompts} has an eval.yaml, so there is nothing to gate.")
+    registry = compose.registry(project)
+    sides = Sides(registry, project.prompts, environments=project.config.gate.protects)
+    if version is not None:
+        prompts = [stored(prompt, sides.find(prompt.name, version)) for prompt in prompts]
     for prompt in prompts:
         read(prompt, render)
-    registry = compose.registry(project)
+    rivals = [baseline(sides, registry, prompt.name, against) for prompt in prompts]
     reports = []
     async with compose.caller(project, registry) as caller:
-        for prompt in prompts:
+        for prompt, (rival, notes) in zip(prompts, rivals, strict=True):
             with TerminalWatcher(quiet=quiet) as watcher:
-                reports.append(await session(project, registry, caller, watcher).gate(prompt, against=against))
+                gating = session(project, registry, caller, watcher)
+                reports.append(await gating.gate(prompt, against=rival, notes=notes))
             if not quiet:
                 out.print(gate_report(reports[-1]), soft_wrap=False)
     return reports
+
+
+def stored(prompt: PromptFile, side: Side) -> PromptFile:
+    """A stored version with the suite of its prompt's folder."""
+    return replace(prompt, artifact=side.artifact, description=side.description, file_sha256=side.file_sha256)
+
+
+def baseline(
+    sides: Sides, registry: Registry, name: str, against: str | None
+) -> tuple[str | Reference | None, Sequence[str]]:
+    """What a gate compares with, and what its reader should know about that. Raises as Sides.find."""
+    from tidegate.evals.session import Reference
+
+    if against is None:
+        if any(pointer.environment == LIVE for pointer in registry.pointers(name)):
+            return LIVE, ()
+        side, why = sides.fork(name)
+        if side is None:
+            return None, (f"{why}: the suite's floors and must_pass decide alone.",)
+    elif sides.is_git(name, against):
+        side = sides.at(name, against)
+        if side is None:
+            return None, (f"{against} does not hold this prompt: the suite's floors and must_pass decide alone.",)
+    else:
+        side = sides.find(name, against)
+    if side.kind in ("version", "digest", "environment"):
+        return against, ()
+    return Reference(side.artifact, side.description, side.file_sha256, side.origin), ()

@@ -127,3 +127,5 @@ class GateReport(msgspec.Struct, frozen=True):
     """The prompt's diff, as lines of a unified diff."""
     per_call: PerCall | None = None
     baseline_per_call: PerCall | None = None
+    notes: tuple[str, ...] = ()
+    """What a reader must know beside the verdict, a sentence each: where the baseline is from, a suite that changed."""

@@ -53,6 +53,13 @@ class Deployment(msgspec.Struct, frozen=True):
     approved_by: str | None = None
     """The second person who said yes, where the environment asks for one."""
 
+    @property
+    def measure(self) -> Measure | None:
+        """What it was approved under; None when no gate run approved it."""
+        if self.suite_digest is None or self.golden_digest is None:
+            return None
+        return Measure(self.suite_digest, self.golden_digest)
+
 
 YOUNGER_FIELDS = ("suite_digest", "golden_digest", "approved_by")
 """Of a Deployment, unknown to the first ledgers: sealed only when set, so that older lines keep their hash."""
@@ -73,6 +80,13 @@ class Measure(msgspec.Struct, frozen=True):
 
     suite_digest: str
     golden_digest: str
+
+
+def changed(before: Measure, after: Measure) -> str:
+    """`suite`, `golden set`, or both, where they differ; an empty string where they do not."""
+    suite = "suite" if before.suite_digest != after.suite_digest else ""
+    golden = "golden set" if before.golden_digest != after.golden_digest else ""
+    return " and ".join(part for part in (suite, golden) if part)
 
 
 class Approval(msgspec.Struct, frozen=True):

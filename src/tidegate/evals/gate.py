@@ -65,6 +65,7 @@ def gate(
     diff: Sequence[str] = (),
     cost_nano_usd: int = 0,
     alpha: float = ALPHA,
+    notes: Sequence[str] = (),
 ) -> GateReport:
     """
     Judges `candidate`, on the cases that both runs scored.
@@ -97,6 +98,7 @@ def gate(
         diff=tuple(diff),
         per_call=per_call(candidate),
         baseline_per_call=None if baseline is None else per_call(baseline),
+        notes=tuple(notes),
     )
 
 

@@ -50,7 +50,8 @@ def plan_line(planned: Planned) -> Text:
 def gate_report(report: GateReport) -> RenderableType:
     """The whole verdict: versions, cases, failing answers, diff, metrics, and the box that sums it up."""
     cases = _cases(report.cases, report.baseline, report.candidate)
-    parts: list[RenderableType] = ["", _versions(report), "", _inset(cases)]
+    notes = [Text(f"  {visible(note)}", "yellow") for note in report.notes]
+    parts: list[RenderableType] = ["", _versions(report), *notes, "", _inset(cases)]
     failing = [case for case in report.cases if case.candidate_passed < case.repeats or not case.repeats]
     for case in failing[:SHOWN_ANSWERS]:
         parts += ["", _answer(case, report.candidate)]

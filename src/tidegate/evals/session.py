@@ -22,10 +22,10 @@ import msgspec
 
 from tidegate.core.artifact import Artifact
 from tidegate.core.diff import diff
-from tidegate.core.errors import InvalidFile, Problem, RequestError
+from tidegate.core.errors import InvalidFile, NotFound, Problem, RequestError
 from tidegate.core.evaluation import GateReport, Run
 from tidegate.core.ids import uuid7
-from tidegate.core.ledger import Pointer, Version
+from tidegate.core.ledger import Deployment, Measure, Pointer, Version, changed
 from tidegate.core.stats import ALPHA, ALPHA_OF_TWO_LOOKS, mde
 from tidegate.evals.gate import gate, undecided_by_noise, usable
 from tidegate.evals.golden import Case, GoldenSet, load_golden
@@ -62,9 +62,21 @@ class Shelf(Protocol):
     def resolve(self, prompt: str, selector: str) -> Version: ...
     def artifact(self, digest: str) -> Artifact: ...
     def pointers(self, prompt: str | None = None) -> Sequence[Pointer]: ...
+    def log(self, prompt: str | None = None) -> Sequence[Deployment]: ...
     def save_run(self, run: Run, *, suite: str, golden: str) -> None: ...
     def run(self, run_id: str) -> Run: ...
     def runs(self, prompt: str | None = None, limit: int = 100) -> Sequence[Run]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A baseline that the registry may not know yet, such as a git ref's: it is registered before it is called."""
+
+    artifact: Artifact
+    description: str
+    file_sha256: str
+    shown: str
+    """Where it is from, for people: `origin/main at 1a2b3c4d5e`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +135,31 @@ class Session:
         await self._save(run, suite, golden)
         return run
 
-    async def gate(self, prompt: Prompt, *, against: str | None = None, environment: str = "production") -> GateReport:
+    async def gate(
+        self,
+        prompt: Prompt,
+        *,
+        against: str | Reference | None = None,
+        environment: str = "production",
+        notes: Sequence[str] = (),
+    ) -> GateReport:
         """
-        Judges the working tree's prompt and stores the verdict with its run.
+        Judges the prompt by its folder's suite and stores the verdict with its run.
 
         Args:
-            against: `vN`, a digest prefix or an environment; without it the baseline is what `environment` serves,
-                and without that only floors apply.
+            against: `vN`, a digest prefix, an environment, or a prompt from elsewhere; without it the baseline is what
+                `environment` serves, and without that only floors apply.
+            notes: to be shown with the report.
         Raises: InvalidFile, NotFound before any call; Unusable when a run could not be finished.
         """
         suite, golden = read(prompt, self.render)
-        candidate = await self._register(prompt)
         baseline = await self._baseline(prompt.name, against, environment)
+        candidate = await self._register(prompt)
+        notes = [
+            *_origin(baseline, against),
+            *notes,
+            *await self._other_measure(prompt.name, environment, suite, golden),
+        ]
         rival = None if baseline is None or baseline.digest == candidate.digest else baseline
         before = None if rival is None else await self._stored(rival, suite, golden)
         self.watcher.planned(_planned(suite, golden, candidate, baseline, suite.repeats, stored=before is not None))
@@ -153,6 +178,7 @@ class Session:
             mde=_mde(suite, golden, rival),
             diff=await self._diff(rival, prompt),
             alpha=ALPHA if suite.max_cost_nano_usd is None else ALPHA_OF_TWO_LOOKS,
+            notes=notes,
         )
         if baseline is not None and rival is None:
             before = after
@@ -179,13 +205,28 @@ class Session:
             file_sha256=prompt.file_sha256,
         )
 
-    async def _baseline(self, prompt: str, against: str | None, environment: str) -> Version | None:
+    async def _baseline(self, prompt: str, against: str | Reference | None, environment: str) -> Version | None:
+        if isinstance(against, Reference):
+            return await asyncio.to_thread(
+                self.shelf.register,
+                prompt,
+                against.artifact,
+                description=against.description,
+                file_sha256=against.file_sha256,
+            )
         if against is not None:
             return await asyncio.to_thread(self.shelf.resolve, prompt, against)
         pointers = await asyncio.to_thread(self.shelf.pointers, prompt)
         if any(pointer.environment == environment for pointer in pointers):
             return await asyncio.to_thread(self.shelf.resolve, prompt, environment)
         return None
+
+    async def _other_measure(self, prompt: str, environment: str, suite: Suite, golden: GoldenSet) -> Sequence[str]:
+        """A line when what is live was approved under another suite or golden set than this one."""
+        log = await asyncio.to_thread(self.shelf.log, prompt)
+        live = next((move for move in log if move.environment == environment), None)
+        line = live and measured_otherwise(live, Measure(suite.digest, golden.digest))
+        return [line] if line else []
 
     async def _run(self, suite: Suite, golden: GoldenSet, version: Version, repeats: range, budget: Budget) -> Run:
         run = await run_suite(
@@ -234,6 +275,26 @@ class Session:
 
     def _id(self) -> str:
         return uuid7(self.clock.now_ns() // 1_000_000, self.random.bits(74))
+
+
+def measure(folder: Path) -> Measure | None:
+    """What the suite in a prompt's folder measures by; None when it has none. Raises InvalidFile."""
+    try:
+        suite = load_suite(folder)
+    except NotFound:
+        return None
+    return Measure(suite.digest, load_golden(suite.golden).digest)
+
+
+def measured_otherwise(live: Deployment, now: Measure) -> str | None:
+    """One sentence when a deployment was approved under another suite or golden set than `now`; else None."""
+    before = live.measure
+    what = before and changed(before, now)
+    return f"the {what} changed since v{live.to_version} was approved for {live.environment}." if what else None
+
+
+def _origin(baseline: Version | None, against: str | Reference | None) -> list[str]:
+    return [f"the baseline {baseline.name} is {against.shown}."] if baseline and isinstance(against, Reference) else []
 
 
 def read(prompt: Prompt, render: Render) -> tuple[Suite, GoldenSet]:

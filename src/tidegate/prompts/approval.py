@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tidegate.core.artifact import short
 from tidegate.core.evaluation import Run
-from tidegate.core.ledger import Approval, Measure, Version
+from tidegate.core.ledger import Approval, Measure, Version, changed
 from tidegate.ports import ControlTransaction
 
 RUNS_SEARCHED = 1_000
@@ -76,13 +76,6 @@ def standing(tx: ControlTransaction, version: Version, environment: str, run: Ru
 def measure_of(run: Run) -> Measure:
     """What a run was measured by."""
     return Measure(run.suite_digest, run.golden_digest)
-
-
-def changed(before: Measure, after: Measure) -> str:
-    """`suite`, `golden set`, or both, where they differ; an empty string where they do not."""
-    suite = "suite" if before.suite_digest != after.suite_digest else ""
-    golden = "golden set" if before.golden_digest != after.golden_digest else ""
-    return " and ".join(part for part in (suite, golden) if part)
 
 
 def same_person(one: str, other: str) -> bool:

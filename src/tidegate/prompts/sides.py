@@ -35,11 +35,14 @@ _DEFAULT_BRANCHES = ("refs/remotes/origin/main", "refs/remotes/origin/master", "
 _REFS_LISTED = 500
 
 
+Kind = Literal["version", "digest", "environment", "worktree", "git"]
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
     """One version of a prompt: its content, and how it was found."""
 
-    kind: Literal["version", "digest", "environment", "worktree", "git"]
+    kind: Kind
     label: str
     """What people call it: `v3`, `production`, `working tree`, `origin/main`."""
     artifact: Artifact
@@ -53,10 +56,15 @@ class Side:
 
     @property
     def shown(self) -> str:
-        """`v3 (3f9a2c1d04be)`, `production v3 (3f9a2c1d04be)`, `origin/main at 1a2b3c4d5e (3f9a2c1d04be)`."""
-        number = "" if self.version is None or self.label == f"v{self.version}" else f" v{self.version}"
-        at = f" at {self.commit[:10]}" if self.commit and not self.commit.startswith(self.label) else ""
-        return f"{self.label}{number}{at} ({short(self.digest)})"
+        """`v3 (3f9a2c1d04be)`, `production, v3 (3f9a2c1d04be)`, `origin/main at 1a2b3c4d5e (3f9a2c1d04be)`."""
+        number = "" if self.version is None or self.label == f"v{self.version}" else f", v{self.version}"
+        return f"{self.origin}{number} ({short(self.digest)})"
+
+    @property
+    def origin(self) -> str:
+        """`production`, `origin/main at 1a2b3c4d5e`."""
+        at = f" at {self.commit[:10]}" if self.commit and self.commit[:7] not in self.label else ""
+        return f"{self.label}{at}"
 
 
 class Sides:
@@ -81,22 +89,24 @@ class Sides:
             files in the working tree or at the git ref, Unusable when git can not answer.
         """
         check_name(name)
-        if selector.startswith(GIT):
-            return self._git(name, selector.removeprefix(GIT))
-        if _NUMBER.match(selector):
-            return self._registered(name, selector, "version")
-        if _DIGEST.match(selector) and self._has_digest(name, selector):
-            return self._registered(name, selector, "digest")
-        if selector in self._known_environments():
-            return self._registered(name, selector, "environment")
-        if selector == WORKTREE:
+        kind = self._kind(name, selector)
+        if kind == "worktree":
             return self._worktree(name)
-        if self._repository() is None:
-            return self._registered(name, selector, "environment")
-        return self._git(name, selector)
+        if kind != "git":
+            return self._registered(name, selector, kind)
+        found = self.at(name, selector)
+        if found is None:
+            ref = selector.removeprefix(GIT)
+            raise NotFound(f"{ref} holds no prompt {name!r}: there is no {self._prompts.name}/{name}/{FILE} in it.")
+        return found
+
+    def is_git(self, name: str, selector: str) -> bool:
+        """Whether `find` would take it for a git ref."""
+        return self._kind(name, selector) == "git"
 
     def at(self, name: str, ref: str) -> Side | None:
         """A prompt at a git ref; None when the commit does not hold it. Raises as `find`."""
+        ref = ref.removeprefix(GIT)
         check_ref(ref)
         repository = self._repository()
         if repository is None:
@@ -136,7 +146,20 @@ class Sides:
             return None, f"nothing is live, and the prompt is the one of {branch}"
         return found, f"nothing is live, so the baseline is where this branch left {branch}"
 
-    def _registered(self, name: str, selector: str, kind: Literal["version", "digest", "environment"]) -> Side:
+    def _kind(self, name: str, selector: str) -> Kind:
+        if selector.startswith(GIT):
+            return "git"
+        if _NUMBER.match(selector):
+            return "version"
+        if _DIGEST.match(selector) and self._has_digest(name, selector):
+            return "digest"
+        if selector in self._known_environments():
+            return "environment"
+        if selector == WORKTREE:
+            return "worktree"
+        return "environment" if self._repository() is None else "git"
+
+    def _registered(self, name: str, selector: str, kind: Kind) -> Side:
         if self._registry is None:
             raise NotFound(f"nothing of {name} is registered yet, so there is no {selector!r}.{self._also(selector)}")
         try:
@@ -167,12 +190,6 @@ class Sides:
             description=written.description,
             file_sha256=written.file_sha256,
         )
-
-    def _git(self, name: str, ref: str) -> Side:
-        found = self.at(name, ref)
-        if found is None:
-            raise NotFound(f"{ref} holds no prompt {name!r}: there is no {self._prompts.name}/{name}/{FILE} in it.")
-        return found
 
     def _read(self, objects: Objects, repository: Repository, name: str, ref: str, label: str) -> Side | None:
         try:
