@@ -20,6 +20,7 @@ from tidegate.core.document import Document, Strict, parse_yaml, validate
 from tidegate.core.errors import BadInput, InvalidFile, Problem, nearest
 
 FILE = "tidegate.yaml"
+MAX_BYTES = 1 << 20
 PUBLIC_BASE_URLS = {"openai": "https://api.openai.com/v1"}
 Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -191,6 +192,11 @@ class Project:
         return self.state / "snapshot.json"
 
     @property
+    def has_control(self) -> bool:
+        """Whether there is a control store: one that is only read from need not be made."""
+        return self.config.control.url is not None or self.control.exists()
+
+    @property
     def spool(self) -> Path:
         return self.state / "spool"
 
@@ -206,21 +212,34 @@ class Project:
 
 def load(file: Path) -> Project:
     """Reads one tidegate.yaml. Raises InvalidFile with every problem, or BadInput when there is no such file."""
+    return Project(file.resolve().parent, check(read(file)), file)
+
+
+def read(file: Path) -> Document:
+    """The file as written. Raises InvalidFile, or BadInput when there is no such file."""
     try:
-        text = file.read_bytes().decode("utf-8")
+        with file.open("rb") as opened:
+            body = opened.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise BadInput(f"{file}: no such file. `tidegate demo` makes a complete example project.") from error
+    except OSError as error:
+        raise BadInput(f"{file}: can not be read: {error.strerror}.") from error
+    if len(body) > MAX_BYTES:
+        raise InvalidFile([Problem(str(file), 0, "", "is larger than 1 MiB.")])
+    try:
+        return parse_yaml(body.decode("utf-8-sig"), str(file))
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InvalidFile([Problem(str(file), line, "", "not valid UTF-8.")]) from error
-    except OSError as error:
-        raise BadInput(f"{file}: can not be read: {error.strerror}.") from error
-    document = parse_yaml(text, str(file))
+
+
+def check(document: Document) -> Config:
+    """The configuration that a document holds. Raises InvalidFile with every problem."""
     config = validate(document, Config)
     problems = list(_unknown_providers(document, config))
     if problems:
         raise InvalidFile(problems)
-    return Project(file.resolve().parent, config, file)
+    return config
 
 
 def _unknown_providers(document: Document, config: Config) -> Iterator[Problem]:
@@ -237,12 +256,17 @@ def _unknown_providers(document: Document, config: Config) -> Iterator[Problem]:
 
 def find(start: Path, explicit: Path | None = None) -> Project:
     """The project of `--config F`, else of the nearest tidegate.yaml upwards. Raises BadInput, InvalidFile."""
+    return load(locate(start, explicit))
+
+
+def locate(start: Path, explicit: Path | None = None) -> Path:
+    """The tidegate.yaml that `find` reads. Raises BadInput when there is none."""
     if explicit is not None:
-        return load(explicit / FILE if explicit.is_dir() else explicit)
+        return explicit / FILE if explicit.is_dir() else explicit
     here = start.resolve()
     for folder in (here, *here.parents):
         if (folder / FILE).is_file():
-            return load(folder / FILE)
+            return folder / FILE
     raise BadInput(f"no {FILE} in {here} or above it. Go to your project, or name it with --config.")
 
 

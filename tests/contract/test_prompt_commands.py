@@ -225,11 +225,12 @@ def test_the_log_tells_what_changed_and_why(shop: Shop) -> None:
 
 def test_diff_compares_versions_and_the_working_tree(shop: Shop) -> None:
     shop.ship()
-    assert "+You are a warm and friendly support assistant." in shop.text(diff_, P, "v1", "v2")
+    assert "You are a {+warm and friendly +}support assistant." in shop.text(diff_, P, "v1", "v2")
     assert "no difference" in shop.text(diff_, P)
     shop.write(PROMPT)
     shown = shop.json(diff_, P)
-    assert (shown["a"]["version"], shown["b"]["version"]) == (2, None)
+    assert (shown["a"]["kind"], shown["a"]["version"]) == ("environment", 2)
+    assert (shown["b"]["kind"], shown["b"]["version"]) == ("worktree", 1)
     assert shown["diff"]["messages"][0]["lines"][1] == "-You are a warm and friendly support assistant."
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "render": "The messages a call would send.",
     "eval": "Run a prompt's suite and store the run.",
     "gate": "Compare a prompt with what is live, and say PASS, FAIL or INCONCLUSIVE.",
+    "approve": "Say yes to a version as the second person.",
     "deploy": "Point an environment at a version.",
     "rollback": "Point an environment back at its last good version.",
     "status": "What is live where, and what traffic was served by.",

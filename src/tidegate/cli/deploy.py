@@ -11,10 +11,11 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from tidegate import compose
-from tidegate.cli.output import out, print_json, who
+from tidegate.cli.output import out, print_json, visible, who
 from tidegate.config import Project
 from tidegate.core.artifact import short
-from tidegate.core.ledger import Deployment
+from tidegate.core.errors import InvalidFile
+from tidegate.core.ledger import Deployment, Measure
 
 
 class Deployed(msgspec.Struct, frozen=True):
@@ -39,8 +40,9 @@ def deploy_(
     """
     Point an environment at a version; running gateways follow within a second.
 
-    A protected environment takes only a version that passed `tidegate gate`. What was rolled back stays
-    out.
+    A protected environment takes only a version that passed `tidegate gate` under the suite and golden set
+    that are in its folder now; some ask for a second person too (`tidegate approve`). What was rolled back
+    stays out.
 
     Example: `tidegate deploy support/answer --env production`
 
@@ -82,7 +84,8 @@ def print_deployed(deployed: Deployed) -> None:
         line.append("  FORCED", "bold red")
     out.print(line)
     if move.run_id:
-        out.print(Text(f"approved by gate run {move.run_id}", "dim"))
+        second = f" and {visible(move.approved_by)}" if move.approved_by else ""
+        out.print(Text(f"approved by gate run {move.run_id}{second}", "dim"))
     if move.from_version:
         out.print(
             Text(f"back again: tidegate rollback {name}" + ("" if env == "production" else f" --env {env}"), "dim")
@@ -105,6 +108,7 @@ def deploy(
     check_name(name)
     prompt = load_prompt(project.prompts, name) if version is None else None
     git = git_state(prompt.folder) if prompt else None
+    measure = measure_here(project, name, strict=environment in project.config.gate.protects and not force)
     with closing(compose.registry(project)) as registry:
         if prompt:
             registered = registry.register(
@@ -121,5 +125,22 @@ def deploy(
             force=force,
             git_commit=git.commit if git else None,
             git_dirty=git.dirty if git else None,
+            measure=measure,
         )
     return Deployed(move, changed=move.to_digest not in live)
+
+
+def measure_here(project: Project, name: str, *, strict: bool) -> Measure | None:
+    """
+    The suite and golden set in the prompt's folder, by digest; None without a suite.
+
+    Unless `strict`, also None when they can not be read: then they are not what a deploy waits for. Raises InvalidFile.
+    """
+    from tidegate.evals.session import measure
+
+    try:
+        return measure(project.prompts / name)
+    except InvalidFile:
+        if strict:
+            raise
+        return None

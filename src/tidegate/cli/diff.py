@@ -2,75 +2,78 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.text import Text
 
 from tidegate import compose
-from tidegate.cli.output import diff_text, out, print_json
+from tidegate.cli.output import out, print_json
 from tidegate.config import Project
-from tidegate.core.artifact import digest, short
-from tidegate.core.ledger import Served
+
+if TYPE_CHECKING:
+    from tidegate.prompts.sides import Side
 
 
 def diff_(
     name: str,
     a: str = "production",
-    b: str | None = None,
+    b: str = "worktree",
     /,
     *,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,
 ) -> None:
     """
-    Show what turns A into B, field by field: messages, model, params, inputs, output, tools, retrieval.
+    Show what turns A into B, field by field: messages word by word, everything else as values before and after.
 
-    Example: `tidegate diff support/answer v1 v2`
+    A and B are each `v3`, the beginning of a digest, an environment, `worktree` or a git ref, whichever fits first;
+    `git:NAME` is always a git ref. Git refs are read without a checkout.
+
+    Example: `tidegate diff support/answer origin/main worktree`
 
     Parameters
     ----------
     name
         The prompt.
     a
-        The older side: `v1`, the beginning of a digest, or an environment.
+        The older side.
     b
         The newer side; by default the working tree.
     config
         The tidegate.yaml to use; by default the nearest one upwards from here.
     json
-        Print `{name, a, b, diff}`.
+        Print `{name, a, b, diff: {messages, changes}}`.
     """
+    from tidegate.cli.changes import changes_text
     from tidegate.core.diff import diff
 
-    project = compose.project(config)
-    tree = _tree(project, name) if b is None else None
-    with closing(compose.registry(project)) as registry:
-        older = registry.served(name, a)
-        newer = tree or registry.served(name, b or "")
+    older, newer = sides(compose.project(config), name, a, b)
     changes = diff(older.artifact, newer.artifact)
     if json:
-        print_json(
-            {
-                "name": name,
-                "a": {"version": older.version, "digest": older.digest},
-                "b": {"version": newer.version, "digest": newer.digest},
-                "diff": changes,
-            }
-        )
+        print_json({"name": name, "a": _plain(a, older), "b": _plain(b, newer), "diff": changes})
         return
-    out.print(Text(f"{name}: {_shown(older)} → {_shown(newer)}", "bold"))
-    out.print(diff_text(changes.lines()) if not changes.empty else Text("no difference"))
+    out.print(Text(f"{name}: {older.shown} → {newer.shown}", "bold"))
+    out.print(changes_text(changes, marks=out.color_system is None) if not changes.empty else Text("no difference"))
 
 
-def _tree(project: Project, name: str) -> Served:
-    from tidegate.prompts.files import load_prompt
+def sides(project: Project, name: str, a: str, b: str) -> tuple[Side, Side]:
+    """Both sides. Raises as Sides.find."""
+    from tidegate.prompts.sides import Sides
 
-    artifact = load_prompt(project.prompts, name).artifact
-    return Served(name, None, digest(artifact), artifact)
+    with ExitStack() as stack:
+        registry = stack.enter_context(closing(compose.registry(project))) if project.has_control else None
+        found = Sides(registry, project.prompts, environments=project.config.gate.protects)
+        return found.find(name, a), found.find(name, b)
 
 
-def _shown(served: Served) -> str:
-    return f"{f'v{served.version}' if served.version else 'working tree'} ({short(served.digest)})"
+def _plain(selector: str, side: Side) -> dict[str, Any]:
+    return {
+        "selector": selector,
+        "kind": side.kind,
+        "version": side.version,
+        "digest": side.digest,
+        "commit": side.commit,
+    }

@@ -68,7 +68,7 @@ def log_(
 
 def log(project: Project, name: str | None = None, limit: int = 20) -> list[Move]:
     """The last moves, newest first. Raises NotFound for a prompt that nobody knows."""
-    if not project.control.exists():
+    if not project.has_control:
         return []
     with closing(compose.registry(project)) as registry:
         if name is not None and name not in registry.prompts():

@@ -92,7 +92,7 @@ def _find(project: Project, name: str, version: str | None) -> Served:
     artifact = load_prompt(project.prompts, name).artifact
     key = digest(artifact)
     number = None
-    if project.control.exists():
+    if project.has_control:
         with closing(compose.registry(project)) as registry:
             number = next((known.number for known in registry.versions(name) if known.digest == key), None)
     return Served(name, number, key, artifact)

@@ -77,7 +77,7 @@ def status_(
 
 def status(project: Project, name: str | None = None, *, window_s: float = 900.0) -> list[Live]:
     """What is live in each environment, by prompt and environment."""
-    if not project.control.exists():
+    if not project.has_control:
         return []
     with closing(compose.registry(project)) as registry:
         pointers = registry.pointers(name)

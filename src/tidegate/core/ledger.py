@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -59,6 +60,12 @@ class Deployment(msgspec.Struct, frozen=True):
         if self.suite_digest is None or self.golden_digest is None:
             return None
         return Measure(self.suite_digest, self.golden_digest)
+
+
+def approving_move(log: Sequence[Deployment], environment: str) -> Deployment | None:
+    """Of moves, newest first: the one under whose approval what is live there went live; None when it had none."""
+    own = [move for move in log if move.environment == environment]
+    return next((move for move in own if move.to_version == own[0].to_version and move.measure), None)
 
 
 YOUNGER_FIELDS = ("suite_digest", "golden_digest", "approved_by")

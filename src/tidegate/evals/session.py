@@ -25,7 +25,7 @@ from tidegate.core.diff import diff
 from tidegate.core.errors import InvalidFile, NotFound, Problem, RequestError
 from tidegate.core.evaluation import GateReport, Run
 from tidegate.core.ids import uuid7
-from tidegate.core.ledger import Deployment, Measure, Pointer, Version, changed
+from tidegate.core.ledger import Deployment, Measure, Pointer, Version, approving_move, changed
 from tidegate.core.stats import ALPHA, ALPHA_OF_TWO_LOOKS, mde
 from tidegate.evals.gate import gate, undecided_by_noise, usable
 from tidegate.evals.golden import Case, GoldenSet, load_golden
@@ -223,8 +223,7 @@ class Session:
 
     async def _other_measure(self, prompt: str, environment: str, suite: Suite, golden: GoldenSet) -> Sequence[str]:
         """A line when what is live was approved under another suite or golden set than this one."""
-        log = await asyncio.to_thread(self.shelf.log, prompt)
-        live = next((move for move in log if move.environment == environment), None)
+        live = approving_move(await asyncio.to_thread(self.shelf.log, prompt), environment)
         line = live and measured_otherwise(live, Measure(suite.digest, golden.digest))
         return [line] if line else []
 
@@ -305,16 +304,21 @@ def read(prompt: Prompt, render: Render) -> tuple[Suite, GoldenSet]:
     """
     suite = load_suite(prompt.folder)
     golden = load_golden(suite.golden)
-    inputs = prompt.artifact.inputs
-    golden.fit(inputs, optional=[name for name, declared in inputs.items() if not declared.required])
+    golden.fit(prompt.artifact.inputs, optional=optional_inputs(prompt.artifact))
     plan(suite, golden)
-    problems = [problem for case in golden.cases for problem in _unrenderable(prompt, golden, case, render)]
+    problems = [problem for case in golden.cases for problem in unrenderable(prompt, golden, case, render)]
     if problems:
         raise InvalidFile(problems)
     return suite, golden
 
 
-def _unrenderable(prompt: Prompt, golden: GoldenSet, case: Case, render: Render) -> Iterator[Problem]:
+def optional_inputs(artifact: Artifact) -> list[str]:
+    """The inputs that a case may leave out."""
+    return [name for name, declared in artifact.inputs.items() if not declared.required]
+
+
+def unrenderable(prompt: Prompt, golden: GoldenSet, case: Case, render: Render) -> Iterator[Problem]:
+    """Why the prompt can not be rendered with a case's inputs, if it can not."""
     try:
         render(prompt.artifact, case.inputs)
     except RequestError as error:
