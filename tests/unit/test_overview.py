@@ -15,6 +15,7 @@ from tidegate.console.charts import OUTCOMES, PALETTE, Marker, overview_charts, 
 from tidegate.core.errors import BadInput
 from tidegate.telemetry.overview import (
     AUTO,
+    WINDOWS,
     Group,
     Numbers,
     Overview,
@@ -150,6 +151,15 @@ def test_named_windows_end_now_on_whole_buckets() -> None:
 )
 def test_any_span_gets_buckets_that_can_be_seen(length: timedelta, step: timedelta) -> None:
     assert span(NOW - length, NOW).step == step
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_every_named_window_finds_its_calls(seeded: seed.Seeded, name: str) -> None:
+    record(seeded, 5)
+    window = preset(name, NOW)
+    ((start, numbers),) = overview(seeded.call_log, window).buckets
+    assert numbers.calls == 1
+    assert start <= minutes_ago(5) < start + window.step
 
 
 def test_an_impossible_span_is_refused() -> None:

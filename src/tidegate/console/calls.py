@@ -23,7 +23,6 @@ PAGE = 50
 ORIGINS: tuple[str, ...] = Origin.__args__  # type: ignore[attr-defined]  # a Literal knows its values at run time
 OUTCOMES: tuple[str, ...] = Outcome.__args__  # type: ignore[attr-defined]
 VALID = {"": None, "yes": True, "no": False}
-FACETS_OF = timedelta(days=7)
 RECENT = timedelta(days=1)
 
 
@@ -96,8 +95,8 @@ class CallPages:
         wanted = query.wanted()
         now = self._pages.now()
         page = search(self._call_log, now, wanted, limit=PAGE, before=query.before or None)
-        with self._call_log.snapshot(now - FACETS_OF) as rows:
-            known = facets(rows, now - FACETS_OF)
+        with self._call_log.snapshot(now - RECENT) as rows:
+            known = facets(rows, now - RECENT)
         return self._pages.answer(
             request,
             "calls.html",
