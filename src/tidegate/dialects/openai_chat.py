@@ -109,6 +109,7 @@ _completion = msgspec.json.Decoder(_Completion)
 def parse_request(body: bytes) -> ChatRequest:
     """Reads the top level of a request. Raises InvalidRequest, naming the field."""
     try:
+        body.decode()  # msgspec leaves the strings inside a raw value unread, and they go on as they came
         fields = _fields.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is not a JSON object: {error}.") from error
@@ -307,10 +308,10 @@ def _value(fields: Fields, key: str, kind: Any, expected: str) -> Any:
 def _decode(body: bytes) -> _Completion:
     try:
         return _completion.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:
-        # msgspec refuses lone surrogates, which some providers do send when they cut an emoji in two.
+        # msgspec refuses lone surrogates and cut UTF-8, which some providers do send when they cut an emoji in two.
         return msgspec.convert(json.loads(body.decode("utf-8", "replace")), _Completion)
     except (ValueError, RecursionError) as error:
         raise UpstreamProtocol("the provider's answer is not a chat completion") from error
