@@ -18,6 +18,7 @@ from tidegate.core.errors import BadInput, TidegateError
 COMMANDS = {
     "demo": "The incident, end to end, with no API key and no network.",
     "serve": "Gateway and console for this project.",
+    "lint": "Prompts, evals and tidegate.yaml: every problem with its file and line.",
     "render": "The messages a call would send.",
     "eval": "Run a prompt's suite and store the run.",
     "gate": "Compare a prompt with what is live, and say PASS, FAIL or INCONCLUSIVE.",

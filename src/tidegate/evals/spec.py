@@ -17,6 +17,7 @@ import minijinja
 from tidegate.core.document import parse_json
 from tidegate.core.errors import InvalidFile, Problem, nearest
 from tidegate.evals.checks import NOT, Check, build, known
+from tidegate.prompts.source import escapes, leads_out
 
 FUEL = 50_000
 MAX_FILE_BYTES = 8 << 20
@@ -86,7 +87,7 @@ def read_checks(
 def inside(folder: Path, name: str, what: str) -> Path:
     """The file `name` of `folder`. Raises ValueError when it leaves the folder or is not there."""
     path = folder / name
-    if Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+    if escapes(name) or leads_out(folder, name):
         raise ValueError(f"{name!r} leaves the folder; {what} stands beside eval.yaml")
     if not path.is_file():
         there = [item.name for item in folder.iterdir() if item.is_file() and item.suffix == path.suffix]
@@ -97,7 +98,8 @@ def inside(folder: Path, name: str, what: str) -> Path:
 def read_text(path: Path) -> str:
     """The file as text, line ends as `\\n`. Raises InvalidFile when it is not UTF-8, too large, or can not be read."""
     try:
-        body = path.read_bytes()
+        with path.open("rb") as file:
+            body = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise InvalidFile([Problem(str(path), 0, "", f"can not be read: {error.strerror}.")]) from error
     if len(body) > MAX_FILE_BYTES:

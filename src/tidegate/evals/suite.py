@@ -23,6 +23,7 @@ from tidegate.core.errors import InvalidFile, NotFound, Problem, nearest
 from tidegate.evals.checks import Check
 from tidegate.evals.golden import GoldenSet
 from tidegate.evals.spec import CheckSpec, inside, read_checks, read_text
+from tidegate.prompts.source import leads_out
 
 FILE = "eval.yaml"
 RATE = "pass-rate"
@@ -83,6 +84,8 @@ def load_suite(folder: Path) -> Suite:
     path = folder / FILE
     if not path.is_file():
         raise NotFound(f"{path}: no such file, so there is nothing to evaluate this prompt by.")
+    if leads_out(folder, FILE):
+        raise InvalidFile([Problem(str(path), 0, "", "is a link that leads out of the prompt's folder.")])
     document = parse_yaml(read_text(path), str(path))
     if not isinstance(document.data, dict):
         raise InvalidFile([document.problem((), "a suite is a map with the keys golden, repeats, checks, gate.")])

@@ -34,7 +34,7 @@ from tidegate.core.place import Path as FieldPath
 from tidegate.core.yaml_values import MAX_DEPTH
 from tidegate.prompts import template
 from tidegate.prompts.front_matter import MAX_WHOLE, FrontMatter, ToolFile
-from tidegate.prompts.source import Folder, Source
+from tidegate.prompts.source import Folder, Source, leads_out
 
 FILE = "prompt.md"
 SUITE = "eval.yaml"
@@ -78,9 +78,14 @@ class PromptFile:
     """Its front matter as written, with the line of each value."""
 
 
+def is_name(name: str) -> bool:
+    """Whether `name` can be a prompt's."""
+    return len(name) <= 255 and _NAME.match(name) is not None
+
+
 def check_name(name: str) -> None:
     """Raises BadInput when `name` can not be a prompt's name."""
-    if len(name) > 255 or not _NAME.match(name):
+    if not is_name(name):
         raise BadInput(
             f"{name[:100]!r} can not be a prompt's name. Name it as its folder under prompts/, such as support/answer:"
             " a-z, 0-9, '.', '_' and '-', each part at most 64 long and beginning with a letter or a digit."
@@ -90,7 +95,7 @@ def check_name(name: str) -> None:
 def list_prompts(root: Path) -> list[str]:
     """The names of all prompts under `root`, sorted. Raises InvalidFile when a folder's name can not be a prompt's."""
     names = sorted(_names(root))
-    bad = [name for name in names if not _NAME.match(name)]
+    bad = [name for name in names if not is_name(name)]
     if bad:
         raise InvalidFile(
             Problem(
@@ -119,7 +124,9 @@ def load_prompt(root: Path, name: str) -> PromptFile:
             raise NotFound(f"no prompt named {name!r}: there is no {FILE} under {root} yet.")
         raise NotFound(f"no prompt named {name!r} under {root}.{nearest(name, known)}")
     label = f"{root.name}/{name}"
-    if not folder.resolve().is_relative_to(root.resolve()):
+    if leads_out(root.parent, root.name):
+        raise InvalidFile([Problem(root.name, 0, "", "is a link that leads out of the project.")])
+    if leads_out(root, name):
         raise InvalidFile([Problem(label, 0, "", f"leads out of {root.name}/.")])
     written = read_prompt(Folder(folder, label))
     return PromptFile(

@@ -58,7 +58,7 @@ class Folder:
     def complaint(self, name: str) -> str | None:
         if escapes(name):
             return f"{name!r} must be the path of a file inside the prompt's folder."
-        if not (self._path / name).resolve().is_relative_to(self._path.resolve()):
+        if leads_out(self._path, name):
             return f"{name!r} is a link that leads out of the prompt's folder."
         return None
 
@@ -92,3 +92,16 @@ def escapes(name: str) -> bool:
     path = PurePosixPath(name)
     encodable = name == name.encode("utf-8", "replace").decode()
     return not name or not encodable or "\0" in name or path.is_absolute() or ".." in path.parts
+
+
+def leads_out(base: Path, name: str) -> bool:
+    """Whether `name` lies outside of `base` once links are followed; so does what a link that goes in circles names."""
+    at = base
+    for part in PurePosixPath(name).parts:
+        at /= part
+        if part == ".." or at.is_symlink():
+            try:
+                return not (base / name).resolve().is_relative_to(base.resolve())
+            except (OSError, RuntimeError):
+                return True
+    return False

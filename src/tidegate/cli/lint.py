@@ -1,0 +1,195 @@
+"""`tidegate lint`: every problem of the project's files at once, each with its file and line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+from rich.progress import track
+from rich.text import Text
+
+from tidegate import config as configuration
+from tidegate.cli.output import err, out, print_json, visible
+from tidegate.config import Config
+from tidegate.core.errors import BadInput, InvalidFile, NotFound, nearest
+from tidegate.core.notice import Notice, from_problem
+
+MANY = 300
+"""Prompts; linting more takes long enough to show how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that was found, by file and line, in a project at `root`."""
+
+    root: Path
+    prompts: int
+    suites: int
+    notices: tuple[Notice, ...]
+
+    def count(self, level: str) -> int:
+        return sum(notice.level == level for notice in self.notices)
+
+
+def lint_(
+    *names: str,
+    strict: bool = False,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    json: bool = False,
+    github: bool = False,
+) -> None:
+    """
+    Check prompts, evals and tidegate.yaml: every problem with its file and line.
+
+    An error keeps tidegate from using a file, a warning is worth a look. Exit codes: 0 no errors, 4 errors; with
+    --strict warnings alone exit with 1.
+
+    Example: `tidegate lint --github`
+
+    Parameters
+    ----------
+    names
+        The prompts; by default all of them, and how they are laid out. tidegate.yaml is always checked.
+    strict
+        Exit with 1 when there is nothing but warnings.
+    config
+        The tidegate.yaml to use; by default the nearest one upwards from here.
+    json
+        Print `[{level, file, line, field, rule, message}]`; line 0 is the file as a whole.
+    github
+        Print GitHub's annotations instead, for a workflow: they show in the pull request, on their lines.
+    """
+    if json and github:
+        raise BadInput("--json and --github are two ways to print the same: choose one.")
+    report = lint(configuration.locate(Path.cwd(), config), names, quiet=json or github)
+    if json:
+        print_json(report.notices)
+    elif github:
+        for notice in report.notices:
+            sys.stdout.write(annotation(notice, _from_workspace(report.root)) + "\n")
+    else:
+        _print(report)
+    if report.count("error"):
+        sys.exit(BadInput.exit_code)
+    sys.exit(1 if strict and report.notices else 0)
+
+
+def lint(file: Path, names: Sequence[str] = (), *, quiet: bool = True) -> Report:
+    """Checks the project of a tidegate.yaml. Raises BadInput when there is none, NotFound for an unknown prompt."""
+    from tidegate.evals.lint import lint_suite
+    from tidegate.prompts.lint import lint_prompt, survey
+    from tidegate.prompts.render import render
+
+    root = file.resolve().parent
+    known, notices = lint_config(file)
+    prompts, layout = survey(root / "prompts")
+    for name in names:
+        if name not in prompts:
+            raise NotFound(f"no prompt named {name!r} under {root / 'prompts'}.{nearest(name, prompts)}")
+    if not names:
+        notices += layout
+    chosen = sorted(set(names)) or list(prompts)
+    hidden = quiet or len(chosen) < MANY or not err.is_terminal
+    suites = 0
+    for name in track(chosen, "  linting", console=err, transient=True, disable=hidden):
+        prompt, found = lint_prompt(root / "prompts", name, prompts[name], known)
+        notices += found
+        folder = root / "prompts" / name
+        if (folder / "eval.yaml").exists():
+            suites += 1
+            notices += lint_suite(folder, prompt, render)
+    ordered = sorted(
+        (_placed(notice, root) for notice in notices),
+        key=lambda notice: (notice.file, notice.line, notice.level, notice.field),
+    )
+    return Report(root, len(chosen), suites, tuple(ordered))
+
+
+def lint_config(file: Path) -> tuple[Config | None, list[Notice]]:
+    """The configuration, when it is valid, and all that is to be said about it."""
+    from tidegate.prompts.lint import lint_secrets
+    from tidegate.upstream import lint
+
+    known = None
+    try:
+        document = configuration.read(file)
+        known = configuration.check(document)
+    except InvalidFile as error:
+        notices = [from_problem(problem, "invalid-config") for problem in error.problems]
+    else:
+        notices = list(lint.lint_config(document, known))
+    literal = {notice.line for notice in notices if notice.rule == "literal-api-key"}
+    return known, notices + [notice for notice in lint_secrets(file, str(file)) if notice.line not in literal]
+
+
+def annotation(notice: Notice, prefix: str) -> str:
+    """A notice as a workflow command of GitHub: `::error file=…,line=…,title=…::message`."""
+    properties = {"file": prefix + notice.file, "line": str(notice.line), "title": notice.rule}
+    if not notice.line:
+        del properties["line"]
+    shown = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in properties.items())
+    return f"::{notice.level} {shown}::{_escaped(_sentence(notice))}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    return text.translate({ord(char): f"%{ord(char):02X}" for char in f"%\r\n{more}"})
+
+
+def _from_workspace(root: Path) -> str:
+    """The folder that annotations' paths start with: GitHub counts from the repository's top."""
+    top = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
+    inside = root.relative_to(top).as_posix() if root.is_relative_to(top) else root.as_posix()
+    return "" if inside == "." else f"{inside}/"
+
+
+def _placed(notice: Notice, root: Path) -> Notice:
+    """A notice whose file is named as seen from the project."""
+    path = Path(notice.file)
+    if not path.is_absolute():
+        path = root / path if (root / path).exists() else Path.cwd() / path
+    file = path.relative_to(root).as_posix() if path.is_relative_to(root) else notice.file
+    return msgspec.structs.replace(notice, file=file)
+
+
+def _sentence(notice: Notice) -> str:
+    return f"{notice.field}: {notice.message}" if notice.field else notice.message
+
+
+def _print(report: Report) -> None:
+    checked = f"{_counted(report.prompts, 'prompt')}, {_counted(report.suites, 'suite')} and {configuration.FILE}"
+    if not report.notices:
+        out.print(Text(f"✓ {checked}: nothing to report.", "green"))
+        return
+    for file, notices in groupby(report.notices, key=lambda notice: notice.file):
+        out.print(Text(visible(file), "bold"))
+        for line in _lines(list(notices)):
+            out.print(line)
+        out.print()
+    levels = Counter(notice.level for notice in report.notices)
+    files = len({notice.file for notice in report.notices})
+    words = ", ".join(_counted(levels[level], level) for level in ("error", "warning") if levels[level])
+    style = "red" if levels["error"] else "yellow"
+    out.print(Text(f"{words} in {_counted(files, 'file')}; checked {checked}.", style))
+
+
+def _lines(notices: list[Notice]) -> Iterator[Text]:
+    width = max(len(str(notice.line)) for notice in notices)
+    for notice in notices:
+        place = str(notice.line) if notice.line else "–"
+        style = "red" if notice.level == "error" else "yellow"
+        sentence = visible(_sentence(notice))
+        yield Text.assemble(
+            (f"  {place:>{width}}  ", "dim"), (f"{notice.level:<7}", style), f"  {sentence}  ", (notice.rule, "dim")
+        )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

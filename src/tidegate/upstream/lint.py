@@ -1,0 +1,58 @@
+"""What `tidegate lint` finds in tidegate.yaml beyond what makes it invalid, and in the models that prompts name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tidegate.config import Config
+from tidegate.core.document import Document
+from tidegate.core.errors import nearest
+from tidegate.core.notice import Notice
+from tidegate.core.place import Path, dotted
+from tidegate.upstream.model_ids import pinned
+
+
+def lint_config(document: Document, config: Config) -> Iterator[Notice]:
+    """Warnings about a valid configuration."""
+    for name, provider in config.providers.items():
+        if provider.api_key is not None and not provider.api_key.get_secret_value().strip().startswith("${"):
+            message = f"holds the key itself. Write a reference, such as ${{env:{_variable(name)}}}, and renew the key."
+            yield _warning(document, ("providers", name, "api_key"), "literal-api-key", message)
+    url = config.control.url
+    if url is not None and not url.get_secret_value().strip().startswith("${") and "@" in url.get_secret_value():
+        message = "holds the user and password themselves. Write a reference, such as ${env:DATABASE_URL}."
+        yield _warning(document, ("control", "url"), "literal-api-key", message)
+    for name, route in config.routes.items():
+        for index, target in enumerate(route.targets):
+            yield from lint_model(document, ("routes", name, "targets", index), target, None)
+
+
+def lint_model(document: Document, at: Path, model: str, config: Config | None) -> Iterator[Notice]:
+    """
+    What is wrong with a model that is named at `at`: nobody has it (with `config` only), or it is not pinned.
+
+    A route's name says nothing about pins: its targets do, in tidegate.yaml.
+    """
+    if config is not None:
+        if model in config.routes:
+            return
+        provider, slash, rest = model.partition("/")
+        if not slash or not rest or provider not in config.providers:
+            known = [*config.routes, *(f"{name}/{rest}" for name in config.providers)]
+            message = f"no route and no provider of tidegate.yaml serves {model!r}.{nearest(model, known)}"
+            yield Notice("error", document.file, document.line(at), dotted(at), "unknown-model", message)
+            return
+    if not pinned(model):
+        message = (
+            f"{model!r} is not a dated pin: what answers under this name can change without a new version."
+            " Name a snapshot, such as gpt-4.1-2025-04-14."
+        )
+        yield _warning(document, at, "undated-model", message)
+
+
+def _warning(document: Document, at: Path, rule: str, message: str) -> Notice:
+    return Notice("warning", document.file, document.line(at), dotted(at), rule, message)
+
+
+def _variable(provider: str) -> str:
+    return "".join(char if char.isalnum() else "_" for char in provider).upper() + "_API_KEY"
