@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +18,8 @@ from rich.text import Text
 from tidegate import compose
 from tidegate.cli.output import moment, out, print_json
 from tidegate.config import Project
-from tidegate.core.errors import NotFound, nearest
-from tidegate.core.ledger import Pointer
+from tidegate.core.errors import InvalidFile, NotFound, nearest
+from tidegate.core.ledger import Deployment, Pointer, approving_move
 
 SETTLED_S = 2.0
 """After a move, calls of the version before may still be under way."""
@@ -39,6 +40,8 @@ class Live(msgspec.Struct, frozen=True):
     """Version → its share of the prompt's live calls in the window, over all environments; empty without calls."""
     stray: tuple[str, ...]
     """Versions that served calls after the pointers had moved away from them: some gateway did not follow."""
+    measure_changed: str | None = None
+    """A sentence when the suite or golden set in the folder is not the one the live version was approved under."""
 
 
 def status_(
@@ -63,7 +66,7 @@ def status_(
     config
         The tidegate.yaml to use; by default the nearest one upwards from here.
     json
-        Print `[{prompt, environment, version, digest, since, by, served, stray}]`.
+        Print `[{prompt, environment, version, digest, since, by, served, stray, measure_changed}]`.
     """
     project = compose.project(config)
     rows = status(project, name, window_s=minutes * 60)
@@ -81,6 +84,9 @@ def status(project: Project, name: str | None = None, *, window_s: float = 900.0
         return []
     with closing(compose.registry(project)) as registry:
         pointers = registry.pointers(name)
+        moves: defaultdict[str, list[Deployment]] = defaultdict(list)
+        for move in registry.log(name):
+            moves[move.prompt].append(move)
     if not pointers:
         return []
     calls = compose.call_log(project)
@@ -95,9 +101,27 @@ def status(project: Project, name: str | None = None, *, window_s: float = 900.0
             since = _shares(calls.served(min(window_s, age_s)), pointer.prompt) if age_s > 0 else {}
             stray = tuple(sorted(since.keys() - meant))
         rows.append(
-            Live(**{key: getattr(pointer, key) for key in Pointer.__struct_fields__}, served=shares, stray=stray)
+            Live(
+                **{key: getattr(pointer, key) for key in Pointer.__struct_fields__},
+                served=shares,
+                stray=stray,
+                measure_changed=_measure_changed(project, pointer, moves[pointer.prompt]),
+            )
         )
     return rows
+
+
+def _measure_changed(project: Project, pointer: Pointer, moves: Sequence[Deployment]) -> str | None:
+    approving = approving_move(moves, pointer.environment)
+    if approving is None:
+        return None
+    from tidegate.evals.session import measure, measured_otherwise
+
+    try:
+        now = measure(project.prompts / pointer.prompt)
+    except InvalidFile:  # `tidegate lint` says so
+        return None
+    return measured_otherwise(approving, now) if now else None
 
 
 def _shares(counts: Counts, prompt: str) -> dict[str, float]:
@@ -128,6 +152,8 @@ def _print(rows: list[Live], timezone: str, minutes: int) -> None:
     out.print(table, soft_wrap=False)
     out.print(Text(f"served: what answered each prompt's calls of the last {minutes} min", "dim"))
     for row in rows:
+        if row.measure_changed:
+            out.print(Text(f"{row.prompt}: {row.measure_changed}", "yellow"))
         if row.stray:
             out.print(
                 Text(

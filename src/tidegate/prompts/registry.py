@@ -121,11 +121,6 @@ class Registry:
         with self._store.read() as tx:
             return list(tx.deployments(prompt))[::-1]
 
-    def live(self, prompt: str, environment: str = "production") -> Deployment | None:
-        """The move that made live what is live there; None when nothing is."""
-        with self._store.read() as tx:
-            return next(reversed(tx.deployments(prompt, environment)), None)
-
     def snapshot(self, before: Snapshot | None = None) -> Snapshot:
         """All that a gateway serves from. Given the snapshot `before`, only what has changed since is read."""
         generation = self.generation()  # before the rest: a change in between is then seen by the next look
