@@ -306,6 +306,16 @@ def test_a_rollback_says_what_it_did(fresh: seed.Seeded) -> None:
     assert move.who.endswith("console)") or move.who == "console"
 
 
+def test_there_is_no_button_where_there_is_nothing_to_roll_back_to(fresh: seed.Seeded) -> None:
+    client = client_of(fresh)
+    assert client.get("/prompts/support/answer").text.count('href="/rollback/') == 2
+    fresh.registry.rollback(seed.NAME, who="ada")
+    assert client.get("/prompts/support/answer").text.count('href="/rollback/') == 1
+    page = client.get("/rollback/support/answer")
+    assert "There is nothing to roll back to" in page.text
+    assert client.post("/rollback/support/answer", data={}).status_code == 404
+
+
 def test_a_deploy_that_policy_refuses_changes_nothing_and_can_be_forced(fresh: seed.Seeded) -> None:
     client = client_of(fresh)
     fresh.registry.rollback(seed.NAME, who="ada", reason="broken")

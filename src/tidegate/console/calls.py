@@ -234,6 +234,7 @@ def _attempts(call: dict[str, Any]) -> list[dict[str, Any]]:
                 "latency_s": attempt["latency_s"],
                 "status": attempt.get("status"),
                 "error_type": attempt.get("error_type"),
+                "failed": bool(attempt.get("error_type")) or (attempt.get("status") or 200) >= 400,
                 "offset": offset,
                 "share": max(share, 0.01),
             }

@@ -87,7 +87,11 @@ class PromptPages:
                 "name": name,
                 "description": versions[0].description,
                 "versions": [_version(version, pointers, log, runs) for version in versions],
-                "pointers": [_pointer(pointer, served, versions, runs) for pointer in pointers],
+                "pointers": [
+                    _pointer(pointer, served, versions, runs)
+                    | {"back": registry.rollback_target(name, pointer.environment)}
+                    for pointer in pointers
+                ],
                 "served_minutes": int(RECENT.total_seconds() // 60),
                 "diff_a": older,
                 "diff_b": newer,
