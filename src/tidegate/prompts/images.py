@@ -72,7 +72,6 @@ class Marks:
         self._secret = secrets.token_hex(16)
         self._images: list[str] = []
         self._shown_chars = 0
-        self._pattern = re.compile(rf"\[image {self._secret} (\d+)\]")
 
     def __bool__(self) -> bool:
         return bool(self._images)
@@ -89,7 +88,7 @@ class Marks:
         Text of nothing but white space between images is left out: not every provider takes it. Raises InvalidRequest
         for an image outside a user message, one a template has cut up, and too much of them.
         """
-        pieces = self._pattern.split(text)
+        pieces = re.split(rf"\[image {self._secret} (\d+)\]", text)
         if any(self._secret in piece.lower() for piece in pieces[::2]):
             raise InvalidRequest("an image can only be shown whole, as `{{ name }}`.", param="variables")
         if len(pieces) == 1:

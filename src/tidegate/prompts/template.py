@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from minijinja import Environment, TemplateError
@@ -42,7 +43,7 @@ def environment() -> Environment:
     )
     for name in _HIDDEN_GLOBALS:
         made.remove_global(name)
-    made.add_filter("tojson", _tojson)
+    made.add_filter("tojson", tojson)
     return made
 
 
@@ -54,9 +55,8 @@ def problems(source: str, declared: Iterable[str], images: Collection[str] = ())
         declared: the prompt's inputs.
         images: those of them that are images; they may only be shown whole, or asked for in an `if`.
     """
-    env = environment()
     try:
-        env.add_template("message", source)
+        _reading().add_template("message", source)
     except TemplateError as error:
         return [(error.line or 1, f"template syntax: {reason(error)}.")]
     found = []
@@ -76,11 +76,17 @@ def problems(source: str, declared: Iterable[str], images: Collection[str] = ())
 
 def used(source: str) -> set[str]:
     """The variables that a template, valid or not, asks its caller for."""
-    env = environment()
+    env = _reading()
     try:
-        return set(env.undeclared_variables_in_str(source)) - env.globals.keys()
+        return {name for name in env.undeclared_variables_in_str(source) if name not in env.globals}
     except TemplateError:
         return set()
+
+
+@cache
+def _reading() -> Environment:
+    """The environment that templates are looked at in: the last one is kept, and nothing is ever rendered."""
+    return environment()
 
 
 def reason(error: TemplateError) -> str:
@@ -112,6 +118,6 @@ def _whole(name: str) -> re.Pattern[str]:
     return re.compile(rf"\{{\{{[-+]?\s*{re.escape(name)}\s*[-+]?\}}\}}\Z")
 
 
-def _tojson(value: Any, indent: int | None = None) -> str:
+def tojson(value: Any, indent: int | None = None) -> str:
     """JSON for a model to read: the engine's own would write `'` and `<` as escapes, for HTML."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
