@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from tidegate.cli.output import out, print_json
+from tidegate.core.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +63,12 @@ def _folder(named: Path | None) -> Iterator[Path]:
     if named is not None:
         yield named.resolve()
         return
-    with tempfile.TemporaryDirectory(prefix="tidegate-demo-") as scratch:
-        yield Path(scratch) / "support-bot"
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="tidegate-demo-")
+    except OSError as error:
+        raise BadInput(f"no scratch folder can be made: {error.strerror}. Name a folder with --dir.") from error
+    with scratch:
+        yield Path(scratch.name) / "support-bot"
 
 
 @contextmanager
@@ -84,13 +90,18 @@ def _play(stage: Stage, *, quiet: bool, seed: int) -> dict[str, Any]:
 
     out.quiet = quiet
     try:
-        incident = Incident(stage, seed=seed)
-        incident.provider()
-        incident.first_version()
-        incident.friendly_edit()
-        incident.ship_it_anyway()
-        incident.roll_back()
-        return incident.summary()
+        # One loop for the whole story: Ctrl-C while another is being made would end in its half-made parts' complaints.
+        with asyncio.Runner() as runner:
+            incident = Incident(stage, runner, seed=seed)
+            incident.provider()
+            incident.first_version()
+            incident.friendly_edit()
+            incident.ship_it_anyway()
+            incident.roll_back()
+            return incident.summary()
+    except KeyboardInterrupt:
+        out.print("\n[dim]ending …[/dim]")
+        raise
     finally:
         out.quiet = False
 

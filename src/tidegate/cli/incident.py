@@ -61,8 +61,9 @@ order by start
 class Incident:
     """One telling of the story on one stage."""
 
-    def __init__(self, stage: Stage, *, seed: int) -> None:
+    def __init__(self, stage: Stage, runner: asyncio.Runner, *, seed: int) -> None:
         self._stage = stage
+        self._runner = runner
         self._seed = seed
         self._gates: list[GateReport] = []
         self._refused = False
@@ -84,8 +85,9 @@ class Incident:
         out.print(f"project   {escape(str(stage.folder))}")
         out.print(f"provider  {stage.url('provider')}/v1  (a real HTTP server with a scripted model)")
         out.print(
-            "[dim]Its rule: it answers with the fitting sentence of the context, as JSON; asked to be warm and\n"
-            "friendly, it chats before its JSON when the question is long. No API key, no network.[/dim]"
+            "[dim]Its rule: it answers with the fitting sentence of the context, as JSON; asked to be warm and "
+            "friendly, it chats before its JSON when the question is long. No API key, no network.[/dim]",
+            soft_wrap=False,
         )
 
     def first_version(self) -> None:
@@ -135,7 +137,8 @@ class Incident:
         out.print(_sample(compose.call_log(self._project).rows(RECORDS)))
         out.print(
             f"[dim]Every record names the version that served it: the invalid answers are {self._forced}'s, "
-            "and only its.[/dim]"
+            "and only its.[/dim]",
+            soft_wrap=False,
         )
 
     def roll_back(self) -> None:
@@ -171,7 +174,7 @@ class Incident:
         }
 
     def _gate(self) -> GateReport:
-        report = asyncio.run(gate_prompts(self._project, [PROMPT], quiet=out.quiet))[0]
+        report = self._runner.run(gate_prompts(self._project, [PROMPT], quiet=out.quiet))[0]
         self._gates.append(report)
         return report
 
@@ -196,7 +199,7 @@ class Incident:
                 await people.send(count, concurrency=CONCURRENCY, done=done)
 
         with bar:
-            asyncio.run(customers())
+            self._runner.run(customers())
         failed = [call for call in sent if not call.complete]
         if failed:
             raise Unusable(f"{len(failed)} of {count} calls failed, the first with status {failed[0].status}.")
@@ -215,7 +218,7 @@ class Incident:
                 return sent.version or ""
 
         try:
-            return asyncio.run(ask())
+            return self._runner.run(ask())
         except TimeoutError as error:
             raise Unusable(f"{version} did not serve within {ROLLBACK_DEADLINE_S:.0f} s.") from error
 
@@ -241,7 +244,7 @@ def where_next(stage: Stage) -> None:
         Panel(
             Text.assemble(
                 ("console  ", "bold"),
-                (f"{stage.url('console')}/", "link cyan"),
+                (f"{stage.url('console')}/", f"cyan link {stage.url('console')}/"),
                 ("\ngateway  ", "bold"),
                 f"{stage.url('gateway')}/v1   (any OpenAI SDK: base_url)",
                 ("\nproject  ", "bold"),

@@ -6,15 +6,17 @@ Everything it starts ends with it: the children hold a pipe that ends when this 
 
 from __future__ import annotations
 
+import fcntl
 import os
-import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
@@ -35,6 +37,7 @@ class Stage:
         self.config = folder / "tidegate.yaml"
         self.ports: dict[str, int] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._claims = ExitStack()
 
     def __enter__(self) -> Stage:
         return self
@@ -50,6 +53,7 @@ class Stage:
                 process.wait()
             if process.stdin is not None:
                 process.stdin.close()
+        self._claims.close()
 
     def url(self, part: str) -> str:
         """`http://127.0.0.1:PORT` of provider, gateway or console."""
@@ -58,14 +62,16 @@ class Stage:
     def copy_example(self, name: str) -> None:
         """Fills the folder with an example project, on free ports. Raises BadInput when something is in the way."""
         source = example(name)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise BadInput(f"{self.folder} is not a folder. Name a new one with --dir.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if any(self.folder.iterdir()):
                 raise BadInput(f"{self.folder} is not empty. Name a new folder with --dir.")
-            shutil.copytree(source, self.folder, dirs_exist_ok=True)
+            _copy(source, self.folder)
         except OSError as error:
-            raise BadInput(f"{self.folder} can not be written: {error.strerror}.") from error
-        self.ports = {part: free_port(port) for part, port in DEFAULT_PORTS.items()}
+            raise BadInput(f"{self.folder} can not be written: {error.strerror}. Name another with --dir.") from error
+        self.ports = {part: self._port(port) for part, port in DEFAULT_PORTS.items()}
         text = self.config.read_text("utf-8")
         text = text.replace(f"127.0.0.1:{DEFAULT_PORTS['provider']}", f"127.0.0.1:{self.ports['provider']}")
         settings = yaml.safe_load(text)
@@ -95,6 +101,16 @@ class Stage:
         """The name of a process that has ended by itself, or None."""
         return next((name for name, process in self._processes.items() if process.poll() is not None), None)
 
+    def _port(self, preferred: int) -> int:
+        """`preferred` when nothing listens there and no other demo is about to, else some free port."""
+        try:
+            file = Path(tempfile.gettempdir()) / f"tidegate-demo-{os.getuid()}-{preferred}"
+            claim = self._claims.enter_context(file.open("w"))
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return free_port(0)
+        return free_port(preferred)
+
     def _start(self, name: str, arguments: Sequence[str], environment: dict[str, str]) -> None:
         log = (self.folder / f".{name}.log").open("wb")
         with log:
@@ -120,6 +136,15 @@ class Stage:
                 time.sleep(0.02)
         log = (self.folder / f".{name}.log").read_text("utf-8", "replace").strip()[-2_000:]
         raise Unusable(f"{name} did not answer at {url}.\n{log}")
+
+
+def _copy(source: Path, folder: Path) -> None:
+    """The files of an example, without the state of whoever played with it in place."""
+    for file in source.rglob("*"):
+        inside = file.relative_to(source)
+        if file.is_file() and inside.parts[0] != ".tidegate":
+            (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+            (folder / inside).write_bytes(file.read_bytes())
 
 
 def example(name: str) -> Path:
