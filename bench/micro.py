@@ -22,8 +22,8 @@ from typing import Any
 import uvloop
 
 from bench.machine import RESULTS, describe
-from tidegate.dialects.openai_chat import StreamReader, parse_answer, parse_request, upstream_body
-from tidegate.dialects.sse import EventSplitter, data_of
+from tidegate.dialects.openai_chat import DIALECT
+from tidegate.dialects.sse import EventSplitter
 from tidegate.gateway.edge import Edge, HttpReply, Request
 from tidegate.ports import UpstreamRequest
 from tidegate.system import SystemClock
@@ -128,21 +128,17 @@ async def cpu_us_async(stage: Callable[[], Coroutine[Any, Any, int]], count: int
 
 def parsing() -> dict[str, float]:
     """The stages that neither wait nor write."""
-    fields = parse_request(QUESTION).fields
-    splitter, reader = EventSplitter(), StreamReader(wants_usage=False)
+    incoming = DIALECT.parse_request(QUESTION)
+    splitter, reader = EventSplitter(), DIALECT.reader(wants_usage=False)
 
     def event() -> None:
         for part in splitter.feed(EVENT):
-            data = data_of(part)
-            assert data is not None
-            reader.read(data)
+            reader.read(part)
 
     return {
-        "dialect: request in": cpu_us(lambda: parse_request(QUESTION), 10_000),
-        "dialect: request out": cpu_us(
-            lambda: upstream_body(fields, model="m", stream=False, max_tokens_key="max_tokens"), 10_000
-        ),
-        "dialect: answer in": cpu_us(lambda: parse_answer(ANSWER), 10_000),
+        "dialect: request in": cpu_us(lambda: DIALECT.parse_request(QUESTION), 10_000),
+        "dialect: request out": cpu_us(lambda: DIALECT.same_body(incoming, model="m", native=False), 10_000),
+        "dialect: answer in": cpu_us(lambda: DIALECT.read_answer(ANSWER), 10_000),
         "sse: one event split and read": cpu_us(event, 10_000),
     }
 

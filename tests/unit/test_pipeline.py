@@ -282,11 +282,22 @@ async def test_a_cut_stream_ends_in_an_error_event_without_done(breaks: Exceptio
     assert entry["content"]["output"] == "half"
 
 
-async def test_an_error_inside_a_200_stream_before_content_is_an_error_status() -> None:
-    bench = Bench(FakeUpstream(ScriptedAnswer(body=[delta(), event(error={"message": "overloaded"})])))
+async def test_an_error_inside_a_200_stream_before_content_is_tried_again_and_then_an_error_status() -> None:
+    broken = [ScriptedAnswer(body=[delta(), event(error={"message": "overloaded"})]) for _ in range(3)]
+    bench = Bench(FakeUpstream(*broken))
     reply = await bench.call({**CHAT, "stream": True})
     assert reply.status == 502
+    assert len(bench.record()["call"]["attempts"]) == 3
     assert bench.record()["call"]["error_type"] == "upstream_protocol"
+
+
+async def test_before_the_first_content_another_target_takes_over() -> None:
+    broken = [ScriptedAnswer(body=[delta()], breaks=StreamBroken("cut")) for _ in range(2)]
+    whole = b"".join([delta(), delta("x"), delta("", finish="stop"), DONE])
+    bench = Bench(FakeUpstream(*broken, ScriptedAnswer(body=[whole])))
+    reply = await bench.call({**CHAT, "model": "support", "stream": True})
+    assert reply.body == whole
+    assert [attempt["target"] for attempt in bench.record()["call"]["attempts"]] == ["sim/m-1", "sim/m-1", "other/m-2"]
 
 
 async def test_a_stream_that_finished_but_sent_no_done_is_complete() -> None:

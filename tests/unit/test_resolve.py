@@ -45,7 +45,8 @@ async def plan(artifact: Artifact, *, origin: Origin = "live", record: Record | 
     record.row.origin = origin
     request = {"model": "prompt:p", "variables": {"question": "why?"}, **body}
     return await resolve(
-        openai_chat.parse_request(json.dumps(request).encode()),
+        openai_chat.DIALECT,
+        openai_chat.DIALECT.parse_request(json.dumps(request).encode()),
         record,
         FakePrompts({("p", "production"): Served("p", 1, digest(artifact), artifact)}),
         Targets(CONFIG, PriceList({}, {})),
@@ -54,8 +55,7 @@ async def plan(artifact: Artifact, *, origin: Origin = "live", record: Record | 
 
 async def sent(artifact: Artifact, **body: Any) -> dict[str, Any]:
     made = await plan(artifact, **body)
-    upstream = openai_chat.upstream_body(made.fields, model="m", stream=False, max_tokens_key="max_tokens")
-    decoded: dict[str, Any] = json.loads(upstream)
+    decoded: dict[str, Any] = json.loads(made.body(made.path.targets[0]))
     return decoded
 
 
@@ -149,7 +149,7 @@ async def test_an_image_is_sent_whole_and_recorded_by_its_size() -> None:
     )
     record = Record(clock=FixedClock(), random=FixedRandom(), spool=MemorySpool(), content_sample=1.0)
     made = await plan(artifact, record=record, variables={"photo": PNG, "question": "What is it?"})
-    (message,) = json.loads(bytes(made.fields["messages"]))
+    (message,) = json.loads(made.body(made.path.targets[0]))["messages"]
     assert message["content"] == [
         {"type": "text", "text": "Look: "},
         {"type": "image_url", "image_url": {"url": PNG}},

@@ -203,10 +203,9 @@ class UpstreamRejected(UpstreamError):
 
 
 class StreamBroken(UpstreamError):
-    """The provider's stream ended before its end: after the first byte this becomes the dialect's error event."""
+    """The provider broke off: tried again before the client has seen anything, else the dialect's error event."""
 
     code = "stream_broken"
-    retryable = False
 
 
 class InternalError(TidegateError):

@@ -108,6 +108,19 @@ class Dialect(Protocol):
         """
         ...
 
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """What every request of this dialect carries besides the credential (Anthropic's version header)."""
+        ...
+
+    def system_bytes(self, incoming: Incoming) -> bytes:
+        """What shapes an answer besides the conversation – system text, tools, params – as the client's own bytes."""
+        ...
+
+    def input_text(self, incoming: Incoming) -> str:
+        """The conversation as JSON text, for the record's content."""
+        ...
+
     def request_in(self, incoming: Incoming) -> chat.Request:
         """The whole request in the canonical shape; what does not fit is in its `losses`. Raises InvalidRequest."""
         ...
@@ -140,6 +153,10 @@ class Dialect(Protocol):
 
     def events_out(self, *, call_id: str, model: str, created: int, wants_usage: bool) -> EventsOut:
         """Writes a client's stream; `call_id`, `model` and `created` fill what the provider's dialect does not say."""
+        ...
+
+    def end(self) -> bytes:
+        """What ends a complete stream of this dialect that passes through; the record is written before it goes out."""
         ...
 
     def path(self, model: str, *, stream: bool) -> str:

@@ -13,9 +13,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from tidegate.core.errors import UpstreamError, UpstreamRejected, UpstreamUnavailable
 from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
-from tidegate.dialects import openai_chat
 from tidegate.gateway.record import Record
 from tidegate.gateway.resolve import Plan
+from tidegate.gateway.source import Source, StreamSource, WholeSource
 from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamRequest
 from tidegate.upstream.targets import Target
 
@@ -34,9 +34,9 @@ class Attempts:
         self._random = random
 
     @asynccontextmanager
-    async def attempt(self, plan: Plan, record: Record) -> AsyncIterator[UpstreamAnswer]:
+    async def attempt(self, plan: Plan, record: Record) -> AsyncIterator[Source]:
         """
-        The first good answer (its head); leaving the block early cancels upstream.
+        The first answer that has begun well; leaving the block early cancels upstream.
 
         Raises the last UpstreamError when every target and every retry is spent.
         """
@@ -44,7 +44,7 @@ class Attempts:
         async with AsyncExitStack() as stack:
             yield await self._try_targets(stack, plan, record)
 
-    async def _try_targets(self, stack: AsyncExitStack, plan: Plan, record: Record) -> UpstreamAnswer:
+    async def _try_targets(self, stack: AsyncExitStack, plan: Plan, record: Record) -> Source:
         last: UpstreamError = UpstreamUnavailable("the route has no targets")
         for target in plan.path.targets:
             record.use(target)
@@ -56,13 +56,13 @@ class Attempts:
                     break
         raise last
 
-    async def _try_target(self, stack: AsyncExitStack, plan: Plan, target: Target, record: Record) -> UpstreamAnswer:
+    async def _try_target(self, stack: AsyncExitStack, plan: Plan, target: Target, record: Record) -> Source:
         request = _request(plan, target)
         retry = 0
         while True:
             began = self._clock.monotonic()
             try:
-                answer = await self._call_once(stack, request, target)
+                source = await self._call_once(stack, request, plan, target, record.id)
             except UpstreamError as error:
                 record.attempted(target, began, error)
                 if not error.retryable or retry == plan.path.retries or not self._budget.spend():
@@ -71,22 +71,33 @@ class Attempts:
                 await asyncio.sleep(backoff_s(retry, self._random.uniform(), asked))
                 retry += 1
             else:
-                record.attempted(target, began, None, answer.status)
-                return answer
+                record.attempted(target, began, None, 200)
+                return source
 
-    async def _call_once(self, stack: AsyncExitStack, request: UpstreamRequest, target: Target) -> UpstreamAnswer:
+    async def _call_once(
+        self, stack: AsyncExitStack, request: UpstreamRequest, plan: Plan, target: Target, call_id: str
+    ) -> Source:
         # A failed try gives its connection back before the next one waits or asks.
         async with AsyncExitStack() as one_try:
             answer = await one_try.enter_async_context(self._upstream.request(request))
-            if answer.status < 300:
-                stack.push_async_exit(one_try.pop_all())
-                return answer
-            raise UpstreamRejected(
-                f"{target.name} answered {answer.status}",
-                status=answer.status,
-                body=target.redact((await _error_body(answer)).decode("utf-8", "replace")).encode(),
-                retry_after_s=retry_after_s(answer.headers),
-            )
+            if answer.status >= 300:
+                raise UpstreamRejected(
+                    f"{target.name} answered {answer.status}",
+                    status=answer.status,
+                    body=target.redact((await _error_body(answer)).decode("utf-8", "replace")).encode(),
+                    retry_after_s=retry_after_s(answer.headers),
+                )
+            source = _source(answer, plan, target, call_id)
+            await source.begin()
+            stack.push_async_exit(one_try.pop_all())
+            return source
+
+
+def _source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str) -> Source:
+    wire = plan.wire(target)
+    if plan.incoming.stream:
+        return StreamSource(answer, wire, plan.client, plan.incoming, call_id)
+    return WholeSource(answer, wire, plan.client)
 
 
 async def _error_body(answer: UpstreamAnswer) -> bytes:
@@ -99,14 +110,13 @@ async def _error_body(answer: UpstreamAnswer) -> bytes:
 
 def _request(plan: Plan, target: Target) -> UpstreamRequest:
     timeouts = plan.path.timeouts
+    wire = plan.wire(target)
     return UpstreamRequest(
         origin=target.origin,
         method="POST",
-        path=target.path,
-        headers=target.headers,
-        body=openai_chat.upstream_body(
-            plan.fields, model=target.model, stream=plan.request.stream, max_tokens_key=target.max_tokens_key
-        ),
+        path=target.base_path + wire.path(target.model, stream=plan.incoming.stream),
+        headers=target.headers(wire),
+        body=plan.body(target),
         connect_s=timeouts.connect_s,
         first_byte_s=timeouts.first_byte_s,
         idle_s=timeouts.idle_s,

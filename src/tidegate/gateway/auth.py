@@ -12,7 +12,6 @@ from tidegate.gateway.record import Record
 from tidegate.telemetry.record import Origin
 
 
-
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The keys a gateway knows. `internal` is made anew at each start and lies in a 0600 file beside the lock."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tidegate.core.errors import InvalidRequest
+from tidegate.dialects import openai_chat
+from tidegate.dialects.dialect import Dialect
 from tidegate.telemetry.record import Origin
 
 PROMPT_PREFIX = "prompt:"
@@ -18,6 +20,11 @@ class Call:
     """One client request."""
 
     body: bytes
+    dialect: Dialect = openai_chat.DIALECT
+    model: str | None = None
+    """Where the URL says it (Gemini)."""
+    stream: bool | None = None
+    """Likewise."""
     key: str | None = field(default=None, repr=False)
     """The credential the client sent; never goes upstream."""
     origin: str | None = None

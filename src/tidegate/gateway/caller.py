@@ -109,7 +109,7 @@ def _answer(status: int, headers: Any, body: bytes, latency_s: float) -> PromptA
     call_id = headers.get("x-tidegate-call-id")
     if status != 200:
         return PromptAnswer(output="", error=_error_message(status, body), call_id=call_id, latency_s=latency_s)
-    answer = openai_chat.parse_answer(body)
+    answer = openai_chat.DIALECT.read_answer(body)
     cost = headers.get("x-tidegate-cost-usd")
     return PromptAnswer(
         output=answer.text,

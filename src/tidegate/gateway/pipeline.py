@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass
 
 from tidegate.core.errors import InternalError, Saturated, TidegateError, Unusable, UpstreamRejected, UpstreamTimeout
-from tidegate.dialects import openai_chat
+from tidegate.dialects.dialect import Dialect
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys, authenticate
 from tidegate.gateway.call import Call
@@ -48,45 +48,48 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
     record = Record(clock=s.clock, random=s.random, spool=s.spool, content_sample=s.content_sample)
     try:
         authenticate(call, record, s.keys, s.project)  # before anything that costs money or tells what exists
-        request = openai_chat.parse_request(call.body)
-        plan = await resolve(request, record, s.prompts, s.targets)
+        incoming = call.dialect.parse_request(call.body, model=call.model, stream=call.stream)
+        plan = await resolve(call.dialect, incoming, record, s.prompts, s.targets)
         async with (
             asyncio.timeout(plan.path.timeouts.total_s),  # one deadline over every attempt and the whole answer
             s.attempts.attempt(plan, record) as source,
         ):
             await relay(plan, source, reply, record)
     except TimeoutError:
-        await _refuse(UpstreamTimeout("the call took longer than its total_s", phase="total"), record, reply)
+        await _refuse(
+            UpstreamTimeout("the call took longer than its total_s", phase="total"), call.dialect, record, reply
+        )
     except asyncio.CancelledError as cancelled:
         if str(cancelled) == SERVER_CLOSING:
-            await _refuse(Unusable("the gateway is shutting down; call again"), record, reply)
+            await _refuse(Unusable("the gateway is shutting down; call again"), call.dialect, record, reply)
         record.close("client_closed", status=CLIENT_CLOSED)
         raise
     except TidegateError as error:
-        await _refuse(error, record, reply)
+        await _refuse(error, call.dialect, record, reply)
     except Exception:
         log.exception("a bug in the pipeline, call %s", record.id)
-        await _refuse(InternalError(f"an internal error; the log of call {record.id} has the rest"), record, reply)
+        bug = InternalError(f"an internal error; the log of call {record.id} has the rest")
+        await _refuse(bug, call.dialect, record, reply)
     finally:
         record.close()
 
 
-async def _refuse(error: TidegateError, record: Record, reply: Reply) -> None:
+async def _refuse(error: TidegateError, client: Dialect, record: Record, reply: Reply) -> None:
     """Ends a call that has no (whole) answer: in the dialect's error shape, or its error event once a stream runs."""
     record.failed(error)
     record.close()
     if reply.started:
-        await reply.end(openai_chat.error_event(error, call_id=record.id))
+        await reply.end(client.error_event(error, call_id=record.id))
         return
     status, body = error.http_status, b""
     if isinstance(error, UpstreamRejected):
         if status in PROVIDER_REFUSED_US:
             # Our credential was refused: to the client this is a broken gateway, not a broken key of its own.
             status = 502
-        elif error.body.startswith(b"{"):
+        elif error.body.startswith(b"{") and record.target is not None and client in record.target.dialects:
             body = error.body
     headers = [JSON_HEADERS, *identity_headers(record), ("x-should-retry", "false")]
     if isinstance(error, UpstreamRejected | Saturated) and error.retry_after_s is not None:
         headers.append(("retry-after", str(max(1, round(error.retry_after_s)))))
     await reply.start(status, headers, streamed=False)
-    await reply.end(body or openai_chat.error_body(error, call_id=record.id))
+    await reply.end(body or client.error_body(error, call_id=record.id))

@@ -16,7 +16,7 @@ from tidegate.core.ids import uuid7
 from tidegate.core.instant import iso_utc
 from tidegate.core.pricing import price
 from tidegate.core.usage import Usage, estimate_tokens
-from tidegate.dialects.openai_chat import Answer
+from tidegate.dialects.dialect import Answer
 from tidegate.gateway.call import Call
 from tidegate.ports import Clock, Random, Spool
 from tidegate.telemetry.record import AttemptRow, CallRow, ContentRow, Entry, Origin, Outcome

@@ -1,60 +1,84 @@
 """
-From a call to a plan: which prompt version, which messages, which targets.
-
-The artifact wins: a prompt's params, tools, format and system messages are not the client's to send.
+From a call to a plan: which prompt version, which request, which targets.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from tidegate.core.errors import NotFound, UnknownModel
+import msgspec
+
+from tidegate.core import chat
+from tidegate.core.errors import InvalidRequest, NotFound, UnknownModel
 from tidegate.core.ledger import Served
-from tidegate.dialects import openai_chat
-from tidegate.dialects.openai_chat import ChatRequest, Fields
+from tidegate.dialects.dialect import Dialect, Incoming
+from tidegate.dialects.fields import OWN_KEYS, encode, read_fields
+from tidegate.dialects.openai_chat.request import messages_out
+from tidegate.gateway import prompt_call
 from tidegate.gateway.call import parse_prompt_name
 from tidegate.gateway.record import Record
 from tidegate.ports import PromptSource
 from tidegate.prompts.images import without_data, without_images
 from tidegate.prompts.render import render
-from tidegate.upstream.targets import Path, Targets
+from tidegate.upstream.targets import Path, Target, Targets
 
 DEFAULT_ENVIRONMENT = "production"
-SYSTEM_KEYS = (
-    "tools",
-    "temperature",
-    "top_p",
-    "response_format",
-    "max_tokens",
-    "max_completion_tokens",
-    "seed",
-    "stop",
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to send, where to, and what the answer must be."""
 
-    request: ChatRequest
-    fields: Fields
+    client: Dialect
+    incoming: Incoming
     path: Path
-    served: Served | None
+    served: Served | None = None
+    prompted: chat.Request | None = None
+    """What the prompt makes of the request; None for a call without one."""
+    losses: list[chat.Loss] = field(default_factory=list)
+    """What the target last tried could not be told."""
+
+    def wire(self, target: Target) -> Dialect:
+        """The dialect to speak with a target: the client's own where the target knows it."""
+        return self.client if self.client in target.dialects else target.dialects[0]
+
+    def body(self, target: Target) -> bytes:
+        """The request for one target; bytes pass through where nothing makes them another request."""
+        wire, incoming = self.wire(target), self.incoming
+        self.losses.clear()
+        if self.prompted is None and wire is self.client:
+            return wire.same_body(incoming, model=target.model, native=target.native)
+        request = self.client.request_in(incoming) if self.prompted is None else self.prompted
+        body, losses = wire.request_out(request, model=target.model, stream=incoming.stream, native=target.native)
+        if wire is self.client:
+            return _with_extras(body, incoming, request)
+        self.losses.extend([*request.losses, *losses])
+        return body
 
 
-async def resolve(request: ChatRequest, record: Record, prompts: PromptSource, targets: Targets) -> Plan:
+def _with_extras(body: bytes, incoming: Incoming, request: chat.Request) -> bytes:
+    """What only this dialect knows (metadata, service tier …) comes through to a provider that speaks it."""
+    unread = {loss.field for loss in request.losses} & incoming.fields.keys()
+    extras = {key: incoming.fields[key] for key in incoming.fields if key in unread and key not in OWN_KEYS}
+    return encode({**read_fields(body), **extras}) if extras else body
+
+
+async def resolve(client: Dialect, incoming: Incoming, record: Record, prompts: PromptSource, targets: Targets) -> Plan:
     """Finds prompt and targets, renders, and writes both into the record. Raises UnknownModel, InvalidRequest."""
     row = record.row
-    row.streamed = request.stream
-    row.request_model = request.model[:200]
-    name = parse_prompt_name(request.model)
+    row.dialect = client.name
+    row.streamed = incoming.stream
+    row.request_model = incoming.model[:200]
+    name = parse_prompt_name(incoming.model)
     if name is None:
-        path = targets.find(request.model)
+        if incoming.variables is not None:
+            raise InvalidRequest("variables belong to a prompt; call one as model prompt:NAME.", param="variables")
+        path = targets.find(incoming.model)
         row.route = path.route
-        row.system_digest = system_digest(request.fields)
-        record.input = without_data(openai_chat.messages_text(request.fields))
-        return Plan(request, request.fields, path, None)
+        row.system_digest = hashlib.sha256(client.system_bytes(incoming)).hexdigest()
+        record.input = without_data(client.input_text(incoming))
+        return Plan(client, incoming, path)
     environment = name.selector or DEFAULT_ENVIRONMENT
     row.prompt = name.prompt[:200]
     served = prompts.live(name.prompt, environment)
@@ -68,25 +92,15 @@ async def resolve(request: ChatRequest, record: Record, prompts: PromptSource, t
     row.version = served.version
     row.digest = served.digest
     artifact = served.artifact
-    variables = request.variables or {}
+    variables = incoming.variables or {}
     record.variables = without_images(variables)
-    fields = openai_chat.from_artifact(artifact, render(artifact, variables), request)
-    record.input = without_data(openai_chat.messages_text(fields))
+    rendered = render(artifact, variables)
+    prompted = prompt_call.compose(artifact, rendered, incoming, client.request_in(incoming))
+    record.input = without_data(msgspec.json.encode(messages_out(prompted.messages, [])).decode())
     path = targets.find(artifact.model, artifact.fallbacks)
     if row.origin != "live":
         # An eval of one model must not be answered by another; that the fallbacks exist was checked all the same.
         path = targets.find(artifact.model)
     row.route = path.route
     row.request_model = artifact.model
-    return Plan(request, fields, path, served)
-
-
-def system_digest(fields: Fields) -> str:
-    """sha256 over what shapes an answer besides the conversation, so that calls without a prompt can be told apart."""
-    seen = hashlib.sha256()
-    for key in SYSTEM_KEYS:
-        if key in fields:
-            seen.update(key.encode() + b"=" + bytes(fields[key]) + b"\n")
-    for message in openai_chat.system_messages(fields):
-        seen.update(message)
-    return seen.hexdigest()
+    return Plan(client, incoming, path, served, prompted)

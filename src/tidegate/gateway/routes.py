@@ -99,4 +99,4 @@ async def _error(
 ) -> None:
     headers = [JSON_HEADERS, *([("allow", allow)] if allow else [])]
     await reply.start(status or error.http_status, headers, streamed=False)
-    await reply.end(openai_chat.error_body(error))
+    await reply.end(openai_chat.DIALECT.error_body(error))

@@ -16,10 +16,13 @@ from tidegate.config import Config, Provider, Route, Timeouts
 from tidegate.core.errors import UnknownModel, nearest
 from tidegate.core.pricing import Rates
 from tidegate.dialects import openai_chat
+from tidegate.dialects.dialect import Dialect
 from tidegate.ports import Prices
 from tidegate.upstream.credentials import resolve
 
 MAX_DYNAMIC_TARGETS = 1_024
+OWN_HEADERS = (("content-type", "application/json"), ("user-agent", "tidegate"))
+PROVIDER_DIALECTS: Mapping[str, tuple[Dialect, ...]] = {"openai": (openai_chat.DIALECT,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +33,23 @@ class Target:
     model: str
     origin: str
     """`https://host[:port]`."""
-    path: str
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    base_path: str
+    dialects: tuple[Dialect, ...]
+    """What this provider speaks, its first language first."""
+    native: bool
+    """It is the inventor of its dialect, not a compatible server."""
     secret: str | None = field(repr=False)
     rates: Rates | None
-    max_tokens_key: str
-    """What this server calls the bound on output: OpenAI's own wants the new name, compatible servers know the old."""
 
     @property
     def name(self) -> str:
         """`provider/model`."""
         return f"{self.provider}/{self.model}"
+
+    def headers(self, wire: Dialect) -> tuple[tuple[str, str], ...]:
+        """What a request to this target carries: ours, the dialect's, and the credential; never a client's."""
+        credential = () if self.secret is None else (wire.credential(self.secret),)
+        return (*OWN_HEADERS, *wire.headers, *credential)
 
     def redact(self, text: str) -> str:
         """`text` without this target's credential, should the provider have echoed it."""
@@ -102,18 +111,15 @@ class Targets:
         provider = self._providers[provider_name]
         url = urlsplit(provider.url)
         secret = self._secret(provider_name, provider)
-        headers = [("content-type", "application/json"), ("user-agent", "tidegate")]
-        if secret is not None:
-            headers.append(("authorization", f"Bearer {secret}"))
         return Target(
             provider=provider_name,
             model=model,
             origin=f"{url.scheme}://{url.netloc}",
-            path=url.path + openai_chat.PATH,
-            headers=tuple(headers),
+            base_path=url.path,
+            dialects=PROVIDER_DIALECTS[provider.dialect],
+            native=provider.base_url is None,
             secret=secret,
             rates=self._prices.rates(provider_name, model),
-            max_tokens_key="max_completion_tokens" if provider.base_url is None else "max_tokens",
         )
 
     def _secret(self, name: str, provider: Provider) -> str | None:

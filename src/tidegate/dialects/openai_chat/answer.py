@@ -1,0 +1,395 @@
+"""Chat Completions answers and stream chunks: read for the record, read into the canonical shape, written from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tidegate.core import chat
+from tidegate.core.errors import UpstreamProtocol
+from tidegate.core.usage import Usage
+from tidegate.dialects.dialect import Answer, Seen
+from tidegate.dialects.fields import encode
+from tidegate.dialects.openai_chat.request import tool_call_out
+from tidegate.dialects.sse import data_of
+
+DONE = b"data: [DONE]\n\n"
+
+
+class _CachedTokens(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _ReasoningTokens(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _CachedTokens | None = None
+    completion_tokens_details: _ReasoningTokens | None = None
+
+
+class _Called(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int = 0
+    id: str | None = None
+    function: _Called | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | list[Any] | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    reasoning_content: str | None = None
+    """What DeepSeek, vLLM and others stream their reasoning in."""
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    message: _Message | None = None
+    delta: _Message | None = None
+    finish_reason: str | None = None
+    logprobs: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Completion(msgspec.Struct):
+    id: str | None = None
+    created: int | None = None
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+_completion = msgspec.json.Decoder(_Completion)
+_FINISH: dict[str, chat.FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+_FINISH_OUT: dict[chat.FinishReason, str] = {"refusal": "stop"}
+
+
+def read_answer(body: bytes) -> Answer:
+    """What the record needs of a whole answer. Raises UpstreamProtocol."""
+    completion = _whole(body)
+    first = completion.choices[0]
+    return Answer(
+        text="" if first.message is None else _text(first.message),
+        finish_reason=first.finish_reason,
+        model=completion.model,
+        system_fingerprint=completion.system_fingerprint,
+        usage=_usage_in(completion.usage),
+        tool_calls=first.message is not None and bool(first.message.tool_calls),
+    )
+
+
+def answer_in(body: bytes) -> chat.Response:
+    """A whole answer in the canonical shape. Raises UpstreamProtocol."""
+    completion = _whole(body)
+    return chat.Response(
+        id=completion.id or "",
+        model=completion.model or "",
+        choices=tuple(_choice_in(choice) for choice in completion.choices),
+        usage=_usage_in(completion.usage),
+        fingerprint=completion.system_fingerprint,
+        created=completion.created or 0,
+    )
+
+
+def answer_out(response: chat.Response) -> bytes:
+    """The canonical answer as a Chat Completions client gets it."""
+    body: dict[str, Any] = {
+        "id": response.id,
+        "object": "chat.completion",
+        "created": response.created,
+        "model": response.model,
+        "choices": [_choice_out(choice, index) for index, choice in enumerate(response.choices)],
+    }
+    if response.usage is not None:
+        body["usage"] = usage_out(response.usage)
+    if response.fingerprint is not None:
+        body["system_fingerprint"] = response.fingerprint
+    return encode(body)
+
+
+class Reader:
+    """Follows a stream that passes through. Implements dialect.StreamReader."""
+
+    def __init__(self, *, wants_usage: bool) -> None:
+        self.done = False
+        self._answer = Answer()
+        self._wants_usage = wants_usage
+        self._texts: list[str] = []
+
+    def read(self, event: bytes) -> Seen:
+        """Takes in one event. Raises UpstreamProtocol for an error or garbage in it."""
+        data = data_of(event)
+        if data is None:
+            return _NOTHING
+        if data == b"[DONE]":
+            self.done = True
+            return _NOTHING
+        chunk = _chunk(data)
+        answer = self._answer
+        answer.model = chunk.model or answer.model
+        answer.system_fingerprint = chunk.system_fingerprint or answer.system_fingerprint
+        if chunk.usage is not None:
+            answer.usage = _usage_in(chunk.usage)
+        if not chunk.choices:
+            return _META if chunk.usage is None or self._wants_usage else _NOTHING
+        contents = [self._choice(choice) for choice in chunk.choices]
+        return _CONTENT if any(contents) else _META
+
+    def _choice(self, choice: _Choice) -> bool:
+        """Takes in one choice; the first is what the record keeps. Returns whether it carries content."""
+        text, calls, thinks = "", False, False
+        if choice.delta is not None:
+            text, calls = _text(choice.delta), bool(choice.delta.tool_calls)
+            thinks = bool(choice.delta.reasoning_content)
+        if choice.index == 0:
+            self._texts.append(text)
+            self._answer.tool_calls = self._answer.tool_calls or calls
+            self._answer.finish_reason = choice.finish_reason or self._answer.finish_reason
+        return bool(text) or calls or thinks
+
+    def finish(self) -> Answer:
+        """The answer so far; also of a stream that broke."""
+        self._answer.text = "".join(self._texts)
+        return self._answer
+
+
+class EventsIn:
+    """Chat Completions chunks → canonical events. Implements dialect.EventsIn."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._calls: set[tuple[int, int]] = set()
+
+    def read(self, event: bytes) -> Sequence[chat.Event]:
+        """The events that one chunk means. Raises UpstreamProtocol for an error or garbage in it."""
+        data = data_of(event)
+        if data is None:
+            return ()
+        if data == b"[DONE]":
+            return (chat.Ended(),)
+        chunk = _chunk(data)
+        events: list[chat.Event] = []
+        if not self._started:
+            self._started = True
+            events.append(chat.Started(chunk.id or "", chunk.model or "", fingerprint=chunk.system_fingerprint))
+        for choice in chunk.choices:
+            events += self._choice(choice)
+        usage = _usage_in(chunk.usage)
+        if usage is not None:
+            events.append(chat.UsageReported(usage))
+        return events
+
+    def _choice(self, choice: _Choice) -> list[chat.Event]:
+        events: list[chat.Event] = []
+        at, delta = choice.index, choice.delta
+        if delta is not None:
+            if delta.reasoning_content:
+                events.append(chat.ThinkingDelta(delta.reasoning_content, choice=at))
+            if isinstance(delta.content, str) and delta.content:
+                events.append(chat.TextDelta(delta.content, choice=at))
+            if delta.refusal:
+                events.append(chat.RefusalDelta(delta.refusal, choice=at))
+            for call in delta.tool_calls or []:
+                function = call.function or _Called()
+                if (at, call.index) not in self._calls:
+                    self._calls.add((at, call.index))
+                    events.append(chat.ToolCallStarted(call.index, call.id or "", function.name or "", choice=at))
+                if function.arguments:
+                    events.append(chat.ToolCallDelta(call.index, function.arguments, choice=at))
+        if choice.finish_reason is not None:
+            events.append(chat.Finished(_FINISH.get(choice.finish_reason, "stop"), choice=at))
+        return events
+
+
+class EventsOut:
+    """Canonical events → Chat Completions chunks. Implements dialect.EventsOut."""
+
+    def __init__(self, *, call_id: str, model: str, created: int, wants_usage: bool) -> None:
+        self._head: dict[str, Any] = {
+            "id": f"chatcmpl-{call_id}",
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": model,
+        }
+        self._wants_usage = wants_usage
+        self._usage: Usage | None = None
+        self._spoke: set[int] = set()
+
+    def write(self, events: Sequence[chat.Event]) -> bytes:
+        """The chunks that the events mean; `Ended` writes usage, for who asked, and `[DONE]`."""
+        return b"".join([self._event(event) for event in events])
+
+    def _event(self, event: chat.Event) -> bytes:
+        match event:
+            case chat.TextDelta():
+                return self._delta(event.choice, {"content": event.text})
+            case chat.ThinkingDelta():
+                return self._delta(event.choice, {"reasoning_content": event.text}) if event.text else b""
+            case chat.RefusalDelta():
+                return self._delta(event.choice, {"refusal": event.text})
+            case chat.ToolCallStarted():
+                function = {"name": event.name, "arguments": ""}
+                call = {"index": event.index, "id": event.id, "type": "function", "function": function}
+                return self._delta(event.choice, {"tool_calls": [call]})
+            case chat.ToolCallDelta():
+                part = {"index": event.index, "function": {"arguments": event.arguments}}
+                return self._delta(event.choice, {"tool_calls": [part]})
+            case chat.Finished():
+                return self._delta(event.choice, {}, _FINISH_OUT.get(event.reason, event.reason))
+            case chat.Started():
+                self._start(event)
+                return b""
+            case chat.UsageReported():
+                self._usage = event.usage
+                return b""
+            case chat.Ended():
+                return self._end()
+
+    def _start(self, event: chat.Started) -> None:
+        if event.model:
+            self._head["model"] = event.model
+        if event.fingerprint:
+            self._head["system_fingerprint"] = event.fingerprint
+        self._usage = event.usage
+
+    def _delta(self, choice: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        if choice not in self._spoke:
+            self._spoke.add(choice)
+            delta = {"role": "assistant", **delta}
+        part = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return self._chunk([part], None)
+
+    def _end(self) -> bytes:
+        usage = self._chunk([], usage_out(self._usage)) if self._wants_usage and self._usage is not None else b""
+        return usage + DONE
+
+    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> bytes:
+        body = {**self._head, "choices": choices}
+        if self._wants_usage:
+            body["usage"] = usage
+        return b"data: " + encode(body) + b"\n\n"
+
+
+def usage_out(usage: Usage) -> dict[str, Any]:
+    """Usage in OpenAI's arithmetic, which is ours: input includes the cached part, output the reasoning."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read_input_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_output_tokens},
+    }
+
+
+def _whole(body: bytes) -> _Completion:
+    completion = _decode(body)
+    if completion.error and bytes(completion.error) != b"null":
+        raise UpstreamProtocol("the provider answered 200 with an error inside")
+    if not completion.choices:
+        raise UpstreamProtocol("the provider answered 200 without any choices")
+    return completion
+
+
+def _chunk(data: bytes) -> _Completion:
+    chunk = _decode(data)
+    if chunk.error and bytes(chunk.error) != b"null":
+        raise UpstreamProtocol("the provider reported an error inside its stream")
+    return chunk
+
+
+def _decode(body: bytes) -> _Completion:
+    try:
+        return _completion.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        # msgspec refuses lone surrogates, which some providers do send when they cut an emoji in two.
+        loose = json.loads(body.decode("utf-8", "replace"))
+        for choice in loose.get("choices") or []:
+            choice.pop("logprobs", None)
+        error = loose.pop("error", None)
+        completion = msgspec.convert(loose, _Completion)
+    except (ValueError, RecursionError, AttributeError, TypeError) as broken:
+        raise UpstreamProtocol("the provider's answer is not a chat completion") from broken
+    if error is not None:
+        completion.error = msgspec.Raw(b"{}")
+    return completion
+
+
+def _choice_in(choice: _Choice) -> chat.Choice:
+    message = choice.message or _Message()
+    parts: list[chat.Part] = []
+    if message.reasoning_content:
+        parts.append(chat.Thinking(message.reasoning_content))
+    if isinstance(message.content, str) and message.content:
+        parts.append(chat.Text(message.content))
+    elif isinstance(message.content, list):
+        parts.append(chat.Text(_text(message)))
+    if message.refusal:
+        parts.append(chat.Refusal(message.refusal))
+    for call in message.tool_calls or []:
+        function = call.function or _Called()
+        parts.append(chat.ToolCall(call.id or "", function.name or "", function.arguments or ""))
+    raw = bytes(choice.logprobs)
+    logprobs = msgspec.json.decode(raw) if raw and raw != b"null" else None
+    finish = None if choice.finish_reason is None else _FINISH.get(choice.finish_reason, "stop")
+    return chat.Choice(tuple(parts), finish, logprobs)
+
+
+def _choice_out(choice: chat.Choice, index: int) -> dict[str, Any]:
+    said = [part.text for part in choice.parts if isinstance(part, chat.Text)]
+    refused = [part.text for part in choice.parts if isinstance(part, chat.Refusal)]
+    thought = [part.text for part in choice.parts if isinstance(part, chat.Thinking) and part.text]
+    calls = [tool_call_out(part) for part in choice.parts if isinstance(part, chat.ToolCall)]
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(said) if said else None}
+    message["refusal"] = "".join(refused) if refused else None
+    if thought:
+        message["reasoning_content"] = "".join(thought)
+    if calls:
+        message["tool_calls"] = calls
+    finish = None if choice.finish is None else _FINISH_OUT.get(choice.finish, choice.finish)
+    return {"index": index, "message": message, "logprobs": choice.logprobs, "finish_reason": finish}
+
+
+def _text(message: _Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    if isinstance(message.content, list):
+        return "".join(str(part.get("text", "")) for part in message.content if isinstance(part, dict))
+    return message.refusal or ""
+
+
+def _usage_in(usage: _Usage | None) -> Usage | None:
+    if usage is None or usage.prompt_tokens is None:
+        return None
+    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+    reasoning = usage.completion_tokens_details.reasoning_tokens if usage.completion_tokens_details else None
+    return Usage(
+        input_tokens=max(usage.prompt_tokens, 0),
+        output_tokens=max(usage.completion_tokens or 0, 0),
+        cache_read_input_tokens=max(cached or 0, 0),
+        reasoning_output_tokens=max(reasoning or 0, 0),
+    )
+
+
+_NOTHING = Seen(show=False, content=False)
+_META = Seen(show=True, content=False)
+_CONTENT = Seen(show=True, content=True)

@@ -1,0 +1,247 @@
+"""
+An answer on its way from a provider to a client: passed through, or carried from one dialect into another.
+
+A source `begin`s inside an attempt: a whole answer is read and understood, a stream is read up to its first content. So
+everything that goes wrong before the client has seen anything may still be tried again, or elsewhere. Afterwards the
+relay takes `pieces`, ready for the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from tidegate.core import chat
+from tidegate.core.errors import StreamBroken, UpstreamError
+from tidegate.dialects.dialect import Answer, Dialect, Incoming
+from tidegate.dialects.sse import EventSplitter
+from tidegate.ports import UpstreamAnswer
+
+MAX_ANSWER_BYTES = 64 << 20
+READ_OUT_S = 0.5
+CONTENT = (chat.TextDelta, chat.ThinkingDelta, chat.RefusalDelta, chat.ToolCallStarted, chat.ToolCallDelta)
+
+
+class Source(Protocol):
+    """One answer. Implementations: WholeSource, StreamSource."""
+
+    async def begin(self) -> None:
+        """Reads until something can be shown. Raises UpstreamError."""
+        ...
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """What the client sees, in order, but for the end. Raises UpstreamError when the provider breaks off."""
+        ...
+
+    def end(self) -> bytes:
+        """The client's last bytes."""
+        ...
+
+    def answer(self) -> Answer:
+        """What the record needs, of all that has come so far."""
+        ...
+
+    async def read_out(self) -> None:
+        """Takes in what follows the end, so that the connection can serve another call."""
+        ...
+
+
+class WholeSource:
+    """A unary answer."""
+
+    def __init__(self, upstream: UpstreamAnswer, wire: Dialect, client: Dialect) -> None:
+        self._upstream = upstream
+        self._wire = wire
+        self._client = client
+        self._body = b""
+        self._answer = Answer()
+
+    async def begin(self) -> None:
+        """Reads and understands the whole answer. Raises UpstreamError."""
+        body = await self._upstream.read(MAX_ANSWER_BYTES)
+        if self._wire is self._client:
+            self._answer, self._body = self._wire.read_answer(body), body
+            return
+        response = self._wire.answer_in(body)
+        self._answer, self._body = summary(response), self._client.answer_out(response)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Nothing: a whole answer is its own end."""
+        nothing: tuple[bytes, ...] = ()
+        for piece in nothing:
+            yield piece
+
+    def end(self) -> bytes:
+        """The body."""
+        return self._body
+
+    def answer(self) -> Answer:
+        """What the record needs."""
+        return self._answer
+
+    async def read_out(self) -> None:
+        """It is read out already."""
+
+
+class _Follower(Protocol):
+    """Reads wire events, and says what the client sees of them."""
+
+    @property
+    def done(self) -> bool: ...
+    def follow(self, events: list[bytes]) -> tuple[bytes, bool]: ...
+    def end(self) -> bytes: ...
+    def answer(self) -> Answer: ...
+
+
+class StreamSource:
+    """A streamed answer."""
+
+    def __init__(
+        self, upstream: UpstreamAnswer, wire: Dialect, client: Dialect, incoming: Incoming, call_id: str
+    ) -> None:
+        self._chunks = upstream.chunks()
+        self._splitter = EventSplitter()
+        self._follower: _Follower = (
+            _Same(wire, incoming) if wire is client else _Crossing(wire, client, incoming, call_id)
+        )
+        self._held = b""
+
+    async def begin(self) -> None:
+        """Reads up to the first content; what came before it is held. Raises UpstreamError."""
+        async for chunk in self._chunks:
+            visible, content = self._follower.follow(self._splitter.feed(chunk))
+            self._held += visible
+            if content or self._follower.done:
+                return
+        self._check_end()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """What was held, then the rest as it comes; the events of one read are one piece."""
+        if self._held:
+            yield self._held
+        while not self._follower.done:
+            chunk = await anext(self._chunks, None)
+            if chunk is None:
+                self._check_end()
+                return
+            visible, _ = self._follower.follow(self._splitter.feed(chunk))
+            if visible:
+                yield visible
+
+    def end(self) -> bytes:
+        """The client's dialect's own end."""
+        return self._follower.end()
+
+    def answer(self) -> Answer:
+        """What has come so far."""
+        return self._follower.answer()
+
+    async def read_out(self) -> None:
+        """The end of the body follows the dialect's end at once, or the connection is not worth waiting for."""
+        with suppress(UpstreamError, TimeoutError):
+            async with asyncio.timeout(READ_OUT_S):
+                async for _ in self._chunks:
+                    pass
+
+    def _check_end(self) -> None:
+        """The body is over: complete when the answer said that it finished, also without the dialect's own end."""
+        if not self._follower.done and self._follower.answer().finish_reason is None:
+            raise StreamBroken("the provider's stream ended before its answer was complete")
+
+
+class _Same:
+    """Client and provider speak one dialect: events pass through as they came."""
+
+    def __init__(self, wire: Dialect, incoming: Incoming) -> None:
+        self._wire = wire
+        self._reader = wire.reader(wants_usage=incoming.wants_usage)
+
+    @property
+    def done(self) -> bool:
+        return self._reader.done
+
+    def follow(self, events: list[bytes]) -> tuple[bytes, bool]:
+        shown: list[bytes] = []
+        content = False
+        for event in events:
+            seen = self._reader.read(event)
+            content = content or seen.content
+            if seen.show:
+                shown.append(event)
+        return (b"\n\n".join(shown) + b"\n\n" if shown else b""), content
+
+    def end(self) -> bytes:
+        return self._wire.end()
+
+    def answer(self) -> Answer:
+        return self._reader.finish()
+
+
+class _Crossing:
+    """Client and provider speak two dialects: events go through the canonical shape."""
+
+    def __init__(self, wire: Dialect, client: Dialect, incoming: Incoming, call_id: str) -> None:
+        self.done = False
+        self._in = wire.events_in()
+        self._out = client.events_out(
+            call_id=call_id, model=incoming.model, created=0, wants_usage=incoming.wants_usage
+        )
+        self._answer = Answer()
+        self._texts: list[str] = []
+
+    def follow(self, events: list[bytes]) -> tuple[bytes, bool]:
+        read = [event for wire_event in events for event in self._in.read(wire_event)]
+        content = False
+        shown: list[chat.Event] = []
+        for event in read:
+            if isinstance(event, chat.Ended):
+                self.done = True
+                break
+            content = content or isinstance(event, CONTENT)
+            self._note(event)
+            shown.append(event)
+        return (self._out.write(shown) if shown else b""), content
+
+    def end(self) -> bytes:
+        return self._out.write([chat.Ended()])
+
+    def answer(self) -> Answer:
+        self._answer.text = "".join(self._texts)
+        return self._answer
+
+    def _note(self, event: chat.Event) -> None:
+        answer = self._answer
+        match event:
+            case chat.Started():
+                answer.model, answer.system_fingerprint = event.model or None, event.fingerprint
+                answer.usage = event.usage
+            case chat.TextDelta(choice=0) | chat.RefusalDelta(choice=0):
+                self._texts.append(event.text)
+            case chat.ToolCallStarted():
+                answer.tool_calls = True
+            case chat.Finished(choice=0):
+                answer.finish_reason = event.reason
+            case chat.UsageReported():
+                answer.usage = event.usage
+            case _:
+                pass
+
+
+def summary(response: chat.Response) -> Answer:
+    """What the record needs of a canonical answer."""
+    first = response.choices[0] if response.choices else chat.Choice((), None)
+    return Answer(
+        text="".join([part.text for part in first.parts if isinstance(part, chat.Text | chat.Refusal)]),
+        finish_reason=first.finish,
+        model=response.model or None,
+        system_fingerprint=response.fingerprint,
+        usage=response.usage,
+        tool_calls=any(isinstance(part, chat.ToolCall) for part in first.parts),
+    )
+
+
+def names(losses: Sequence[chat.Loss]) -> str:
+    """The fields of losses, for a header."""
+    return ", ".join(sorted({loss.field for loss in losses}))
