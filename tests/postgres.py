@@ -72,6 +72,10 @@ class Postgres:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
+    @property
+    def stopped(self) -> bool:
+        return self._process is None
+
     def start(self) -> None:
         """Starts the server and waits until it takes connections."""
         with self._log.open("ab") as log:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import threading
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -28,7 +28,6 @@ LOOK_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 """Between two looks at a store that can not be reached."""
 MAX_FOUND = 2_048
-EPOCH = datetime.fromtimestamp(0, UTC)
 log = logging.getLogger("tidegate.prompts")
 
 
@@ -92,9 +91,10 @@ class LivePrompts:
         follower.start()
         try:
             await asyncio.Event().wait()
-        finally:
+        except asyncio.CancelledError:
             stop.set()
             await asyncio.to_thread(follower.join, LOOK_S + 0.2)
+            raise
 
     def _follow(self, stop: threading.Event) -> None:
         pause = FIRST_PAUSE_S
@@ -141,7 +141,8 @@ class LivePrompts:
         self._swap(after, Freshness(True, "store", iso_utc(self._clock.now_ns())))
 
     def _swap(self, snapshot: Snapshot, freshness: Freshness) -> None:
-        self._names = sorted(snapshot.prompts())
+        if self._snapshot is None or snapshot.live.keys() != self._snapshot.live.keys():
+            self._names = sorted(snapshot.prompts())
         self._snapshot = snapshot
         self._freshness = freshness
 
@@ -157,10 +158,11 @@ class LivePrompts:
         if found is None:
             return False
         snapshot, read_at = found
+        age_s = self._clock.now_ns() / 1e9 - datetime.fromisoformat(read_at).timestamp()
         log.warning(
             "the control store can not be read, serving the snapshot of %s (%s old): %s",
             read_at,
-            timedelta(seconds=self._clock.now_ns() // 10**9) - (datetime.fromisoformat(read_at) - EPOCH),
+            timedelta(seconds=max(0, round(age_s))),
             reason,
         )
         self._swap(snapshot, Freshness(False, "file", read_at))

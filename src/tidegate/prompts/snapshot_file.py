@@ -8,9 +8,10 @@ each is checked against its digest when it is read; a file that is damaged in an
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,8 @@ from tidegate.core.errors import BadInput, TidegateError, Unusable
 from tidegate.core.ledger import Head, Served, Snapshot
 
 FORMAT = 1
+PIECES = 250
+"""Written at once. Each write lets the event loop's thread run, which encoding it all at once would hold up."""
 
 
 class _Live(msgspec.Struct, array_like=True):
@@ -32,7 +35,7 @@ class _Live(msgspec.Struct, array_like=True):
 class _Contents(msgspec.Struct):
     format: int
     project: str
-    read_at: str
+    read_at: datetime
     generation: int
     ledger: Head
     live: list[_Live]
@@ -51,25 +54,29 @@ class SnapshotFile:
         draft = self.path.with_suffix(".new")
         try:
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "w", encoding="utf-8") as out:
-                out.writelines(self._pieces(snapshot, read_at))
-                out.flush()
+            with os.fdopen(fd, "wb", buffering=0) as out:
+                pieces = self._pieces(snapshot, read_at)
+                while some := b"".join(islice(pieces, PIECES)):
+                    out.write(some)
                 os.fsync(fd)
             draft.replace(self.path)
         except OSError as error:
             raise Unusable(f"{self.path}: can not be written: {error.strerror}.") from error
 
-    def _pieces(self, snapshot: Snapshot, read_at: str) -> Iterator[str]:
-        """The file, a little at a time: encoding it at once would hold up every other thread for a while."""
-        head = {"number": snapshot.head.number, "hash": snapshot.head.hash}
+    def _pieces(self, snapshot: Snapshot, read_at: str) -> Iterator[bytes]:
+        encode = msgspec.json.encode
         start = {"format": FORMAT, "project": self._project, "read_at": read_at, "generation": snapshot.generation}
-        yield json.dumps({**start, "ledger": head})[:-1] + ',\n"live": ['
-        for count, ((prompt, environment), served) in enumerate(snapshot.live.items()):
-            yield ("\n" if count == 0 else ",\n") + json.dumps([prompt, environment, served.version, served.digest])
-        yield '],\n"artifacts": {'
-        for count, (digest, text) in enumerate(snapshot.texts.items()):
-            yield ("\n" if count == 0 else ",\n") + f'"{digest}":{text}'
-        yield "}}\n"
+        yield encode({**start, "ledger": snapshot.head})[:-1] + b',\n"live": ['
+        between = b"\n"
+        for (prompt, environment), served in snapshot.live.items():
+            yield between + encode((prompt, environment, served.version, served.digest))
+            between = b",\n"
+        yield b'],\n"artifacts": {'
+        between = b"\n"
+        for digest, text in snapshot.texts.items():
+            yield b'%b"%b":%b' % (between, digest.encode(), text.encode())
+            between = b",\n"
+        yield b"}}\n"
 
     def read(self) -> tuple[Snapshot, str] | None:
         """
@@ -90,7 +97,7 @@ class SnapshotFile:
             raise BadInput(f"{self.path}: has format {contents.format}, this tidegate knows {FORMAT}.")
         if contents.project != self._project:
             raise BadInput(f"{self.path}: is of the project {contents.project!r}, not of {self._project!r}.")
-        return self._snapshot(contents), contents.read_at
+        return self._snapshot(contents), contents.read_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def _snapshot(self, contents: _Contents) -> Snapshot:
         texts: dict[str, str] = {}
