@@ -8,6 +8,7 @@ process pays only for what it uses.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -154,6 +155,7 @@ async def run_gateway(project: Project) -> None:
         store = registry(project, lazy=True, busy_s=GATEWAY_BUSY_S)
         snapshot = SnapshotFile(project.snapshot, project.config.project)
         async with services(project, store, internal_key=claim.internal_key, snapshot=snapshot) as parts:
+            gc.freeze()  # what is loaded now stays: going through it in every full collection stops calls for 50 ms
             edge = Edge(Routes(parts), max_body_bytes=listen.max_body_bytes)
             port = await _bind(edge.start, project, "gateway", listen.host, listen.port)
             claim.publish(f"http://{listen.host}:{port}")
