@@ -10,8 +10,9 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 from inspect import cleandoc
+from io import TextIOWrapper
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from tidegate.core.errors import BadInput, TidegateError
 
@@ -56,10 +57,17 @@ def _whole_help(name: str) -> str:
 
 def main() -> None:
     """Entry point of the `tidegate` program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that can not show a character still shows the rest
+    arguments = sys.argv[1:]
     try:
         # The parser's own exit code is 2, which `gate` uses for INCONCLUSIVE: wrong arguments are bad input, 4.
-        arguments = sys.argv[1:]
         build(arguments[0] if arguments else None)(arguments, exit_on_error=False, print_error=False)
+    except UnusedCliTokensError as error:
+        words = " ".join(error.unused_tokens or ())
+        print(f"tidegate: {words!r} is one argument too many. See `tidegate {arguments[0]} --help`.", file=sys.stderr)  # noqa: T201
+        sys.exit(BadInput.exit_code)
     except CycloptsError as error:
         print(f"tidegate: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(BadInput.exit_code)

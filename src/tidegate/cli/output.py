@@ -21,12 +21,12 @@ err = Console(highlight=False, soft_wrap=True, stderr=True)
 
 def print_json(value: Any, *, lines: bool = False) -> None:
     """Writes `value` as JSON to stdout: indented, or with `lines` one compact document per item of a sequence."""
-    if lines:
-        for item in value:
-            sys.stdout.write(msgspec.json.encode(item).decode() + "\n")
-    else:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
-    sys.stdout.flush()
+    documents = value if lines else [value]
+    for document in documents:
+        encoded = msgspec.json.encode(document)
+        sys.stdout.flush()
+        sys.stdout.buffer.write((encoded if lines else msgspec.json.format(encoded, indent=2)) + b"\n")  # always UTF-8
+    sys.stdout.buffer.flush()
 
 
 def usd(nano: int | None) -> str:

@@ -1,0 +1,57 @@
+"""The program around its commands: what it does with arguments and terminals that do not fit."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tidegate.cli import main
+
+PROMPT = "---\nmodel: local/m-2026-03-01\n---\nGrüß den Gast – höflich.\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "prompts" / "greet").mkdir(parents=True)
+    (tmp_path / "prompts" / "greet" / "prompt.md").write_text(PROMPT, "utf-8")
+    (tmp_path / "tidegate.yaml").write_text('providers: {local: {base_url: "http://127.0.0.1:1/v1"}}\n')
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["tidegate", *arguments])
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def on_an_ascii_terminal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> bytes:
+    shown = io.BytesIO()
+    terminal = io.TextIOWrapper(shown, encoding="ascii", write_through=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", terminal)
+        assert run(patched, *arguments) == 0
+    return shown.getvalue()
+
+
+def test_a_terminal_that_can_not_show_a_character_still_shows_the_rest(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = on_an_ascii_terminal(monkeypatch, "render", "greet", "--config", str(project))
+    assert b"Gr?? den Gast ? h?flich." in shown
+
+
+def test_json_loses_nothing_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = on_an_ascii_terminal(monkeypatch, "render", "greet", "--json", "--config", str(project))
+    assert json.loads(shown)["messages"] == [{"role": "user", "content": "Grüß den Gast – höflich."}]
+
+
+def test_an_argument_too_many_is_named_with_the_help_that_says_what_fits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, "deploy", "support/answer", "v7") == 4
+    assert capsys.readouterr().err == "tidegate: 'v7' is one argument too many. See `tidegate deploy --help`.\n"
