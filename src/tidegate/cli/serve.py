@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from tidegate import compose, supervisor
 from tidegate.cli.output import err, out
+from tidegate.gateway.claim import Claim
 
 
 def serve_(
@@ -35,10 +36,13 @@ def serve_(
     if only is not None:
         compose.run_process(only, project)
         return
+    claim = Claim(project.lock)
+    claim.take()  # says why it can not be served here once, and before anything is promised
+    claim.release()
     gateway, console = project.config.gateway, project.config.console
     out.print(f"gateway  http://{gateway.host}:{gateway.port}/v1")
     out.print(f"console  http://{console.host}:{console.port}/")
-    out.print("[dim]Ctrl-C ends both.[/dim]")
+    out.print("[dim]Ctrl-C ends all of it.[/dim]")
     asyncio.run(_supervise(supervisor.Supervisor(supervisor.commands(str(project.file)), say=err.print)))
 
 

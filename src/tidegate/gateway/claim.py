@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.core.errors import BadInput, Unusable
+from tidegate.core.errors import BadInput
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -33,17 +33,22 @@ class Claim:
         self.internal_key = f"tgi_{secrets.token_urlsafe(32)}"
 
     def take(self) -> None:
-        """Raises BadInput when another gateway serves this folder, Unusable when the folder can not be written."""
+        """Raises BadInput when another gateway serves this folder, or the folder can not be written."""
         try:
             self._lock.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise Unusable(f"{self._lock.parent} can not be written: {error.strerror}.") from error
+            folder = self._lock.parent
+            if isinstance(error, FileExistsError | NotADirectoryError):
+                raise BadInput(f"{folder} is in the way: state goes into a folder of that name. Move it.") from error
+            raise BadInput(f"{folder} can not be written: {error.strerror}. Make the folder writable.") from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.release()
-            raise BadInput(f"another gateway already serves {self._lock.parent.parent}.") from error
+            other = running_gateway(self._lock)
+            where = f" at {other.url}, as process {other.pid}" if other else ""
+            raise BadInput(f"a gateway already serves {self._lock.parent.parent}{where}. Stop it first.") from error
 
     def publish(self, url: str) -> None:
         """Says where this gateway listens."""
