@@ -64,9 +64,7 @@ class PostgresDatabase:
             },
         )
         event.listen(self.engine, "connect", self._configure)
-        self.reading: Engine = self.engine.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+        self.reading: Engine = self.engine.execution_options(isolation_level="REPEATABLE READ")
         self.writing: Engine = self.engine.execution_options(isolation_level="READ COMMITTED")
         self.looking: Engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._listener = Listener(self.engine, self._channel)
