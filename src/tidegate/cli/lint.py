@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +26,11 @@ from tidegate.core.errors import BadInput, InvalidFile, NotFound, nearest
 from tidegate.core.notice import Notice, from_problem
 
 MANY = 300
-"""Prompts; linting more takes long enough to show how far it is."""
+"""Prompts; more are worth several processes, and a bar that shows how far they are."""
+CHUNK = 50
+MOST_PROCESSES = 8
+
+Work = Callable[[str, list[str]], tuple[bool, list[Notice]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +91,7 @@ def lint_(
 
 def lint(file: Path, names: Sequence[str] = (), *, quiet: bool = True) -> Report:
     """Checks the project of a tidegate.yaml. Raises BadInput when there is none, NotFound for an unknown prompt."""
-    from tidegate.evals.lint import lint_suite
-    from tidegate.prompts.lint import lint_prompt, survey
-    from tidegate.prompts.render import render
+    from tidegate.prompts.lint import survey
 
     root = file.resolve().parent
     known, notices = lint_config(file)
@@ -96,21 +101,40 @@ def lint(file: Path, names: Sequence[str] = (), *, quiet: bool = True) -> Report
             raise NotFound(f"no prompt named {name!r} under {root / 'prompts'}.{nearest(name, prompts)}")
     if not names:
         notices += layout
-    chosen = sorted(set(names)) or list(prompts)
-    hidden = quiet or len(chosen) < MANY or not err.is_terminal
+    chosen = {name: prompts[name] for name in sorted(set(names) or prompts)}
     suites = 0
-    for name in track(chosen, "  linting", console=err, transient=True, disable=hidden):
-        prompt, found = lint_prompt(root / "prompts", name, prompts[name], known)
+    for has_suite, found in _each(partial(_lint_one, root / "prompts", known), chosen, quiet=quiet):
+        suites += has_suite
         notices += found
-        folder = root / "prompts" / name
-        if (folder / "eval.yaml").exists():
-            suites += 1
-            notices += lint_suite(folder, prompt, render)
     ordered = sorted(
         (_placed(notice, root) for notice in notices),
         key=lambda notice: (notice.file, notice.line, notice.level, notice.field),
     )
     return Report(root, len(chosen), suites, tuple(ordered))
+
+
+def _lint_one(prompts: Path, known: Config | None, name: str, files: list[str]) -> tuple[bool, list[Notice]]:
+    """Whether a prompt has a suite, and all that is to be said about both."""
+    from tidegate.evals.lint import lint_suite
+    from tidegate.evals.suite import FILE
+    from tidegate.prompts.lint import lint_prompt
+    from tidegate.prompts.render import render
+
+    prompt, notices = lint_prompt(prompts, name, files, known)
+    has_suite = os.path.lexists(prompts / name / FILE)
+    return has_suite, notices + (lint_suite(prompts / name, prompt, render) if has_suite else [])
+
+
+def _each(work: Work, chosen: Mapping[str, list[str]], *, quiet: bool) -> Iterator[tuple[bool, list[Notice]]]:
+    """The work on each prompt, in order: in this process, or on all processors when there are many prompts."""
+    processors = min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    if len(chosen) < MANY or processors == 1:
+        yield from map(work, chosen, chosen.values())
+        return
+    with ProcessPoolExecutor(processors, get_context("fork")) as pool:
+        done = pool.map(work, chosen, chosen.values(), chunksize=CHUNK)
+        hidden = quiet or not err.is_terminal
+        yield from track(done, "  linting", len(chosen), console=err, transient=True, disable=hidden)
 
 
 def lint_config(file: Path) -> tuple[Config | None, list[Notice]]:
@@ -127,7 +151,7 @@ def lint_config(file: Path) -> tuple[Config | None, list[Notice]]:
     else:
         notices = list(lint.lint_config(document, known))
     literal = {notice.line for notice in notices if notice.rule == "literal-api-key"}
-    return known, notices + [notice for notice in lint_secrets(file, str(file)) if notice.line not in literal]
+    return known, notices + [notice for notice in lint_secrets({str(file): str(file)}) if notice.line not in literal]
 
 
 def annotation(notice: Notice, prefix: str) -> str:

@@ -63,7 +63,7 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
+        if isinstance(data, dict) and not data.keys() <= cls.model_fields.keys():
             known = [field.alias or name for name, field in cls.model_fields.items()]
             for key in data:
                 if key not in known:

@@ -17,7 +17,7 @@ import minijinja
 from tidegate.core.document import parse_json
 from tidegate.core.errors import InvalidFile, Problem, nearest
 from tidegate.evals.checks import NOT, Check, build, known
-from tidegate.prompts.source import escapes, leads_out
+from tidegate.prompts.source import escapes, leads_out, read_regular
 
 FUEL = 50_000
 MAX_FILE_BYTES = 8 << 20
@@ -98,10 +98,11 @@ def inside(folder: Path, name: str, what: str) -> Path:
 def read_text(path: Path) -> str:
     """The file as text, line ends as `\\n`. Raises InvalidFile when it is not UTF-8, too large, or can not be read."""
     try:
-        with path.open("rb") as file:
-            body = file.read(MAX_FILE_BYTES + 1)
+        body = read_regular(path, MAX_FILE_BYTES)
     except OSError as error:
         raise InvalidFile([Problem(str(path), 0, "", f"can not be read: {error.strerror}.")]) from error
+    if body is None:
+        raise InvalidFile([Problem(str(path), 0, "", "is not a regular file.")])
     if len(body) > MAX_FILE_BYTES:
         raise InvalidFile([Problem(str(path), 0, "", f"larger than {MAX_FILE_BYTES >> 20} MiB.")])
     try:

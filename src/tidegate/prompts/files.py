@@ -362,6 +362,8 @@ def _text(body: bytes, label: str) -> str:
 
 def _not_portable(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
     """Values that RFC 8785 JSON can not carry unchanged."""
+    if _portable(value, MAX_DEPTH - len(path)):
+        return
     if len(path) > MAX_DEPTH:
         yield path[:8], f"nested more than {MAX_DEPTH} levels deep."
     elif isinstance(value, dict):
@@ -376,6 +378,17 @@ def _not_portable(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]
             yield path, "holds half of a surrogate pair."
     elif isinstance(value, int) and abs(value) > MAX_WHOLE:
         yield path, f"{value} is beyond ±(2^53 − 1): write it as a string."
+
+
+def _portable(value: Any, levels: int) -> bool:
+    """Whether `_not_portable` has nothing to say: nearly always, and quicker to know."""
+    if isinstance(value, str):
+        return value.isascii() or not _SURROGATE.search(value)
+    if isinstance(value, dict):
+        return levels > 0 and all(_portable(key, 1) and _portable(item, levels - 1) for key, item in value.items())
+    if isinstance(value, list):
+        return levels > 0 and all(_portable(item, levels - 1) for item in value)
+    return not isinstance(value, int) or abs(value) <= MAX_WHOLE
 
 
 def _no_retrieval(uri: str) -> NoReturn:

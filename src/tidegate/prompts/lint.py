@@ -23,24 +23,24 @@ from tidegate.core.secrets import find_secrets
 from tidegate.core.usage import estimate_tokens
 from tidegate.prompts import template
 from tidegate.prompts.files import FILE, PromptFile, is_name, load_prompt
-from tidegate.prompts.source import leads_out
+from tidegate.prompts.source import leads_out, read_regular
 from tidegate.upstream.lint import lint_model
 
 LARGE_BYTES = 32 << 10
 _SCANNED_BYTES = 8 << 20
 _SEPARATORS = str.maketrans("._", "--")
 
-Files = Mapping[str, list[Path]]
-"""Prompt → the regular files of its folder, and of folders below it that are no prompts; in the order of names."""
+Files = Mapping[str, list[str]]
+"""Prompt → the regular files of its folder, and of folders below it that are no prompts, as seen from prompts/."""
 
 
 def survey(root: Path) -> tuple[Files, list[Notice]]:
     """Walks `root` (`<project>/prompts`): the prompts it holds, and what is wrong with how they are laid out."""
     if leads_out(root.parent, root.name):
         return {}, [_error(root.name, "link", "is a link that leads out of the project.")]
-    found: dict[str, list[Path]] = {}
+    found: dict[str, list[str]] = {}
     notices: list[Notice] = []
-    todo: list[tuple[str, list[Path]]] = [("", [])]
+    todo: list[tuple[str, list[str]]] = [("", [])]
     while todo and root.exists():
         name, files = todo.pop()
         entries = _entries(root, name, notices)
@@ -53,7 +53,7 @@ def survey(root: Path) -> tuple[Files, list[Notice]]:
             elif entry.is_dir():
                 todo.append((below, files))
             elif entry.is_file():
-                files.append(root / below)
+                files.append(below)
     if found.pop("", None):
         message = "a prompt stands in a folder of its own, such as prompts/support/answer/."
         notices.append(_error(_label(root, FILE), "bad-name", message))
@@ -62,7 +62,7 @@ def survey(root: Path) -> tuple[Files, list[Notice]]:
 
 
 def lint_prompt(
-    root: Path, name: str, files: Iterable[Path], config: Config | None
+    root: Path, name: str, files: Iterable[str], config: Config | None
 ) -> tuple[PromptFile | None, list[Notice]]:
     """
     The prompt, when it can be read, and all that is to be said about it.
@@ -79,22 +79,26 @@ def lint_prompt(
         notices += [from_problem(problem, "invalid-prompt") for problem in error.problems]
     else:
         notices += _about(prompt, config)
-    for path in files:
-        notices += lint_secrets(path, _label(root, path.relative_to(root).as_posix()))
-    return prompt, notices
+    return prompt, [*notices, *lint_secrets({f"{root.name}/{file}": f"{root}/{file}" for file in files})]
 
 
-def lint_secrets(path: Path, label: str) -> Iterator[Notice]:
-    """The keys that a file holds, by line and kind; never the key."""
+def lint_secrets(files: Mapping[str, str]) -> Iterator[Notice]:
+    """The keys that files (name → path) hold, by line and kind; never the key."""
+    texts = {name: _text(path) for name, path in files.items()}
+    if next(find_secrets("\n".join(texts.values())), None) is None:
+        return
+    for name, text in texts.items():
+        for secret in find_secrets(text):
+            line = text.count("\n", 0, secret.start) + 1
+            message = f"holds what looks like {secret.kind}. Take it out and renew it: who has the file has the key."
+            yield Notice("warning", name, line, "", "secret", message)
+
+
+def _text(path: str) -> str:
     try:
-        with path.open("rb") as file:
-            text = file.read(_SCANNED_BYTES).decode("utf-8", "replace")
+        return (read_regular(path, _SCANNED_BYTES) or b"").decode("utf-8", "replace")
     except OSError:
-        return  # whoever needs the file says so
-    for secret in find_secrets(text):
-        line = text.count("\n", 0, secret.start) + 1
-        message = f"holds what looks like {secret.kind}. Take it out, and renew it: whoever has the file has the key."
-        yield Notice("warning", label, line, "", "secret", message)
+        return ""  # whoever needs the file says so
 
 
 def _entries(root: Path, name: str, notices: list[Notice]) -> list[os.DirEntry[str]]:

@@ -7,8 +7,10 @@ itself which paths it refuses to follow.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from tidegate.core.errors import InvalidFile, Problem
@@ -66,16 +68,14 @@ class Folder:
         return (self._path / name).is_file()
 
     def read(self, name: str) -> bytes:
-        path = self._path / name
         if complaint := self.complaint(name):
             raise self._invalid(name, complaint)
-        if not path.is_file():
-            raise self._invalid(name, "is not a regular file.")
         try:
-            with path.open("rb") as file:
-                body = file.read(MAX_BYTES + 1)
+            body = read_regular(self._path / name, MAX_BYTES)
         except OSError as error:
             raise self._invalid(name, f"can not be read: {error.strerror}.") from error
+        if body is None:
+            raise self._invalid(name, "is not a regular file.")
         if len(body) > MAX_BYTES:
             raise self._invalid(name, TOO_LARGE)
         return body
@@ -89,19 +89,44 @@ class Folder:
 
 def escapes(name: str) -> bool:
     """Whether a path is none that stays below where it starts, by its look alone."""
-    path = PurePosixPath(name)
-    encodable = name == name.encode("utf-8", "replace").decode()
-    return not name or not encodable or "\0" in name or path.is_absolute() or ".." in path.parts
+    encodable = name.isascii() or name == name.encode("utf-8", "replace").decode()
+    return not name or not encodable or "\0" in name or name.startswith("/") or ".." in name.split("/")
 
 
 def leads_out(base: Path, name: str) -> bool:
     """Whether `name` lies outside of `base` once links are followed; so does what a link that goes in circles names."""
-    at = base
-    for part in PurePosixPath(name).parts:
-        at /= part
-        if part == ".." or at.is_symlink():
+    at = str(base)
+    for part in name.split("/"):
+        at = f"{at}/{part}"
+        if part == ".." or _is_link(at):
             try:
                 return not (base / name).resolve().is_relative_to(base.resolve())
             except (OSError, RuntimeError):
                 return True
     return False
+
+
+def _is_link(path: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def read_regular(path: Path | str, limit: int) -> bytes | None:
+    """
+    The file's bytes, or its first `limit` + 1 when it has more; None when it is no regular file.
+
+    A pipe is never waited for. Raises OSError.
+    """
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(opened)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        body = os.read(opened, limit + 1)
+        while len(body) < min(found.st_size, limit + 1) and (more := os.read(opened, limit + 1 - len(body))):
+            body += more
+        return body
+    finally:
+        os.close(opened)
