@@ -34,7 +34,6 @@ _CONFIG = {
     "core.bigFileThreshold": "1m",  # larger blobs are streamed, so that one which is refused costs no memory
     "protocol.allow": "never",
     "safe.bareRepository": "explicit",  # a folder that looks like a repository is a folder
-    "log.showSignature": "false",
 }
 _OPTIONS = [word for name, value in _CONFIG.items() for word in ("-c", f"{name}={value}")]
 _ENVIRONMENT = {
