@@ -21,6 +21,10 @@ class Usage(msgspec.Struct, frozen=True):
     cache_write_input_tokens: int = 0
     reasoning_output_tokens: int = 0
     source: Literal["provider", "estimated"] = "provider"
+    cache_write_1h_input_tokens: int = 0
+    """Of those written: the ones kept for an hour, which cost more (Anthropic)."""
+    server_tool_requests: int = 0
+    """Web searches and the like that the provider ran by itself and may bill apart."""
 
 
 def estimate_tokens(chars: int) -> int:
