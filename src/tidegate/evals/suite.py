@@ -9,6 +9,7 @@ that can not be filled in, or a case that nothing checks, costs nothing but a me
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -82,7 +83,7 @@ def load_suite(folder: Path) -> Suite:
     Raises: NotFound when the prompt has no suite; InvalidFile with every problem, each on its line.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise NotFound(f"{path}: no such file, so there is nothing to evaluate this prompt by.")
     if leads_out(folder, FILE):
         raise InvalidFile([Problem(str(path), 0, "", "is a link that leads out of the prompt's folder.")])

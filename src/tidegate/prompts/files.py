@@ -19,6 +19,7 @@ LF, a byte order mark is dropped, and nothing else is normalised.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def load_prompt(root: Path, name: str) -> PromptFile:
     """
     check_name(name)
     folder = root / name
-    if not (folder / FILE).exists():
+    if not os.path.lexists(folder / FILE):
         known = list(_names(root))
         if not known:
             raise NotFound(f"no prompt named {name!r}: there is no {FILE} under {root} yet.")
@@ -136,7 +137,7 @@ def load_prompt(root: Path, name: str) -> PromptFile:
         file_sha256=written.file_sha256,
         folder=folder,
         source=written.source,
-        has_suite=(folder / SUITE).is_file(),
+        has_suite=os.path.lexists(folder / SUITE),
         front=written.front,
     )
 
