@@ -192,3 +192,15 @@ def test_fields_that_are_not_set_are_no_difference_and_set_ones_are() -> None:
         Change("inputs.question.required", after=False),
         Change("output.constrain", after=True),
     )
+
+
+def test_the_words_of_a_long_message_are_all_of_it() -> None:
+    """The standard library's grouping cuts the list that it groups."""
+    lines = [f"line {number}" for number in range(40)]
+    before, after = "\n".join(lines), "\n".join([*lines[:20], "other", *lines[21:]])
+    (message,) = diff(
+        changed(messages=(Message("user", before),)), changed(messages=(Message("user", after),))
+    ).messages
+    assert "".join(text for op, text in message.words if op != "add") == before
+    assert "".join(text for op, text in message.words if op != "del") == after
+    assert message.lines[0] == "@@ user message, line 18 @@"

@@ -158,12 +158,10 @@ def _message(index: int, old: Message | None, new: Message | None) -> MessageDif
     before = old.content.split("\n") if old else []
     after = new.content.split("\n") if new else []
     opcodes = SequenceMatcher(None, before, after, autojunk=len(before) + len(after) > 2_000)
-    found = MessageDiff(index, old.role if old else None, new.role if new else None, (), ())
-    return msgspec.structs.replace(
-        found,
-        lines=tuple(_unified(found.title, opcodes, before, after)),
-        words=tuple(_merged(_words(opcodes, before, after))),
-    )
+    # The words first: grouping the opcodes cuts the matcher's own list down to the hunks' context.
+    words = tuple(_merged(_words(opcodes, before, after)))
+    found = MessageDiff(index, old.role if old else None, new.role if new else None, (), words)
+    return msgspec.structs.replace(found, lines=tuple(_unified(found.title, opcodes, before, after)))
 
 
 def _unified(title: str, matcher: SequenceMatcher[str], before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
