@@ -212,16 +212,15 @@ def test_prompts_that_is_a_link_out_of_the_project_is_not_read(tmp_path: Path) -
 
 
 def test_a_very_deep_tree_is_walked(tmp_path: Path) -> None:
-    """Deeper than Python's recursion limit."""
+    """Deeper than Python's recursion limit; so pytest could not clear it away either."""
     file = write(tmp_path)
-    at = os.open(tmp_path / "prompts", os.O_RDONLY)
-    for _ in range(1_200):
-        os.mkdir("d", dir_fd=at)
-        below = os.open("d", os.O_RDONLY, dir_fd=at)
-        os.close(at)
-        at = below
-    os.close(at)
-    assert found(file) == []
+    folders = [Path(f"{tmp_path}/prompts" + "/d" * depth) for depth in range(1, 1_200)]
+    for folder in folders:
+        folder.mkdir()
+    notices = found(file)
+    for folder in reversed(folders):
+        folder.rmdir()
+    assert notices == []
 
 
 def test_named_prompts_alone_are_linted(tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def _text(path: str) -> str:
 def _entries(root: Path, name: str, notices: list[Notice]) -> list[os.DirEntry[str]]:
     """What a folder holds, hidden things left out, by name; nothing, and a notice, when it can not be read."""
     try:
-        entries = [entry for entry in os.scandir(root / name) if not entry.name.startswith(".")]
+        with os.scandir(root / name) as found:
+            entries = [entry for entry in found if not entry.name.startswith(".")]
     except OSError as error:
         notices.append(_error(_label(root, name), "unreadable", f"can not be read: {error.strerror}."))
         return []
