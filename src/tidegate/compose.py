@@ -69,6 +69,8 @@ def call_log(project: Project) -> CallLog:
     """The records of a project's calls, to be read."""
     from tidegate.telemetry.queries import CallLog
 
+    if project.state.is_file():
+        raise BadInput(f"{project.state} is a file; tidegate keeps its state in a folder of that name.")
     return CallLog(spool=project.spool, lake=project.lake)
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tidegate import compose
 from tidegate.cli.output import out, print_json, usd, visible
+from tidegate.config import Project
 from tidegate.core.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
@@ -70,12 +71,10 @@ def calls_(
         else:
             out.print(whole(found, zone))
         return
-    rows = log.calls(where, limit)
-    if not json and not rows and not follow:
-        out.print(
-            Text("No such calls yet." if where else "No calls yet. `tidegate serve` records every one it serves.")
-        )
+    if not json and not follow:
+        show_newest(project, where, limit)
         return
+    rows = log.calls(where, limit)
     if not json:
         out.print(Text(line(HEAD), style="bold"))
     if follow:
@@ -84,6 +83,18 @@ def calls_(
     if follow:
         for fresh in tail(log, where, {row["id"] for row in rows}):
             show(fresh, zone, json=json)
+
+
+def show_newest(project: Project, where: str | None, limit: int) -> None:
+    """Prints the newest calls, or that there are none."""
+    rows = compose.call_log(project).calls(where, limit)
+    if not rows:
+        out.print(
+            Text("No such calls yet." if where else "No calls yet. `tidegate serve` records every one it serves.")
+        )
+        return
+    out.print(Text(line(HEAD), style="bold"))
+    show(rows, ZoneInfo(project.config.timezone), json=False)
 
 
 def show(rows: list[dict[str, Any]], zone: ZoneInfo, *, json: bool) -> None:

@@ -16,13 +16,13 @@ from typing import Any
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from tidegate import compose
+from tidegate.cli import calls, sql
 from tidegate.cli.deploy import deploy, print_deployed
 from tidegate.cli.gate import gate_prompts
-from tidegate.cli.output import err, out, usd
+from tidegate.cli.output import err, out
 from tidegate.cli.rollback import rollback
 from tidegate.core.errors import Refused, Unusable
 from tidegate.core.evaluation import GateReport
@@ -40,22 +40,14 @@ ROLLBACK_DEADLINE_S = 10.0
 RECORDS_DEADLINE_S = 20.0
 WHY_FORCED = "the launch is today"
 WHY_ROLLED_BACK = "it chats before its JSON"
-PER_VERSION = """
-select version, count(*) as calls, avg(cost_nano_usd) as cost, quantile_cont(latency_s, 0.5) as p50,
-       quantile_cont(latency_s, 0.95) as p95, avg(output_valid::int) as valid
-from calls where origin = 'live' and outcome = 'ok' group by version order by version
-"""
+PER_VERSION = """select version, count(*) as calls, round(avg(cost_nano_usd) / 1e9, 9) as cost_per_request_usd,
+  round(quantile_cont(latency_s, 0.5), 3) as p50_s, round(quantile_cont(latency_s, 0.95), 3) as p95_s,
+  round(avg(output_valid::int), 4) as output_valid_rate
+from calls where service = 'shop' group by version order by version"""
 OVERALL = """
-select quantile_cont(latency_s, 0.5) as p50, quantile_cont(latency_s, 0.95) as p95
-from calls where origin = 'live' and outcome = 'ok'
+select quantile_cont(latency_s, 0.5) as p50, quantile_cont(latency_s, 0.95) as p95 from calls where service = 'shop'
 """
-RECORDS = """
-select strftime(start, '%H:%M:%S') as time, 'v' || version as version, output_tokens, cost_nano_usd, latency_s,
-       output_valid, coalesce(output_problem, '') as problem
-from calls where origin = 'live'
-qualify row_number() over (partition by version, output_valid order by start desc) <= 2
-order by start
-"""
+INVALID = "not output_valid"
 
 
 class Incident:
@@ -131,14 +123,13 @@ class Incident:
         self._first_served_by(self._forced)
         after = self._traffic(f"customers, on {self._forced}", CALLS_FORCED)
         self._read_records(sum(call.complete for call in [*before, *after]))
-        _typed('tidegate sql "select version, count(*), avg(output_valid::int) from calls group by version"')
-        out.print(_per_version(self._rows))
-        _typed("tidegate calls")
-        out.print(_sample(compose.call_log(self._project).rows(RECORDS)))
+        _typed(f'tidegate sql "{PER_VERSION}"')
+        sql.show(compose.call_log(self._project).sql(PER_VERSION))
+        _typed(f'tidegate calls --where "{INVALID}" --limit 3')
+        calls.show_newest(self._project, INVALID, 3)
         out.print(
             f"[dim]Every record names the version that served it: the invalid answers are {self._forced}'s, "
-            "and only its.[/dim]",
-            soft_wrap=False,
+            "and only its.[/dim]"
         )
 
     def roll_back(self) -> None:
@@ -164,8 +155,8 @@ class Incident:
             "deploy_refused": self._refused,
             "forced_version": self._forced,
             "calls": {f"v{row['version']}": row["calls"] for row in self._rows},
-            "output_valid_rate": {f"v{row['version']}": round(row["valid"], 4) for row in self._rows},
-            "cost_per_request_usd": {f"v{row['version']}": round(row["cost"] / 1e9, 9) for row in self._rows},
+            "output_valid_rate": {f"v{row['version']}": row["output_valid_rate"] for row in self._rows},
+            "cost_per_request_usd": {f"v{row['version']}": row["cost_per_request_usd"] for row in self._rows},
             "latency_s": {name: round(value, 4) for name, value in self._latency.items()},
             "rollback_seconds": round(self._rollback_s, 3),
             "served_after_rollback": self._served_after,
@@ -261,35 +252,6 @@ def where_next(stage: Stage) -> None:
         f"curl -s {stage.url('gateway')}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",
         markup=False,
     )
-
-
-def _per_version(rows: list[dict[str, Any]]) -> Table:
-    table = Table("version", box=None, pad_edge=False, header_style="dim")
-    for name in ("calls", "cost per request", "p50", "p95", "valid output"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        good = row["valid"] == 1
-        table.add_row(
-            f"v{row['version']}",
-            str(row["calls"]),
-            usd(round(row["cost"])),
-            f"{row['p50'] * 1000:.0f} ms",
-            f"{row['p95'] * 1000:.0f} ms",
-            Text(f"{row['valid']:.1%}", "green" if good else "bold red"),
-        )
-    return table
-
-
-def _sample(rows: list[dict[str, Any]]) -> Table:
-    table = Table("time", "version", box=None, pad_edge=False, header_style="dim")
-    for name in ("tokens out", "cost", "latency"):
-        table.add_column(name, justify="right")
-    table.add_column("output")
-    for row in rows:
-        verdict = Text("valid", "green") if row["output_valid"] else Text(row["problem"], "red")
-        cost, latency = usd(row["cost_nano_usd"]), f"{row['latency_s'] * 1000:.0f} ms"
-        table.add_row(row["time"], row["version"], str(row["output_tokens"]), cost, latency, verdict)
-    return table
 
 
 def _waiting(text: str) -> AbstractContextManager[object]:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from tidegate import compose, supervisor
 from tidegate.cli.output import err, out
+from tidegate.config import Config, Listen
 from tidegate.gateway.claim import Claim
 
 
@@ -39,20 +40,37 @@ def serve_(
     claim = Claim(project.lock)
     claim.take()  # says why it can not be served here once, and before anything is promised
     claim.release()
-    gateway, console = project.config.gateway, project.config.console
-    out.print(f"gateway  http://{gateway.host}:{gateway.port}/v1")
-    out.print(f"console  http://{console.host}:{console.port}/")
-    out.print("[dim]Ctrl-C ends all of it.[/dim]")
-    asyncio.run(_supervise(supervisor.Supervisor(supervisor.commands(str(project.file)), say=err.print)))
+    parent = supervisor.Supervisor(supervisor.commands(str(project.file)), say=err.print)
+    asyncio.run(_supervise(parent, project.config))
 
 
-async def _supervise(parent: supervisor.Supervisor) -> None:
+async def _supervise(parent: supervisor.Supervisor, config: Config) -> None:
     async def stop_when_told() -> None:
         await compose.until_told_to_stop()
         parent.stop()
 
-    telling = asyncio.create_task(stop_when_told())
+    beside = [asyncio.create_task(stop_when_told()), asyncio.create_task(_say_where(config))]
     try:
         await parent.run()
     finally:
-        telling.cancel()
+        for task in beside:
+            task.cancel()
+
+
+async def _say_where(config: Config) -> None:
+    """Prints the addresses once both listen: what is printed can be opened."""
+    for listen in (config.gateway, config.console):
+        while not await _listens(listen):  # noqa: ASYNC110 - it waits for another process
+            await asyncio.sleep(0.05)
+    out.print(f"gateway  http://{config.gateway.host}:{config.gateway.port}/v1")
+    out.print(f"console  http://{config.console.host}:{config.console.port}/")
+    out.print("[dim]Ctrl-C ends all of it.[/dim]")
+
+
+async def _listens(listen: Listen) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(listen.host, listen.port)
+    except OSError:
+        return False
+    writer.close()
+    return True

@@ -84,14 +84,14 @@ class Customers:
         await asyncio.gather(*(customer() for _ in range(concurrency)))
 
     async def one(self) -> Sent:
-        """One short, unary call."""
-        return await self._call(SHORT[0], False)
+        """One short, unary call; a probe, not a customer of the shop."""
+        return await self._call(SHORT[0], False, service="probe")
 
     def _question(self) -> tuple[str, bool]:
         questions = LONG if self._random.random() < LONG_SHARE else SHORT
         return self._random.choice(questions), self._random.random() < STREAM_SHARE
 
-    async def _call(self, question: str, stream: bool) -> Sent:
+    async def _call(self, question: str, stream: bool, *, service: str = "shop") -> Sent:
         body: dict[str, Any] = {
             "model": f"prompt:{self._prompt}",
             "variables": {"question": question, "context": CONTEXT},
@@ -102,7 +102,7 @@ class Customers:
             origin=self._url,
             method="POST",
             path="/v1/chat/completions",
-            headers=(("content-type", "application/json"), ("x-tidegate-service", "shop")),
+            headers=(("content-type", "application/json"), ("x-tidegate-service", service)),
             body=msgspec.json.encode(body),
             connect_s=5,
             first_byte_s=30,

@@ -103,6 +103,10 @@ class SqliteFile:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            if self._path.parent.is_file():
+                raise BadInput(
+                    f"{self._path.parent} is a file; tidegate keeps its state in a folder of that name."
+                ) from error
             raise BadInput(f"{self._path.parent}: this folder can not be made: {error.strerror}.") from error
 
 

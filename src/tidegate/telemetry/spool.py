@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import logging
 import os
 import re
 import threading
@@ -26,6 +27,9 @@ from tidegate.ports import Clock
 
 SEGMENT_BYTES = 32 << 20
 _NAME = re.compile(r"(?P<writer>.+)-(?P<sequence>[0-9]{8,18})\.(?P<state>open|jsonl)\Z")
+
+
+log = logging.getLogger("tidegate.telemetry")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -159,11 +163,15 @@ class SpoolWriter:
             current.append(line)
         except OSError as error:
             self.shed += 1
+            if self.problem is None:
+                log.error("%s: records are being lost: %s; calls are served all the same", self._folder, error.strerror)
             self.problem = f"{self._folder}: records are being lost: {error.strerror or error}."
             self._retire_failed()
             return False
         self.bytes += len(line) + 1
-        self.problem = None
+        if self.problem is not None:
+            log.warning("%s: records are kept again; %d were lost since the start", self._folder, self.shed)
+            self.problem = None
         return True
 
     async def run(self) -> None:

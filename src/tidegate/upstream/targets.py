@@ -7,13 +7,14 @@ nothing in a client's request can change where a target points.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from tidegate.config import Config, Provider, Route, Timeouts
-from tidegate.core.errors import UnknownModel, nearest
+from tidegate.core.errors import BadInput, UnknownModel, Unusable, nearest
 from tidegate.core.pricing import Rates
 from tidegate.dialects import openai_chat
 from tidegate.dialects.dialect import Dialect
@@ -21,6 +22,7 @@ from tidegate.ports import Prices
 from tidegate.upstream.credentials import resolve
 
 MAX_DYNAMIC_TARGETS = 1_024
+log = logging.getLogger("tidegate.upstream")
 OWN_HEADERS = (("content-type", "application/json"), ("user-agent", "tidegate"))
 PROVIDER_DIALECTS: Mapping[str, tuple[Dialect, ...]] = {"openai": (openai_chat.DIALECT,)}
 
@@ -104,7 +106,12 @@ class Targets:
                 f"no route, provider/model or prompt:NAME is called {model[:200]!r}.{nearest(model, known)}",
                 param="model",
             )
-        return Path(None, (self._target(model),), self._default.retries, self._default.timeouts)
+        try:
+            return Path(None, (self._target(model),), self._default.retries, self._default.timeouts)
+        except BadInput as error:
+            # The caller can not mend the operator's configuration, and need not know its names.
+            log.error("provider %s can not be used: %s", provider, error)
+            raise Unusable(f"provider {provider!r} is not usable: its credential is missing on the server.") from error
 
     def _target(self, name: str) -> Target:
         provider_name, _, model = name.partition("/")
