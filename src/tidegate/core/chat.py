@@ -142,6 +142,8 @@ class Request(msgspec.Struct, frozen=True):
     reasoning_tokens: int | None = None
     """A budget: Anthropic's and Gemini's way to say the same."""
     user: str | None = None
+    store: bool | None = None
+    """OpenAI may keep the answer, so that a later request can refer to it; its two dialects differ in their default."""
     losses: tuple[Loss, ...] = ()
     """What the client's dialect said that this shape can not."""
 
