@@ -22,7 +22,6 @@ MAX_NODES = 200_000
 
 _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null", "bool", "int", "float")) | {"!"}
 _STRING_TAGS = ("!", "tag:yaml.org,2002:str")
-_WORD = re.compile(r"(?:[A-Za-z].*|~?)\Z", re.DOTALL)
 _WORDS: Mapping[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -97,7 +96,8 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, path, depth)
         self._count(event, path, 1, depth)
-        self.lines.setdefault(path, self._line(event))
+        if path not in self.lines:  # the line of its key is better
+            self.lines[path] = self._line(event)
         if event.tag is not None and event.tag not in _TAGS:
             self.fail(event, path, f"the tag {event.tag!r} is not allowed.")
         if event.anchor is None:
@@ -150,7 +150,7 @@ class _Builder:
         text: str = event.value
         if event.style or event.tag in _STRING_TAGS:  # quoted, or a block; libyaml gives a plain scalar the style ''
             return text
-        if _WORD.match(text):
+        if text[:1].isalpha() or text in _WORDS:
             return _WORDS.get(text, text)
         if _NON_FINITE.match(text):
             self.fail(event, path, f"{text} is not a finite number.")

@@ -140,6 +140,9 @@ def _named(specs: list[CheckSpec], prefix: str) -> tuple[CheckSpec, ...]:
     for index, spec in enumerate(specs):
         several = types.count(spec.type) > 1
         name = prefix + (f"{spec.type}#{types[: index + 1].count(spec.type)}" if several else spec.type)
+        if name == spec.name:
+            named.append(spec)
+            continue
         check = replace(spec.check, name=name) if spec.check else None
         named.append(replace(spec, name=name, check=check))
     return tuple(named)
