@@ -194,6 +194,13 @@ def test_a_changed_suite_voids_it_too_and_its_way_back_restores_it(shop: Shop) -
     assert shop.json(deploy_, P)["to_version"] == 1
 
 
+def test_a_suite_that_is_gone_voids_it_as_well(shop: Shop) -> None:
+    shop.gate()
+    (shop.repo.root / "prompts" / P / "eval.yaml").unlink()
+    with pytest.raises(Refused, match="before its suite and golden set changed"):
+        deploy_(P, config=shop.config)
+
+
 def test_a_broken_suite_stops_a_protected_deploy_only(shop: Shop) -> None:
     shop.gate()
     shop.repo.write(f"prompts/{P}/eval.yaml", "checks: [contians: ok]\n")

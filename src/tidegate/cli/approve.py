@@ -10,10 +10,9 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from tidegate import compose
-from tidegate.cli.deploy import measure_here
 from tidegate.cli.output import out, print_json, visible, who
 from tidegate.config import Project
-from tidegate.core.artifact import short
+from tidegate.core.artifact import digest, short
 from tidegate.core.ledger import Approval
 
 
@@ -65,11 +64,11 @@ def approve(
     project: Project, name: str, version: str | None = None, environment: str = "production", reason: str = ""
 ) -> Approval:
     """Approves a stored version, by default the working tree's. Raises Refused, NotFound, BadInput, InvalidFile."""
-    from tidegate.core.artifact import digest
+    from tidegate.evals.session import measure
     from tidegate.prompts.files import check_name, load_prompt
 
     check_name(name)
     selector = version or digest(load_prompt(project.prompts, name).artifact)
-    measure = measure_here(project, name, strict=True)
+    here = measure(project.prompts / name)
     with closing(compose.registry(project)) as registry:
-        return registry.approve(name, selector, environment, who=who(), reason=reason, measure=measure)
+        return registry.approve(name, selector, environment, who=who(), reason=reason, measure=here)

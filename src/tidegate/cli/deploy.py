@@ -14,8 +14,7 @@ from tidegate import compose
 from tidegate.cli.output import out, print_json, visible, who
 from tidegate.config import Project
 from tidegate.core.artifact import short
-from tidegate.core.errors import InvalidFile
-from tidegate.core.ledger import Deployment, Measure
+from tidegate.core.ledger import Deployment
 
 
 class Deployed(msgspec.Struct, frozen=True):
@@ -102,13 +101,14 @@ def deploy(
     reason: str = "",
 ) -> Deployed:
     """Deploys a stored version, or the working tree's prompt. Raises InvalidFile, NotFound, Refused, BadInput."""
+    from tidegate.evals.session import measure
     from tidegate.prompts.files import check_name, load_prompt
     from tidegate.prompts.git import git_state
 
     check_name(name)
     prompt = load_prompt(project.prompts, name) if version is None else None
     git = git_state(prompt.folder) if prompt else None
-    measure = measure_here(project, name, strict=environment in project.config.gate.protects and not force)
+    here = measure(project.prompts / name, strict=environment in project.config.gate.protects and not force)
     with closing(compose.registry(project)) as registry:
         if prompt:
             registered = registry.register(
@@ -125,22 +125,6 @@ def deploy(
             force=force,
             git_commit=git.commit if git else None,
             git_dirty=git.dirty if git else None,
-            measure=measure,
+            measure=here,
         )
     return Deployed(move, changed=move.to_digest not in live)
-
-
-def measure_here(project: Project, name: str, *, strict: bool) -> Measure | None:
-    """
-    The suite and golden set in the prompt's folder, by digest; None without a suite.
-
-    Unless `strict`, also None when they can not be read: then they are not what a deploy waits for. Raises InvalidFile.
-    """
-    from tidegate.evals.session import measure
-
-    try:
-        return measure(project.prompts / name)
-    except InvalidFile:
-        if strict:
-            raise
-        return None

@@ -18,7 +18,7 @@ from rich.text import Text
 from tidegate import compose
 from tidegate.cli.output import moment, out, print_json
 from tidegate.config import Project
-from tidegate.core.errors import InvalidFile, NotFound, nearest
+from tidegate.core.errors import NotFound, nearest
 from tidegate.core.ledger import Deployment, Pointer, approving_move
 
 SETTLED_S = 2.0
@@ -117,10 +117,7 @@ def _measure_changed(project: Project, pointer: Pointer, moves: Sequence[Deploym
         return None
     from tidegate.evals.session import measure, measured_otherwise
 
-    try:
-        now = measure(project.prompts / pointer.prompt)
-    except InvalidFile:  # `tidegate lint` says so
-        return None
+    now = measure(project.prompts / pointer.prompt, strict=False)
     return measured_otherwise(approving, now) if now else None
 
 

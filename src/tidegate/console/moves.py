@@ -14,8 +14,10 @@ from tidegate.console.page import Pages, prompt_url
 from tidegate.console.prompts import known_versions, run_line, shown_diff
 from tidegate.console.who import who
 from tidegate.core.diff import diff
-from tidegate.core.errors import BadInput, NotFound, Refused, TidegateError, TooLarge
+from tidegate.core.errors import BadInput, InvalidFile, NotFound, Refused, TidegateError, TooLarge
 from tidegate.core.ledger import Deployment, Version
+from tidegate.evals.session import measure
+from tidegate.prompts.files import check_name
 from tidegate.prompts.registry import Registry
 
 MAX_FORM_BYTES = 64 << 10
@@ -75,7 +77,7 @@ class MovePages:
         began = time.perf_counter()
         try:
             done = self._do(action, name, fields)
-        except (Refused, BadInput, NotFound) as error:
+        except (Refused, BadInput, InvalidFile, NotFound) as error:
             known_versions(self._registry, name)  # an unknown prompt is a 404 of its own
             return self._confirm(request, action, name, fields, error)
         took_ms = max(1, round((time.perf_counter() - began) * 1_000))
@@ -90,7 +92,18 @@ class MovePages:
         if not to:
             raise BadInput("the form does not say which version to deploy.")
         force = fields.get("force") == "yes"
-        return self._registry.deploy(name, to, environment, who=who(), reason=reason, force=force)
+        check_name(name)
+        project = self._pages.project
+        needed = environment in project.config.gate.protects and not force
+        return self._registry.deploy(
+            name,
+            to,
+            environment,
+            who=who(),
+            reason=reason,
+            force=force,
+            measure=measure(project.prompts / name, strict=needed),
+        )
 
     def _confirm(
         self,

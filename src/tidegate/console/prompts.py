@@ -18,6 +18,7 @@ from tidegate.core.errors import NotFound, nearest
 from tidegate.core.evaluation import Run
 from tidegate.core.ledger import Deployment, Pointer, Version
 from tidegate.prompts.registry import Registry
+from tidegate.prompts.sides import Side, Sides
 from tidegate.telemetry.find import ServedBy, served_by
 from tidegate.telemetry.queries import CallLog
 
@@ -77,8 +78,7 @@ class PromptPages:
         versions = known_versions(registry, name)
         log, pointers = registry.log(name), registry.pointers(name)
         served = served_by_now(self._call_log, self._pages.now() - RECENT, name)
-        older, newer = _sides(registry, versions, pointers, a, b)
-        artifact = registry.artifact(newer.digest)
+        older, newer = self._sides(versions, pointers, a, b)
         runs = registry.runs(name, RUNS_SHOWN)
         return self._pages.answer(
             request,
@@ -93,10 +93,12 @@ class PromptPages:
                     for pointer in pointers
                 ],
                 "served_minutes": int(RECENT.total_seconds() // 60),
-                "diff_a": older,
-                "diff_b": newer,
-                "diff": shown_diff(diff(registry.artifact(older.digest), artifact)) if older else None,
-                "artifact": shown_artifact(artifact),
+                "diff_a": _side(older) if older else None,
+                "diff_b": _side(newer),
+                "request_a": a,
+                "request_b": b,
+                "diff": shown_diff(diff(older.artifact, newer.artifact)) if older else None,
+                "artifact": shown_artifact(newer.artifact),
                 "log": log[:LOG_SHOWN],
                 "runs": [run_line(run) for run in runs],
                 "moved": _moved(log, moved, ms),
@@ -104,6 +106,21 @@ class PromptPages:
             active="prompts",
             title=name,
         )
+
+    def _sides(
+        self, versions: Sequence[Version], pointers: Sequence[Pointer], a: str, b: str
+    ) -> tuple[Side | None, Side]:
+        """What is compared: what was asked for, else the newest version with what is live, else with the one before."""
+        name, project = versions[0].prompt, self._pages.project
+        sides = Sides(self._registry, project.prompts, environments=project.config.gate.protects)
+        newer = sides.find(name, b or versions[0].name)
+        if a:
+            return sides.find(name, a), newer
+        live = {pointer.version for pointer in pointers if pointer.environment == "production"}
+        number = newer.version or versions[0].number + 1
+        earlier = [version for version in versions if version.number < number]
+        older = next((version for version in earlier if version.number in live), next(iter(earlier), None))
+        return sides.find(name, older.name) if older else None, newer
 
 
 def served_by_now(call_log: CallLog, since: datetime, prompt: str | None = None) -> list[ServedBy]:
@@ -197,17 +214,14 @@ def known_versions(registry: Registry, name: str) -> list[Version]:
     return versions
 
 
-def _sides(
-    registry: Registry, versions: Sequence[Version], pointers: Sequence[Pointer], a: str, b: str
-) -> tuple[Version | None, Version]:
-    """What is compared: what was asked for, else the newest version with what is live, else with the one before."""
-    name = versions[0].prompt
-    newer = registry.resolve(name, b) if b else versions[0]
-    if a:
-        return registry.resolve(name, a), newer
-    live = {pointer.version for pointer in pointers if pointer.environment == "production"}
-    older = next((version for version in versions if version.number in live and version.number < newer.number), None)
-    return older or next((version for version in versions if version.number < newer.number), None), newer
+def _side(side: Side) -> dict[str, Any]:
+    return {
+        "kind": side.kind,
+        "label": side.label if side.version is None or side.kind == "version" else f"{side.label} (v{side.version})",
+        "version": side.version,
+        "digest": side.digest,
+        "commit": side.commit,
+    }
 
 
 def _summary(

@@ -35,6 +35,8 @@ from tidegate.ports import Caller, Clock, Random
 
 BASELINE_MAX_AGE_S = 86_400
 RUNS_SEARCHED = 100
+NO_SUITE = Measure("", "")
+"""No run is measured by it, so nothing is approved under it."""
 
 Render = Callable[[Artifact, Mapping[str, Any]], object]
 """An artifact and a case's inputs → the messages (prompts/render.py). Raises RequestError."""
@@ -276,13 +278,21 @@ class Session:
         return uuid7(self.clock.now_ns() // 1_000_000, self.random.bits(74))
 
 
-def measure(folder: Path) -> Measure | None:
-    """What the suite in a prompt's folder measures by; None when it has none. Raises InvalidFile."""
+def measure(folder: Path, *, strict: bool = True) -> Measure | None:
+    """
+    What the suite in a prompt's folder measures by: nothing, `NO_SUITE`, when it has none. None without a folder.
+
+    Unless `strict`, also None when it can not be read: then no deploy waits for it. Raises InvalidFile.
+    """
     try:
         suite = load_suite(folder)
+        return Measure(suite.digest, load_golden(suite.golden).digest)
     except NotFound:
+        return NO_SUITE if folder.is_dir() else None
+    except InvalidFile:
+        if strict:
+            raise
         return None
-    return Measure(suite.digest, load_golden(suite.golden).digest)
 
 
 def measured_otherwise(live: Deployment, now: Measure) -> str | None:
