@@ -19,6 +19,9 @@ from tidegate.dialects.openai_responses import items
 T = TypeVar("T")
 UNFINISHED = ("queued", "in_progress")
 """What a response that runs in the background answers at first."""
+_RUN_BY_PROVIDER = frozenset(
+    {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call"}
+)
 
 
 class _InputDetails(msgspec.Struct):
@@ -81,6 +84,8 @@ class Output(msgspec.Struct):
 
     parts: list[chat.Part] = []
     logprobs: list[Any] = []
+    server_tools: int = 0
+    """Calls of tools that the provider ran itself."""
 
     @property
     def calls(self) -> bool:
@@ -107,7 +112,7 @@ def answer_of(response: Response) -> Answer:
         text="".join(words or declined),
         finish_reason=finish_of(response, calls=output.calls, refuses=output.refuses),
         model=response.model,
-        usage=usage_in(response),
+        usage=usage_in(response, output),
         tool_calls=output.calls,
     )
 
@@ -122,7 +127,7 @@ def answer_in(body: bytes) -> chat.Response:
         id=response.id or "",
         model=response.model or "",
         choices=(chat.Choice(tuple(output.parts), finish, logprobs),),
-        usage=usage_in(response),
+        usage=usage_in(response, output),
         created=int(response.created_at or 0),
     )
 
@@ -219,7 +224,7 @@ def finish_of(response: Response, *, calls: bool, refuses: bool) -> chat.FinishR
     return "refusal" if refuses else "stop"
 
 
-def usage_in(response: Response) -> Usage | None:
+def usage_in(response: Response, output: Output) -> Usage | None:
     """OpenAI's arithmetic is ours: input includes what was cached, output the reasoning."""
     usage = response.usage
     if usage is None or usage.input_tokens is None:
@@ -231,6 +236,7 @@ def usage_in(response: Response) -> Usage | None:
         cache_read_input_tokens=max(given.cached_tokens or 0, 0),
         cache_write_input_tokens=max(given.cache_write_tokens or 0, 0),
         reasoning_output_tokens=max(made.reasoning_tokens or 0, 0),
+        server_tool_requests=output.server_tools,
     )
 
 
@@ -249,7 +255,7 @@ def usage_out(usage: Usage) -> dict[str, Any]:
 
 
 def read_output(raws: Sequence[msgspec.Raw]) -> Output:
-    """What the items say. Items of tools that the provider ran itself say nothing here. Raises UpstreamProtocol."""
+    """What the items say. Tools that the provider ran itself are counted. Raises UpstreamProtocol."""
     output = Output()
     for raw in raws:
         kind = decode(raw, items.Kind).name
@@ -266,6 +272,8 @@ def read_output(raws: Sequence[msgspec.Raw]) -> Output:
         elif kind == "reasoning":
             thinking = items.thinking_in(decode(raw, items.Reasoning))
             output.parts += [] if thinking is None else [thinking]
+        elif kind in _RUN_BY_PROVIDER:
+            output.server_tools += 1
     return output
 
 

@@ -18,6 +18,7 @@ from tidegate.dialects.openai_responses.answer import (
     decode,
     fail,
     finish_of,
+    read_output,
     usage_in,
 )
 from tidegate.dialects.sse import data_of
@@ -257,7 +258,7 @@ class EventsIn:
             events += [said for at, raw in enumerate(response.output or []) for said in self._item(at, raw)]
         finish = finish_of(response, calls=bool(self._calls), refuses=self._refuses)
         events.append(chat.Finished(finish or "stop"))
-        usage = usage_in(response)
+        usage = usage_in(response, read_output(response.output or []))
         if usage is not None:
             events.append(chat.UsageReported(usage))
         events.append(chat.Ended())

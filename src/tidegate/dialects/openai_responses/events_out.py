@@ -260,4 +260,4 @@ class EventsOut:
 
 
 def _part(kind: str, text: str) -> dict[str, Any]:
-    return items.output_text(text, []) if kind == "output_text" else items.refusal(text)
+    return items.output_text(text) if kind == "output_text" else items.refusal(text)

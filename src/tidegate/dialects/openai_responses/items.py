@@ -117,9 +117,8 @@ def message(item_id: str, content: Sequence[dict[str, Any]], *, status: str = "c
 
 
 def output_text(text: str, logprobs: list[Any] | None = None) -> dict[str, Any]:
-    """Words of the assistant."""
-    part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": []}
-    return part if logprobs is None else {**part, "logprobs": logprobs}
+    """Words of an answer."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs or []}
 
 
 def refusal(text: str) -> dict[str, Any]:

@@ -65,67 +65,68 @@ def _params_out(request: chat.Request) -> tuple[tuple[str, Any], ...]:
 
 
 def _items_out(message: chat.Message, place: str, losses: Losses) -> Iterator[dict[str, Any]]:
-    """The items of one message: runs of words and images are one item, a call, a result or a reasoning is one each."""
+    """The items of one message: a call, a result, a reasoning and what the assistant said are one each."""
     if message.name is not None:
         losses.add(f"{place}.name", "the Responses API knows no names of speakers")
+    if message.role == "assistant":
+        for index, part in enumerate(message.parts):
+            yield from _assistant_out(part, f"{place}.parts[{index}]", losses)
+        return
     content: list[dict[str, Any]] = []
     for index, part in enumerate(message.parts):
-        at = f"{place}.parts[{index}]"
-        if isinstance(part, chat.ToolCall | chat.ToolResult | chat.Thinking):
-            item = _item_out(part, at, losses)
-            if item is not None:
-                yield from _message_out(message.role, content)
-                content = []
-                yield item
+        if isinstance(part, chat.ToolResult):
+            yield _result_out(part, f"{place}.parts[{index}]", losses)
         else:
-            content += _content_out(part, at, losses, spoken=message.role == "assistant")
-    yield from _message_out(message.role, content)
+            content += _content_out(part, f"{place}.parts[{index}]", losses)
+    if content:
+        role = "user" if message.role == "tool" else message.role
+        yield {"type": "message", "role": role, "content": _shortest(content)}
 
 
-def _message_out(role: chat.Role, content: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _assistant_out(part: chat.Part, place: str, losses: Losses) -> Iterator[dict[str, Any]]:
+    match part:
+        case chat.Text() | chat.Refusal():
+            # Only plain words: a list of parts would need the id of an answer that OpenAI has never given.
+            yield {"type": "message", "role": "assistant", "content": part.text}
+        case chat.ToolCall():
+            yield {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
+        case chat.Thinking():
+            item = items.reasoning_to_provider(part)
+            if item is None:
+                losses.add(place, "OpenAI takes back only its own reasoning")
+            else:
+                yield item
+        case _:
+            losses.add(place, "the assistant's messages hold no images, files or audio")
+
+
+def _result_out(result: chat.ToolResult, place: str, losses: Losses) -> dict[str, Any]:
+    if result.is_error:
+        losses.add(f"{place}.is_error", "the Responses API does not tell failed results apart")
+    content = [item for part in result.parts for item in _content_out(part, place, losses)]
+    return {"type": "function_call_output", "call_id": result.id, "output": _shortest(content)}
+
+
+def _shortest(content: list[dict[str, Any]]) -> Any:
+    """A string where one will do."""
     if not content:
-        return
-    shown: Any = content
-    if len(content) == 1 and content[0]["type"] in ("input_text", "output_text"):
-        shown = content[0]["text"]
-    yield {"type": "message", "role": "user" if role == "tool" else role, "content": shown}
+        return ""
+    return content[0]["text"] if len(content) == 1 and content[0]["type"] == "input_text" else content
 
 
-def _item_out(
-    part: chat.ToolCall | chat.ToolResult | chat.Thinking, place: str, losses: Losses
-) -> dict[str, Any] | None:
-    if isinstance(part, chat.ToolCall):
-        return {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
-    if isinstance(part, chat.ToolResult):
-        if part.is_error:
-            losses.add(f"{place}.is_error", "the Responses API does not tell failed results apart")
-        return {"type": "function_call_output", "call_id": part.id, "output": _output_out(part, place, losses)}
-    item = items.reasoning_to_provider(part)
-    if item is None:
-        losses.add(place, "OpenAI takes back only its own reasoning")
-    return item
-
-
-def _output_out(result: chat.ToolResult, place: str, losses: Losses) -> Any:
-    if len(result.parts) == 1 and isinstance(result.parts[0], chat.Text):
-        return result.parts[0].text
-    return [content for part in result.parts for content in _content_out(part, place, losses, spoken=False)] or ""
-
-
-def _content_out(part: chat.Part, place: str, losses: Losses, *, spoken: bool) -> list[dict[str, Any]]:
-    """One part of a message's content, or nothing and a loss. `spoken`: the assistant's own."""
+def _content_out(part: chat.Part, place: str, losses: Losses) -> list[dict[str, Any]]:
+    """One part of what is said to the model, or nothing and a loss."""
     match part:
         case chat.Text():
-            return [items.output_text(part.text) if spoken else {"type": "input_text", "text": part.text}]
-        case chat.Refusal() if spoken:
-            return [items.refusal(part.text)]
-        case chat.Image() if not spoken:
+            return [{"type": "input_text", "text": part.text}]
+        case chat.Image():
             url = part.url or f"data:{part.media_type or 'image/png'};base64,{part.data}"
             return [{"type": "input_image", "image_url": url, "detail": part.detail or "auto"}]
-        case chat.File() if not spoken:
+        case chat.File():
             return [{"type": "input_file", **_file_out(part)}]
-    losses.add(place, f"a message of this role holds no {type(part).__name__.lower()} here")
-    return []
+        case _:
+            losses.add(place, f"what is said to the model holds no {type(part).__name__.lower()} here")
+            return []
 
 
 def _file_out(file: chat.File) -> dict[str, str]:
