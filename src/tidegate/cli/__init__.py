@@ -6,11 +6,13 @@ Errors of our own tree become one clear sentence on stderr and their exit code; 
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
 from inspect import cleandoc
 from io import TextIOWrapper
+from keyword import iskeyword
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
@@ -29,6 +31,7 @@ COMMANDS = {
     "status": "What is live where, and what traffic was served by.",
     "log": "Every move of a prompt: what changed, when, by whom, and why.",
     "diff": "Two versions of a prompt, field by field.",
+    "import": "Prompts of promptfoo, Dotprompt or Prompty, as folders of yours.",
     "calls": "The records of calls.",
     "sql": "Read-only SQL over the records.",
 }
@@ -44,13 +47,18 @@ def build(chosen: str | None = None) -> App:
         default_parameter=Parameter(negative="", show_default=lambda default: default or None),
     )
     for name, summary in COMMANDS.items():
-        app.command(f"tidegate.cli.{name}:{name}_", name=name, help=_whole_help(name) if name == chosen else summary)
+        app.command(f"{_module(name)}:{name}_", name=name, help=_whole_help(name) if name == chosen else summary)
     return app
+
+
+def _module(name: str) -> str:
+    """A command named by a keyword stands in a module with one more underscore: Python could not name it otherwise."""
+    return f"tidegate.cli.{name}_" if iskeyword(name) else f"tidegate.cli.{name}"
 
 
 def _whole_help(name: str) -> str:
     """A command's docstring down to its parameters; each paragraph one line, so that it wraps to any terminal."""
-    command = getattr(import_module(f"tidegate.cli.{name}"), f"{name}_")
+    command = getattr(import_module(_module(name)), f"{name}_")
     description = cleandoc(command.__doc__ or "").split("\nParameters\n")[0]
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in description.split("\n\n"))
 
@@ -77,4 +85,6 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
+        # The reader has left (`… | head`): nothing more can be said, also not when the interpreter flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

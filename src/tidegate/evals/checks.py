@@ -62,6 +62,18 @@ def known(type: str) -> str | None:  # noqa: A002
     return f"no check is called {type!r}.{nearest(type, [*_KINDS, *(NOT + kind for kind in _KINDS)])}"
 
 
+def complaint(type: str, value: Any) -> str | None:  # noqa: A002
+    """What is wrong with the check `{type: value}`, as a sentence; None when it is ready."""
+    wrong = known(type)
+    if wrong:
+        return wrong
+    try:
+        build(type, type, value)
+    except ValueError as error:
+        return f"{error}."
+    return None
+
+
 def clip(text: str, limit: int) -> str:
     """On one line and at most `limit` characters long, the cut marked by `…`."""
     line = " ".join(text[: 4 * limit].split())
