@@ -22,6 +22,7 @@ from rich.console import Console
 
 from tidegate import cli, config
 from tidegate.core import errors
+from tidegate.prompts import front_matter
 from tidegate.telemetry import record
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -34,6 +35,7 @@ def pages() -> dict[str, str]:
         "cli.md": NOTE + cli_page(list(cli.COMMANDS)),
         "config.md": NOTE + config_page(config.Config),
         "errors.md": NOTE + errors_page(errors.TidegateError),
+        "prompt.md": NOTE + prompt_page(front_matter.FrontMatter),
         "records.md": NOTE + records_page([record.CallRow, record.AttemptRow, record.ContentRow]),
     }
 
@@ -68,9 +70,7 @@ def cli_page(commands: list[str]) -> str:
 
 def config_page(model: type[BaseModel]) -> str:
     """Every key of tidegate.yaml: one section per object, in the order of the file."""
-    schema = model.model_json_schema()
-    objects = {"Config": schema, **schema.get("$defs", {})}
-    parts = [
+    intro = [
         "# tidegate.yaml",
         "",
         "Every key has a default; an unknown key is an error that names the nearest known one. A value may be",
@@ -78,8 +78,29 @@ def config_page(model: type[BaseModel]) -> str:
         "Durations are seconds.",
         "",
     ]
-    for name, place in _places(objects):
-        kind = getattr(config, name)
+    return "\n".join(intro + _sections(model, vars(config)))
+
+
+def prompt_page(model: type[BaseModel]) -> str:
+    """Every key of a prompt's front matter."""
+    intro = [
+        "# The front matter of prompt.md",
+        "",
+        "Only `model` is required; an unknown key is an error that names the nearest known one. Below the front matter",
+        "stand the messages, each under a line with its role: `system:`, `developer:`, `user:` or `assistant:`.",
+        "[Write a prompt](../guides/write-a-prompt.md) shows it in use.",
+        "",
+    ]
+    return "\n".join(intro + _sections(model, vars(front_matter)))
+
+
+def _sections(model: type[BaseModel], kinds: Mapping[str, Any]) -> list[str]:
+    """One table per object of a model, in the order of the file; `kinds` holds the objects' classes by name."""
+    schema = model.model_json_schema()
+    objects = {model.__name__: schema, **schema.get("$defs", {})}
+    parts: list[str] = []
+    for name, place in _places(objects, model.__name__):
+        kind = kinds[name]
         notes = attribute_notes(kind)
         parts += [f"## {place}", "", _flat(inspect.getdoc(kind) or ""), ""]
         parts += ["| key | value | default | meaning |", "|---|---|---|---|"]
@@ -88,7 +109,7 @@ def config_page(model: type[BaseModel]) -> str:
             default = "required" if key in required else _default(field)
             parts.append(f"| `{key}` | {_cell(_kind(field, objects))} | {default} | {_cell(notes.get(key, ''))} |")
         parts.append("")
-    return "\n".join(parts)
+    return parts
 
 
 def records_page(tables: list[type[msgspec.Struct]]) -> str:
@@ -150,7 +171,7 @@ def _tree(kind: type[errors.TidegateError], depth: int = 0) -> Iterator[tuple[in
             yield from _tree(child, depth + 1)
 
 
-def _places(objects: Mapping[str, Any], name: str = "Config", at: str = "") -> Iterator[tuple[str, str]]:
+def _places(objects: Mapping[str, Any], name: str, at: str = "") -> Iterator[tuple[str, str]]:
     """(class, where it stands in the file), in the order of the file."""
     yield name, f"`{at}`" if at else "The top level"
     for key, field in objects[name]["properties"].items():
@@ -175,6 +196,8 @@ def _kind(field: Mapping[str, Any], objects: Mapping[str, Any]) -> str:
     if "enum" in field or "const" in field:
         return " or ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
     kind = field.get("type", "any")
+    if kind == "object" and not isinstance(field.get("additionalProperties"), dict):
+        return "an object"
     if kind == "object":
         return f"name → {_kind(field.get('additionalProperties', {}), objects)}"
     if kind == "array":
@@ -184,8 +207,16 @@ def _kind(field: Mapping[str, Any], objects: Mapping[str, Any]) -> str:
     if "exclusiveMinimum" in field:
         return f"{words[kind]}, above {field['exclusiveMinimum']}, at most {high:,}"
     if low is not None:
-        return f"{words[kind]}, {low:,g} to {high:,}" if high is not None else f"{words[kind]}, at least {low:,g}"
+        return (
+            f"{words[kind]}, {_number(low)} to {high:,}"
+            if high is not None
+            else f"{words[kind]}, at least {_number(low)}"
+        )
     return "a secret" if field.get("format") == "password" else words.get(kind, kind)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
 
 
 def _default(field: Mapping[str, Any]) -> str:

@@ -29,12 +29,19 @@ class Params(Strict):
     """Sampling parameters, in tidegate's names."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """How freely the model chooses; 0 is the most likely word each time."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The share of probability it chooses from."""
     max_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """A call may lower it, and never raise it."""
     stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=16)] | None = None
+    """One text, or a list of them."""
     seed: Annotated[int, Field(ge=-MAX_WHOLE, le=MAX_WHOLE)] | None = None
+    """For providers that can repeat an answer, as well as they can."""
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """Against words that were used before."""
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """Against words by how often they were used."""
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -46,13 +53,19 @@ class InputSpec(Strict):
     """One declared variable; `question: string` is short for `question: {type: string}`."""
 
     type: InputType = "string"
+    """An image is an `https://` address, or a `data:` URI of a PNG, JPEG, WebP or GIF in base64."""
     values: list[Annotated[str, Field(min_length=1)]] = []
+    """What an `enum` may be."""
     description: Annotated[str, Field(max_length=4_000)] = ""
     """For people; not part of the digest."""
     max_chars: Annotated[int, Field(ge=1, le=MAX_WHOLE)] | None = None
+    """Of a string; of a list or an object as JSON."""
     max_tokens: Annotated[int, Field(ge=1, le=MAX_WHOLE)] | None = None
+    """Likewise in tokens, estimated as one per four characters: a bound on size, not a provider's count."""
     required: bool | None = None
+    """`false`: a call may leave it out, or send null; without a default it is empty then, and false in an `if`."""
     default: Any = None
+    """Its value when a call leaves it out; an input with a default is not required."""
 
     @model_validator(mode="before")
     @classmethod
@@ -95,17 +108,26 @@ class InputSpec(Strict):
 
 
 class FrontMatter(Strict):
-    """The mapping between the `---` lines."""
+    """The mapping between the `---` lines of `prompt.md`. All of it but descriptions is part of the digest."""
 
     model: Model
+    """`provider/model`, or the name of a route."""
     fallbacks: Annotated[list[Model], Field(max_length=16)] = []
+    """Tried after `model`, in order, by live calls."""
     description: Annotated[str, Field(max_length=4_000)] = ""
+    """For people; not part of the digest."""
     params: Params = Params()
+    """What is not set is left to the provider."""
     overridable: list[str] = []
+    """What a call may decide for itself: names of `params`, `tools`, `tool_choice`, `response_format`, `system` …"""
     inputs: dict[str, InputSpec] = {}
+    """The variables of the messages; a message can use no others."""
     output: Any = "text"
+    """`text`, `json`, or `{schema: FILE}`: every answer is validated. `constrain: true` sends the schema along, too."""
     tools: Annotated[list[str], Field(max_length=128)] = []
+    """Files of the folder, each one function: `{name, description, parameters}`, where parameters is a JSON Schema."""
     retrieval: dict[str, Any] | None = None
+    """Anything: versioned with the prompt, and served to your application as it is."""
 
     @field_validator("overridable")
     @classmethod
