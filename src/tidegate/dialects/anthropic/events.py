@@ -191,7 +191,7 @@ class EventsOut:
         self._started = False
         self._ended = False
         self._next = 0
-        self._open: Literal["text", "thinking"] | None = None
+        self._open: Literal["text", "refusal", "thinking"] | None = None
         self._call: _CallOut | None = None
         self._waiting: dict[int, _CallOut] = {}
         self._called = False
@@ -217,7 +217,7 @@ class EventsOut:
     def _content(self, event: _Content) -> bytes:
         match event:
             case chat.TextDelta():
-                return self._text(event.text)
+                return self._text(event.text, "text")
             case chat.ToolCallDelta():
                 return self._call_delta(event)
             case chat.ThinkingDelta():
@@ -226,7 +226,7 @@ class EventsOut:
                 return self._call_started(event)
             case chat.RefusalDelta():
                 self._refused = True
-                return self._text(event.text)
+                return self._text(event.text, "refusal")
             case chat.Finished():
                 self._finish = event.reason
                 return self._close()
@@ -252,10 +252,10 @@ class EventsOut:
         }
         return _line("message_start", {"message": message})
 
-    def _text(self, text: str) -> bytes:
+    def _text(self, text: str, kind: Literal["text", "refusal"]) -> bytes:
         if not text:
             return b""
-        opened = b"" if self._open == "text" else self._begin("text", {"type": "text", "text": ""})
+        opened = b"" if self._open == kind else self._begin(kind, {"type": "text", "text": ""})
         return opened + self._piece(b'{"type":"text_delta","text":', text)
 
     def _thinking(self, event: chat.ThinkingDelta) -> bytes:
@@ -296,7 +296,7 @@ class EventsOut:
         self._call, self._called = call, True
         return written + b"".join([self._piece(b'{"type":"input_json_delta","partial_json":', p) for p in call.pieces])
 
-    def _begin(self, kind: Literal["text", "thinking"] | None, block: dict[str, Any]) -> bytes:
+    def _begin(self, kind: Literal["text", "refusal", "thinking"] | None, block: dict[str, Any]) -> bytes:
         before = self._start(None) + self._close()
         self._open = kind
         start = _line("content_block_start", {"index": self._next, "content_block": block})
@@ -319,11 +319,9 @@ class EventsOut:
         """Ends the open block, and writes the tool calls that waited for it."""
         if self._open is None and self._call is None:
             return b""
-        written = self._stop()
         waiting, self._waiting = self._waiting, {}
-        for call in waiting.values():
-            written += self._begin_call(call) + self._stop()
-        return written
+        # One at a time: a call's beginning closes what is open, and nothing is left that waits.
+        return b"".join([self._stop(), *(self._begin_call(call) + self._stop() for call in waiting.values())])
 
     def _stop(self) -> bytes:
         self._open = self._call = None

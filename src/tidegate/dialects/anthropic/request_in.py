@@ -150,7 +150,7 @@ def request_in(incoming: Incoming) -> chat.Request:
     fields, losses = incoming.fields, Losses()
     for key, raw in fields.items():
         if key not in _READ and bytes(raw) != b"null":
-            losses.add(key, f"only Anthropic has {key}")
+            losses.add(key, f"{key} is not carried to other dialects")
     choice = _field(fields, "tool_choice", _ToolChoice)
     thinking = _field(fields, "thinking", _Thinking)
     output = _field(fields, "output_config", _OutputConfig) or _OutputConfig()
