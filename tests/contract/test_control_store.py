@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Thread, Timer
@@ -309,6 +309,19 @@ def test_writers_of_many_processes_take_turns(empty: Path | str) -> None:
         assert store.generation() == 41
 
 
+def test_the_first_two_writers_of_a_project_take_turns(open_store: Open) -> None:
+    """When there is not even a row yet that both would change."""
+    one, other = open_store(), open_store()
+    with ThreadPoolExecutor(1) as thread:
+        with one.write() as tx:
+            second = thread.submit(add, other, version())
+            time.sleep(0.2)
+            assert not second.done()
+            tx.put_document("d1", "suite", "")
+        second.result(10)
+    assert one.generation() == 3
+
+
 def test_a_reader_sees_one_instant(open_store: Open) -> None:
     """Also when a writer commits between two of its statements; then he waits for nobody."""
     one, other = open_store(), open_store()
@@ -425,7 +438,7 @@ def test_a_folder_in_its_place_is_one_sentence(tmp_path: Path) -> None:
 def test_a_file_in_the_folders_place_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     error = failure(tmp_path / "state" / "control.db")
-    assert str(error) == f"{tmp_path / 'state'}: this folder can not be made: File exists."
+    assert str(error) == f"{tmp_path / 'state'} is a file; tidegate keeps its state in a folder of that name."
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

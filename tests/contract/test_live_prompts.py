@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import sqlite3
 import stat
 import threading
@@ -96,11 +97,10 @@ async def test_a_deploy_and_a_rollback_are_taken_up_within_a_second(control: Pat
 
 
 async def test_a_listener_that_hears_nothing_costs_half_a_second(
-    control: Path | str, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As behind a pooler that forgets LISTEN, or while the listener's connection is down."""
-    if isinstance(control, Path):
-        pytest.skip("SQLite tells nobody anyway")
+    control = postgres.database()
     monkeypatch.setattr("tidegate.stores.postgres.Listener._connected", lambda listener: None)
     deploy(control, "a")
     async with following(control) as prompts:
@@ -190,7 +190,9 @@ async def test_a_postgres_that_stops_is_outlived_and_followed_again(
         assert live(prompts) == 1
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "s3cret" not in caplog.text
-        async with following(control, file) as second:  # a gateway that starts meanwhile
+        other = SnapshotFile(file.path.with_name("other.json"), "default")
+        shutil.copy(file.path, other.path)
+        async with following(control, other) as second:  # a gateway that starts meanwhile
             assert live(second) == 1
             assert second.freshness().source == "file"
             assert re.search(r"serving the snapshot of \S+Z \(0:00:0\d old\): postgresql://127.0.0.1:\d+/", caplog.text)

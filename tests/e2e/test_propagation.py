@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -215,6 +216,10 @@ def test_everything_starts_and_serves_without_the_control_store_and_finds_it_aga
     assert readyz(url)["status"] == "degraded"
     assert readyz(url)["prompts"]["source"] == "file"
     assert one_call(url).version == "v1"
+    with pytest.raises(urllib.error.HTTPError, match="503") as page:
+        urllib.request.urlopen(f"{stage.url('console')}/prompts", timeout=20)  # noqa: S310 - our own loopback address
+    assert "the control store" in page.value.read().decode()
+    page.value.close()
     back()
     until(lambda: readyz(url)["status"] == "ok")
     registry.deploy(PROMPT, "v2", who="test", reason="test", force=True)
