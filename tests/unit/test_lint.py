@@ -97,6 +97,7 @@ def test_a_clean_project_has_nothing_to_report(tmp_path: Path) -> None:
         ({f"{ANSWER}/golden.jsonl": '{"id": "a", "inputs": {}}\n'}, [f"error {ANSWER}/golden.jsonl:1 [invalid-golden] inputs.question: is missing in case 'a'"]),
         ({f"{ANSWER}/golden.jsonl": '{"id": "a", "inputs": {"question": 5}}\n'}, [f"error {ANSWER}/golden.jsonl:1 [invalid-golden] inputs.question: must be a string, not a number. (in case 'a')"]),
         ({f"{ANSWER}/golden.jsonl": GOLDEN.replace("Why?", KEY)}, [f"warning {ANSWER}/golden.jsonl:1 [secret] : holds what looks like an OpenAI-style API key."]),
+        (prompt("model: openai", f"{KEY}: 1\nmodel: openai"), [f"error {ANSWER}/prompt.md:3 [invalid-prompt] [redacted]: unknown key '[redacted]'.", f"warning {ANSWER}/prompt.md:3 [secret]"]),
         ({f"{ANSWER}/notes/old.txt": f"\n{KEY}"}, [f"warning {ANSWER}/notes/old.txt:2 [secret]"]),
         ({"tidegate.yaml": CONFIG.replace("openai: {}", f"openai: {{api_key: {KEY}}}")}, ["warning tidegate.yaml:1 [literal-api-key] providers.openai.api_key: holds the key itself. Write a reference, such as ${env:OPENAI_API_KEY}"]),
         ({"tidegate.yaml": CONFIG + "control: {url: 'postgresql://me:pw@db/x'}\n"}, ["warning tidegate.yaml:3 [literal-api-key] control.url: holds"]),
@@ -179,6 +180,8 @@ def test_hostile_files_are_errors_that_name_them(tmp_path: Path, name: str, host
     assert all(len(notice.message) < 300 and "Traceback" not in notice.message for notice in errors)
     if isinstance(hostile, bytes):
         assert path.read_bytes() == before
+    if hostile == "out":
+        assert any("leads out" in notice.message or "leaves the folder" in notice.message for notice in errors), errors
 
 
 @pytest.mark.parametrize("name", ["prompt.md", "s.json", "t.json", "eval.yaml", "golden.jsonl"])
