@@ -185,6 +185,13 @@ class TestWholeAnswers:
             {"ephemeral_5m_input_tokens":2,"ephemeral_1h_input_tokens":3}}}"""
         assert DIALECT.read_answer(body).usage == Usage(6, 0, cache_write_input_tokens=5, cache_write_1h_input_tokens=3)
 
+    def test_more_kept_for_an_hour_than_written_is_not_believed(self) -> None:
+        body = b"""{"usage":{"input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":2,
+            "cache_creation":{"ephemeral_1h_input_tokens":9}}}"""
+        usage = DIALECT.read_answer(body).usage
+        assert usage is not None
+        assert (usage.cache_write_input_tokens, usage.cache_write_1h_input_tokens) == (2, 2)
+
 
 class TestPassingThrough:
     @pytest.mark.parametrize("name", sorted(STREAMS))

@@ -154,6 +154,13 @@ def test_system_bytes_are_the_same_whatever_the_user_says_and_differ_with_all_el
     assert len({base, *others}) == 5
 
 
+def test_what_stands_around_a_tool_result_keeps_its_place() -> None:
+    text, result = {"type": "text", "text": "a"}, {"type": "tool_result", "tool_use_id": "t", "content": "1"}
+    messages = parse(messages=[{"role": "user", "content": [text, result, result, text]}]).messages
+    assert [message.role for message in messages] == ["user", "tool", "tool", "user"]
+    assert [len(message.parts) for message in messages] == [1, 1, 1, 1]
+
+
 def test_the_older_name_of_the_output_format_is_read() -> None:
     assert parse(output_format={"type": "json_schema", "schema": {"type": "object"}}).format == chat.Format(
         "schema", {"type": "object"}, strict=True
@@ -286,7 +293,9 @@ def test_a_part_that_anthropic_lacks_is_a_loss(part: chat.Part, field: str) -> N
     [
         (chat.Thinking("hm"), False),
         (chat.Thinking("hm", ""), False),
-        (chat.Thinking("hm", "sig"), True),
+        (chat.Thinking("hm", "gemini:sig"), False),
+        (chat.Thinking(redacted="openai_responses:rs_1:blob"), False),
+        (chat.Thinking("hm", "EqQBCgIYAhIM+/=="), True),
         (chat.Thinking(redacted="blob"), True),
         (chat.Image(data="AAAA", media_type="image/png"), False),
         (chat.Refusal("I will not."), True),
@@ -375,7 +384,7 @@ class TestThinking:
             assert body["output_config"] == {"effort": "medium"}
         assert losses == {}
 
-    @pytest.mark.parametrize("more", [{"reasoning_effort": "none"}, {"reasoning_tokens": 0}])
+    @pytest.mark.parametrize("more", [{"reasoning_effort": "none"}, {"reasoning_tokens": 0}, {"reasoning_tokens": -1}])
     @pytest.mark.parametrize("model", [NEWER, OLDER])
     def test_none_switches_it_off(self, model: str, more: dict[str, Any]) -> None:
         body, losses = asked(model=model, **more)
@@ -445,6 +454,7 @@ class TestThinking:
         assert list(losses) == ([] if thinks else ["reasoning_tokens"])
 
 
+signatures = st.text("abcXYZ019+/=", min_size=1, max_size=8)
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 ids = st.text("abcXYZ019_-", min_size=1, max_size=8)
 texts = st.builds(chat.Text, words, st.booleans())
@@ -458,7 +468,9 @@ files = (
 )
 objects = st.dictionaries(words, st.integers() | words | st.none(), max_size=3)
 calls = st.builds(lambda id_, name, given: chat.ToolCall(id_, name, json.dumps(given)), ids, ids, objects)
-thoughts = st.builds(chat.Thinking, words, words) | st.builds(lambda blob: chat.Thinking(redacted=blob), words)
+thoughts = st.builds(chat.Thinking, words, signatures) | st.builds(
+    lambda blob: chat.Thinking(redacted=blob), signatures
+)
 results = st.builds(
     chat.ToolResult, ids, st.lists(texts | images | files, min_size=1, max_size=3).map(tuple), st.booleans()
 )

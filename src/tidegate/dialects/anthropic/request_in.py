@@ -15,9 +15,9 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
-from tidegate.dialects.anthropic.losses import Losses
 from tidegate.dialects.dialect import Fields, Incoming
 from tidegate.dialects.fields import OWN_KEYS, encode, read_fields, value
+from tidegate.dialects.losses import Losses
 
 _NO_RAW = msgspec.Raw(b"")
 _READ = frozenset(

@@ -18,8 +18,8 @@ import msgspec
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
 from tidegate.core.reasoning import effort_for, tokens_for
-from tidegate.dialects.anthropic.losses import Losses
 from tidegate.dialects.fields import encode
+from tidegate.dialects.losses import Losses
 
 DEFAULT_MAX_TOKENS = 4_096
 """What a request without a bound gets, plus what it may think: Anthropic refuses a request without one."""
@@ -30,6 +30,7 @@ EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _not_in_an_id = re.compile(r"[^a-zA-Z0-9_-]")
+_sealed = re.compile(r"[a-z_]+:")
 _version = re.compile(r"(?<!\d)\d{1,2}(?!\d)")
 
 Block = dict[str, Any]
@@ -142,7 +143,7 @@ def _blocks_out(message: chat.Message, place: str, losses: Losses) -> Iterator[B
                 yield _result_out(part, spot, losses)
             case chat.Thinking():
                 if (block := thinking_out(part)) is None:
-                    losses.add(spot, "thinking without a signature can not be sent back to Anthropic")
+                    losses.add(spot, "Anthropic takes back only thinking that it has signed")
                 else:
                     yield block
             case chat.Refusal():
@@ -163,7 +164,14 @@ def _call_out(call: chat.ToolCall, place: str, losses: Losses) -> Block:
 
 
 def thinking_out(part: chat.Thinking) -> Block | None:
-    """A thinking block; None when it lacks the signature that Anthropic checks."""
+    """
+    A thinking block; None when it lacks the signature that Anthropic checks.
+
+    Other dialects seal the signatures of their providers with a name and a colon; Anthropic's own stand bare, as they
+    do where they pass through.
+    """
+    if _sealed.match(part.redacted or part.signature or ""):
+        return None
     if part.redacted is not None:
         return {"type": "redacted_thinking", "data": part.redacted}
     if not part.signature:
@@ -288,7 +296,7 @@ def _reasoning_out(request: chat.Request, model: str, losses: Losses) -> tuple[B
         effort = None
         if tokens is None:
             return None, None, 0
-    if effort == "none" or tokens == 0:
+    if effort == "none" or (tokens is not None and tokens <= 0):
         return {"type": "disabled"}, None, 0
     if not takes_budget(model):
         return _adaptive_out(request, effort, losses)
@@ -308,10 +316,7 @@ def takes_budget(model: str) -> bool:
 
 def _budget_out(request: chat.Request, effort: str | None, losses: Losses) -> tuple[Block | None, None, int]:
     asked = request.reasoning_tokens
-    # A negative budget is Gemini's way to leave it to the model, which these models can not.
-    budget = tokens_for(effort or "medium") or 0 if asked is None or asked < 0 else asked
-    if asked is None or asked < 0:
-        budget = min(budget, MAX_DEFAULT_BUDGET)
+    budget = min(tokens_for(effort or "") or 0, MAX_DEFAULT_BUDGET) if asked is None else asked
     field = "reasoning_effort" if asked is None else "reasoning_tokens"
     bound = request.max_output_tokens
     if (why := _why_not_think(request)) is not None:
@@ -332,18 +337,16 @@ def _budget_out(request: chat.Request, effort: str | None, losses: Losses) -> tu
 
 def _adaptive_out(request: chat.Request, effort: str | None, losses: Losses) -> tuple[Block | None, str | None, int]:
     tokens = request.reasoning_tokens
-    if effort is None and tokens is not None and tokens > 0:
-        effort = effort_for(tokens)
+    effort = effort or effort_for(tokens or 0)
+    if tokens is not None:
         losses.add("reasoning_tokens", f"the model takes no budget; the effort {effort} is sent")
-    elif tokens is not None:
-        losses.add("reasoning_tokens", "the model takes no budget")
     if effort == "minimal":
         losses.add("reasoning_effort", "Anthropic's least effort is low")
         effort = "low"
     if _forced(request):
         losses.add("reasoning_effort", _FORCED)
         return None, effort, 0
-    return {"type": "adaptive"}, effort, min(tokens_for(effort or "high") or 0, MAX_DEFAULT_BUDGET)
+    return {"type": "adaptive"}, effort, min(tokens_for(effort) or 0, MAX_DEFAULT_BUDGET)
 
 
 _FORCED = "Anthropic does not think when a tool must be called"
