@@ -539,8 +539,9 @@ def test_the_provider_s_id_and_model_win() -> None:
 
 
 def test_usage_told_first_is_in_the_last_event() -> None:
-    last = written([chat.Started("i", "m", usage=Usage(5, 1)), chat.Finished("stop"), chat.Ended()])[-1]
-    assert last["response"]["usage"]["total_tokens"] == 6
+    events = written([chat.Started("i", "m", usage=Usage(5, 1)), chat.Finished("stop"), chat.Ended()])
+    assert [event["response"]["usage"] for event in events[:2]] == [None, None]
+    assert events[-1]["response"]["usage"]["total_tokens"] == 6
 
 
 def test_a_second_choice_and_empty_deltas_write_nothing() -> None:

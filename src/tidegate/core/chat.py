@@ -68,7 +68,11 @@ class ToolResult(msgspec.Struct, frozen=True, tag="tool_result"):
 
 
 class Thinking(msgspec.Struct, frozen=True, tag="thinking"):
-    """Reasoning that is shown, or an opaque `redacted` blob. `signature` lets the provider take it back."""
+    """
+    Reasoning that is shown, or an opaque `redacted` blob. `signature` lets the provider take it back.
+
+    Nobody else can. A dialect's name and a colon before either say whose it is; Anthropic's stand bare.
+    """
 
     text: str = ""
     signature: str | None = None

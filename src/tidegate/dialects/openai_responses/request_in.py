@@ -9,12 +9,14 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
-from tidegate.dialects.anthropic.losses import Losses
+from tidegate.dialects.losses import Losses
 from tidegate.dialects.dialect import Fields, Incoming
 from tidegate.dialects.fields import value
 from tidegate.dialects.openai_responses import items
 
 LOGPROBS = "message.output_text.logprobs"
+_INCLUDED = frozenset({LOGPROBS, "reasoning.encrypted_content"})
+"""What may be asked for and is told in any case: reasoning always comes with what lets it be sent back."""
 _ROLES: dict[str, chat.Role] = {
     "user": "user",
     "assistant": "assistant",
@@ -311,10 +313,9 @@ def _format_in(given: _Format | None, losses: Losses) -> chat.Format | None:
 
 def _logprobs_in(fields: Fields, losses: Losses) -> int | None:
     include = value(fields, "include", list[str], "a list of strings") or []
-    for index, name in enumerate(include):
-        # Reasoning comes with what lets it be sent back, asked for or not.
-        if name not in (LOGPROBS, "reasoning.encrypted_content"):
-            losses.add(f"include[{index}]", "only answers of OpenAI hold it")
+    lost = next((index for index, name in enumerate(include) if name not in _INCLUDED), None)
+    if lost is not None:
+        losses.add(f"include[{lost}]", "only answers of OpenAI hold it")
     most: int | None = value(fields, "top_logprobs", int, "a whole number")
     return most or (0 if LOGPROBS in include else None)
 
