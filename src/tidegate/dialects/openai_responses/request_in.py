@@ -9,9 +9,9 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
-from tidegate.dialects.losses import Losses
 from tidegate.dialects.dialect import Fields, Incoming
 from tidegate.dialects.fields import value
+from tidegate.dialects.losses import Losses
 from tidegate.dialects.openai_responses import items
 
 LOGPROBS = "message.output_text.logprobs"

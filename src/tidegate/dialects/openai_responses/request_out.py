@@ -8,8 +8,8 @@ from typing import Any
 
 from tidegate.core import chat
 from tidegate.core.reasoning import effort_for
-from tidegate.dialects.losses import Losses
 from tidegate.dialects.fields import encode
+from tidegate.dialects.losses import Losses
 from tidegate.dialects.openai_responses import items
 from tidegate.dialects.openai_responses.request_in import LOGPROBS
 
