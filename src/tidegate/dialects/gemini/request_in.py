@@ -210,6 +210,10 @@ class _Conversation:
             yield chat.ToolCall(call.id or made, name, arguments(call))
 
     def _said(self, part: Part, place: str) -> Iterator[chat.Part]:
+        if part.video_metadata:
+            self._losses.add(f"{place}.videoMetadata", "only Gemini takes pieces of videos")
+        if part.media_resolution:
+            self._losses.add(f"{place}.mediaResolution", "only Gemini has media resolutions")
         if part.text is not None:
             if part.text or part.thought_signature is None:
                 yield chat.Thinking(part.text) if part.thought else chat.Text(part.text)

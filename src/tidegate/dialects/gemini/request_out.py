@@ -102,8 +102,12 @@ def _choice_out(choice: chat.ToolChoice) -> Wire:
 def _tool_out(tool: chat.Tool, losses: Losses) -> Wire:
     if tool.strict:
         losses.add("tools.strict", "Gemini has no strict functions")
-    function: Wire = {"name": tool.name, "description": tool.description}
-    return {**function, "parametersJsonSchema": tool.parameters} if tool.parameters else function
+    function: Wire = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.parameters:
+        function["parametersJsonSchema"] = tool.parameters
+    return function
 
 
 class _Conversation:
@@ -196,8 +200,7 @@ class _Conversation:
         if file.data is None and (url is None or (file.url is None and not url.startswith(GOOGLES_FILES))):
             self._losses.add(place, "another provider's files can not be had by their id")
             return
-        media_type = file.media_type or _guessed(url) or _guessed(file.name) or "application/pdf"
-        yield _media_out(url, file.data, media_type)
+        yield _media_out(url, file.data, file.media_type or _guessed(url) or _guessed(file.name))
 
     def _results(self, message: chat.Message, place: str) -> Iterator[tuple[int, Wire]]:
         for part in message.parts:
@@ -232,10 +235,11 @@ def _response_out(result: chat.ToolResult) -> msgspec.Raw | Wire:
     return msgspec.Raw(text.encode())
 
 
-def _media_out(url: str | None, data: str | None, media_type: str) -> Wire:
+def _media_out(url: str | None, data: str | None, media_type: str | None) -> Wire:
     if data is not None:
-        return {"inlineData": {"mimeType": media_type, "data": data}}
-    return {"fileData": {"mimeType": media_type, "fileUri": url or ""}}
+        return {"inlineData": {"mimeType": media_type or "application/pdf", "data": data}}
+    kind = {} if media_type is None else {"mimeType": media_type}
+    return {"fileData": {**kind, "fileUri": url or ""}}
 
 
 def _guessed(name: str | None) -> str | None:

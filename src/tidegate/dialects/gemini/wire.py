@@ -48,6 +48,8 @@ class Part(msgspec.Struct, rename="camel"):
     file_data: FileData | None = None
     function_call: FunctionCall | None = None
     function_response: FunctionResponse | None = None
+    video_metadata: msgspec.Raw = NO_RAW
+    media_resolution: msgspec.Raw = NO_RAW
 
 
 class Content(msgspec.Struct):
