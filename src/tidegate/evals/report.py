@@ -206,7 +206,7 @@ def _metrics(metrics: Sequence[MetricVerdict]) -> Table:
 
 def _box(report: GateReport) -> RenderableType:
     colour = COLOURS[report.verdict]
-    facts = [f"exit {report.exit_code}", f"${report.cost_usd:.6f} spent"]
+    facts = [f"exit {report.exit_code}", _cost(report.cost_usd, report.per_call)]
     facts += _per_call(report.baseline_per_call, report.per_call)
     body = Group(Text(visible(report.reason)), Text(" · ".join(facts), "dim"), Text(f"run {report.run_id}", "dim"))
     title = Text(f" {report.verdict} ", f"bold {colour} reverse")
@@ -218,7 +218,7 @@ def _per_call(before: PerCall | None, after: PerCall | None) -> list[str]:
     if after is None:
         return []
     if before is None:
-        return [_spent(after, None)]
+        return [text] if (text := _spent(after, None)) else []
     facts = []
     if before.cost_usd is not None and after.cost_usd is not None:
         facts.append(f"${before.cost_usd:.6f} → ${after.cost_usd:.6f} a call")
@@ -227,8 +227,14 @@ def _per_call(before: PerCall | None, after: PerCall | None) -> list[str]:
     return facts
 
 
+def _cost(total_usd: float, means: PerCall | None) -> str:
+    """Nothing spent, and nobody knows, are two things."""
+    unpriced = means is not None and means.cost_usd is None and means.output_tokens is not None
+    return "the model has no known price" if unpriced else f"${total_usd:.6f} spent"
+
+
 def _spent(means: PerCall, total_usd: float | None) -> str:
-    facts = [] if total_usd is None else [f"${total_usd:.6f} spent"]
+    facts = [] if total_usd is None else [_cost(total_usd, means)]
     if means.cost_usd is not None:
         facts.append(f"${means.cost_usd:.6f} a call")
     if means.input_tokens is not None and means.output_tokens is not None:

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from tidegate.core.errors import UpstreamError, UpstreamRejected, UpstreamUnavailable
 from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
 from tidegate.gateway.record import Record
-from tidegate.gateway.resolve import Plan
+from tidegate.gateway.resolve import Plan, off_loop
 from tidegate.gateway.source import Source, StreamSource, WholeSource
 from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamRequest
 from tidegate.upstream.targets import Target
@@ -57,7 +57,7 @@ class Attempts:
         raise last
 
     async def _try_target(self, stack: AsyncExitStack, plan: Plan, target: Target, record: Record) -> Source:
-        request = _request(plan, target)
+        request = await off_loop(plan.large, _request, plan, target)
         retry = 0
         while True:
             began = self._clock.monotonic()
@@ -87,16 +87,16 @@ class Attempts:
                     body=target.redact((await _error_body(answer)).decode("utf-8", "replace")).encode(),
                     retry_after_s=retry_after_s(answer.headers),
                 )
-            source = _source(answer, plan, target, call_id)
+            source = _source(answer, plan, target, call_id, self._clock.now_ns() // 1_000_000_000)
             await source.begin()
             stack.push_async_exit(one_try.pop_all())
             return source
 
 
-def _source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str) -> Source:
+def _source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str, created: int) -> Source:
     wire = plan.wire(target)
     if plan.incoming.stream:
-        return StreamSource(answer, wire, plan.client, plan.incoming, call_id)
+        return StreamSource(answer, wire, plan.client, plan.incoming, call_id=call_id, created=created)
     return WholeSource(answer, wire, plan.client)
 
 

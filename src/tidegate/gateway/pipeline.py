@@ -24,6 +24,7 @@ from tidegate.ports import SERVER_CLOSING, Clock, PromptSource, Random, Reply, S
 from tidegate.upstream.targets import Targets
 
 CLIENT_CLOSED = 499
+LARGE_BODY_BYTES = 256 << 10
 PROVIDER_REFUSED_US = (401, 402, 403)
 log = logging.getLogger("tidegate.gateway")
 
@@ -49,7 +50,9 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
     try:
         authenticate(call, record, s.keys, s.project)  # before anything that costs money or tells what exists
         incoming = call.dialect.parse_request(call.body, model=call.model, stream=call.stream)
-        plan = await resolve(call.dialect, incoming, record, s.prompts, s.targets)
+        plan = await resolve(
+            call.dialect, incoming, record, s.prompts, s.targets, large=len(call.body) > LARGE_BODY_BYTES
+        )
         async with (
             asyncio.timeout(plan.path.timeouts.total_s),  # one deadline over every attempt and the whole answer
             s.attempts.attempt(plan, record) as source,

@@ -4,8 +4,11 @@ From a call to a plan: which prompt version, which request, which targets.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -24,6 +27,8 @@ from tidegate.prompts.render import render
 from tidegate.upstream.targets import Path, Target, Targets
 
 DEFAULT_ENVIRONMENT = "production"
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class Plan:
     served: Served | None = None
     prompted: chat.Request | None = None
     """What the prompt makes of the request; None for a call without one."""
+    large: bool = False
+    """Translating it would hold up the loop for longer than other calls may wait."""
     losses: list[chat.Loss] = field(default_factory=list)
     """What the target last tried could not be told."""
 
@@ -51,20 +58,27 @@ class Plan:
             return wire.same_body(incoming, model=target.model, native=target.native)
         request = self.client.request_in(incoming) if self.prompted is None else self.prompted
         body, losses = wire.request_out(request, model=target.model, stream=incoming.stream, native=target.native)
-        if wire is self.client:
-            return _with_extras(body, incoming, request)
-        self.losses.extend([*request.losses, *losses])
-        return body
+        # What only this dialect knows (metadata, service tier …) comes through to a provider that speaks it.
+        unread = {loss.field for loss in request.losses} if wire is self.client else set()
+        extras = {key: raw for key, raw in incoming.fields.items() if key in unread and key not in OWN_KEYS}
+        self.losses.extend(loss for loss in (*request.losses, *losses) if loss.field not in extras)
+        return encode({**read_fields(body), **extras}) if extras else body
 
 
-def _with_extras(body: bytes, incoming: Incoming, request: chat.Request) -> bytes:
-    """What only this dialect knows (metadata, service tier …) comes through to a provider that speaks it."""
-    unread = {loss.field for loss in request.losses} & incoming.fields.keys()
-    extras = {key: incoming.fields[key] for key in incoming.fields if key in unread and key not in OWN_KEYS}
-    return encode({**read_fields(body), **extras}) if extras else body
+async def off_loop(large: bool, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    """Does `work` here, or in a thread when it is large: so that other calls never wait for it."""
+    return await asyncio.to_thread(work, *args, **named) if large else work(*args, **named)
 
 
-async def resolve(client: Dialect, incoming: Incoming, record: Record, prompts: PromptSource, targets: Targets) -> Plan:
+async def resolve(
+    client: Dialect,
+    incoming: Incoming,
+    record: Record,
+    prompts: PromptSource,
+    targets: Targets,
+    *,
+    large: bool = False,
+) -> Plan:
     """Finds prompt and targets, renders, and writes both into the record. Raises UnknownModel, InvalidRequest."""
     row = record.row
     row.dialect = client.name
@@ -76,9 +90,9 @@ async def resolve(client: Dialect, incoming: Incoming, record: Record, prompts: 
             raise InvalidRequest("variables belong to a prompt; call one as model prompt:NAME.", param="variables")
         path = targets.find(incoming.model)
         row.route = path.route
-        row.system_digest = hashlib.sha256(client.system_bytes(incoming)).hexdigest()
+        row.system_digest = hashlib.sha256(await off_loop(large, client.system_bytes, incoming)).hexdigest()
         record.input = without_data(client.input_text(incoming))
-        return Plan(client, incoming, path)
+        return Plan(client, incoming, path, large=large)
     environment = name.selector or DEFAULT_ENVIRONMENT
     row.prompt = name.prompt[:200]
     served = prompts.live(name.prompt, environment)
@@ -95,7 +109,8 @@ async def resolve(client: Dialect, incoming: Incoming, record: Record, prompts: 
     variables = incoming.variables or {}
     record.variables = without_images(variables)
     rendered = render(artifact, variables)
-    prompted = prompt_call.compose(artifact, rendered, incoming, client.request_in(incoming))
+    asked = await off_loop(large, client.request_in, incoming)
+    prompted = prompt_call.compose(artifact, rendered, incoming, asked)
     record.input = without_data(msgspec.json.encode(messages_out(prompted.messages, [])).decode())
     path = targets.find(artifact.model, artifact.fallbacks)
     if row.origin != "live":
@@ -103,4 +118,4 @@ async def resolve(client: Dialect, incoming: Incoming, record: Record, prompts: 
         path = targets.find(artifact.model)
     row.route = path.route
     row.request_model = artifact.model
-    return Plan(client, incoming, path, served, prompted)
+    return Plan(client, incoming, path, served, prompted, large)

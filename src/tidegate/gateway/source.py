@@ -99,12 +99,21 @@ class StreamSource:
     """A streamed answer."""
 
     def __init__(
-        self, upstream: UpstreamAnswer, wire: Dialect, client: Dialect, incoming: Incoming, call_id: str
+        self,
+        upstream: UpstreamAnswer,
+        wire: Dialect,
+        client: Dialect,
+        incoming: Incoming,
+        *,
+        call_id: str,
+        created: int,
     ) -> None:
         self._chunks = upstream.chunks()
         self._splitter = EventSplitter()
         self._follower: _Follower = (
-            _Same(wire, incoming) if wire is client else _Crossing(wire, client, incoming, call_id)
+            _Same(wire, incoming)
+            if wire is client
+            else _Crossing(wire, client, incoming, call_id=call_id, created=created)
         )
         self._held = b""
 
@@ -157,6 +166,7 @@ class _Same:
     def __init__(self, wire: Dialect, incoming: Incoming) -> None:
         self._wire = wire
         self._reader = wire.reader(wants_usage=incoming.wants_usage)
+        self._last = b""
 
     @property
     def done(self) -> bool:
@@ -168,12 +178,14 @@ class _Same:
         for event in events:
             seen = self._reader.read(event)
             content = content or seen.content
-            if seen.show:
+            if seen.show and self._reader.done:
+                self._last = event + b"\n\n"  # an end that is shown goes out as the end: after the record
+            elif seen.show:
                 shown.append(event)
         return (b"\n\n".join(shown) + b"\n\n" if shown else b""), content
 
     def end(self) -> bytes:
-        return self._wire.end()
+        return self._last or self._wire.end()
 
     def answer(self) -> Answer:
         return self._reader.finish()
@@ -182,11 +194,11 @@ class _Same:
 class _Crossing:
     """Client and provider speak two dialects: events go through the canonical shape."""
 
-    def __init__(self, wire: Dialect, client: Dialect, incoming: Incoming, call_id: str) -> None:
+    def __init__(self, wire: Dialect, client: Dialect, incoming: Incoming, *, call_id: str, created: int) -> None:
         self.done = False
         self._in = wire.events_in()
         self._out = client.events_out(
-            call_id=call_id, model=incoming.model, created=0, wants_usage=incoming.wants_usage
+            call_id=call_id, model=incoming.model, created=created, wants_usage=incoming.wants_usage
         )
         self._answer = Answer()
         self._texts: list[str] = []

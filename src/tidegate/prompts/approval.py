@@ -105,8 +105,9 @@ def _not_approved(
             f" Run `tidegate gate {version.prompt}`, or {OVERRULE}."
         )
     why = str((gates[0].gate or {}).get("reason") or "").strip()
+    when = gates[0].finished_at[:19].replace("T", " ")
     return (
-        f"{name} is not approved for {environment}: its gate said {gates[0].verdict} at {gates[0].finished_at}"
+        f"{name} is not approved for {environment}: its gate said {gates[0].verdict} at {when} UTC"
         + (f": {why.removesuffix('.')}" if why else "")
         + f". Mend it and run `tidegate gate {version.prompt}`, or {OVERRULE}."
     )
