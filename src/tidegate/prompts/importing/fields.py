@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tidegate.core.artifact import Message, Role, Tool
 from tidegate.prompts.front_matter import InputSpec, Params
 from tidegate.prompts.importing.outcome import Spot
+from tidegate.prompts.importing.reading import Outside
 
 ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -167,7 +168,7 @@ def with_default(spot: Spot, spec: dict[str, Any], value: Any) -> dict[str, Any]
     try:
         InputSpec.model_validate({**spec, "required": None, "default": value})
     except ValidationError as error:
-        spot.left_out(f"can not be its default: {_why(error)}")
+        spot.left_out(f"can not be a value of this input: {_why(error)}")
         return spec
     return {**{key: item for key, item in spec.items() if key != "required"}, "default": value}
 
@@ -206,6 +207,14 @@ def type_of(value: Any) -> str:
 def text(value: Any) -> str:
     """`value` where it is a text; else an empty one."""
     return value.strip() if isinstance(value, str) else ""
+
+
+def not_read(spot: Spot, why: ValueError) -> None:
+    """An item for a file that `reading.Given` does not give."""
+    if isinstance(why, Outside):
+        spot.refused(str(why))
+    else:
+        spot.left_out(str(why))
 
 
 def unknown(spot: Spot, reasons: Mapping[str, str], otherwise: str = "there is no place for this here.") -> None:

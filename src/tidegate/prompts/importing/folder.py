@@ -145,10 +145,14 @@ def _read_back(draft: Draft, name: str, root: Path, check: Check) -> None:
             check(prompt)
     except InvalidFile as error:
         shown = [
-            Problem(problem.file.removeprefix(f"{root.parent}/"), problem.line, problem.field, problem.message)
+            Problem(f"(not written) {_shown(problem.file, root)}", problem.line, problem.field, problem.message)
             for problem in error.problems
         ]
         raise InvalidFile(shown) from error
+
+
+def _shown(file: str, root: Path) -> str:
+    return file.removeprefix(f"{root.parent}/")
 
 
 def files_of(draft: Draft) -> dict[str, str]:

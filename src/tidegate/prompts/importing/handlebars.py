@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
 
 from tidegate.core.errors import InvalidFile, Problem
-from tidegate.prompts.importing.jinja import left_out, literal
+from tidegate.prompts.importing.jinja import left_out, literal, path_code, wrapped
 from tidegate.prompts.importing.outcome import Kind
 
-_TAG = re.compile(
-    r"""(?P<escaped>\\\{\{(?:(?!\}\}).)*\}\})
-      | \{\{(?P<comment>~?!--.*?--~?|~?!(?!--)(?:(?!\}\}).)*)\}\}
-      | \{\{\{(?P<triple>(?:"[^"]*"|'[^']*'|(?!\}\}\}).)*)\}\}\}
-      | \{\{(?P<tag>(?:"[^"]*"|'[^']*'|(?!\}\}).)*)\}\}""",
-    re.DOTALL | re.VERBOSE,
-)
+_OPEN = re.compile(r"\\?\{\{")
+_ESCAPED = re.compile(r"\\\{\{(?:(?!\}\}).)*+\}\}", re.DOTALL)
+_COMMENT = re.compile(r"\{\{(?P<inner>~?!--(?:(?!--~?\}\}).)*+--~?|~?!(?!--)(?:(?!\}\}).)*+)\}\}", re.DOTALL)
+_TRIPLE = re.compile(r"""\{\{\{(?P<inner>(?>"[^"]*"|'[^']*'|(?!\}\}\}).)*+)\}\}\}""", re.DOTALL)
+_PLAIN = re.compile(r"""\{\{(?P<inner>(?>"[^"]*"|'[^']*'|(?!\}\}).)*+)\}\}""", re.DOTALL)
+MAX_NESTED = 64
 _WORD = re.compile(
     r"""(?P<open>\()|(?P<close>\))|\|(?P<params>[^|]*)\||(?P<key>[A-Za-z_][\w-]*)=
       | (?P<string>"[^"]*"|'[^']*')|(?P<value>[^\s()=|]+)""",
@@ -177,31 +176,27 @@ class _Translator:
     # Reading
 
     def _tokens(self, source: str) -> Iterator[_Text | _Tag]:
-        end, strip = 0, False
-        for match in _TAG.finditer(source):
-            text = source[end : match.start()]
-            inner = next((match[name] for name in ("comment", "triple", "tag") if match[name] is not None), "")
+        end, line, strip = 0, self.first_line, False
+        while opening := _OPEN.search(source, end):
+            text = source[end : opening.start()]
+            at = line + text.count("\n")
+            if source.startswith("{{{{", opening.start()):
+                raise InvalidFile([Problem(self.file, at, "", "a raw block (`{{{{`) is not shared: write `\\{{`.")])
+            kinds = (_ESCAPED,) if opening[0][0] == "\\" else (_COMMENT, _TRIPLE, _PLAIN)
+            match = next((found for kind in kinds if (found := kind.match(source, opening.start()))), None)
+            if match is None:
+                raise InvalidFile([Problem(self.file, at, "", "`{{` is not closed.")])
+            inner = "" if match.re is _ESCAPED else match["inner"]
             text = text.lstrip() if strip else text
-            if not match["escaped"] and inner.startswith("~"):
-                text = text.rstrip()
-            yield _Text(text, self._line(source, end))
-            line, end = self._line(source, match.start()), match.end()
-            if match["escaped"]:
-                yield _Text(match[0][1:], line)
-                strip = False
+            yield _Text(text.rstrip() if inner.startswith("~") else text, line)
+            line, end, strip = at + match[0].count("\n"), match.end(), inner.endswith("~")
+            if match.re is _ESCAPED:
+                yield _Text(match[0][1:], at)
                 continue
-            strip = inner.endswith("~")
             code = inner.strip("~").strip()
-            sign = "!" if match["comment"] else code[:1] if code[:1] in ("#", "^", "/", ">", "&") else ""
-            yield _Tag(sign, code[len(sign) :].strip(), match[0], line)
-        rest = source[end:]
-        if "{{" in rest.replace("\\{{", ""):
-            at = self._line(source, end + rest.index("{{"))
-            raise InvalidFile([Problem(self.file, at, "", "`{{` is not closed.")])
-        yield _Text(rest.lstrip() if strip else rest, self._line(source, end))
-
-    def _line(self, source: str, at: int) -> int:
-        return source.count("\n", 0, at) + self.first_line
+            sign = "!" if match.re is _COMMENT else code[:1] if code[:1] in ("#", "^", "/", ">", "&") else ""
+            yield _Tag(sign, code[len(sign) :].strip(), match[0], at)
+        yield _Text(source[end:].lstrip() if strip else source[end:], line)
 
     def _tree(self, tokens: list[_Text | _Tag]) -> list[_Node]:
         top: list[_Node] = []
@@ -214,6 +209,7 @@ class _Translator:
                 block = _Block(token)
                 into.append(block)
                 open_.append(block)
+                self._not_too_deep(token, open_)
                 into = block.body
             elif token.sign == "/":
                 into = self._close(token, open_, top)
@@ -225,6 +221,7 @@ class _Translator:
                 open_[-1].inverse = [block]
                 open_[-1].chained = True
                 open_.append(block)
+                self._not_too_deep(token, open_)
                 into = block.body
             else:
                 into.append(token)
@@ -250,6 +247,10 @@ class _Translator:
             self._fail(token, f"`{token.raw}` belongs to no block.")
         open_[-1].inverse = []
         return open_[-1].inverse
+
+    def _not_too_deep(self, token: _Tag, open_: list[_Block]) -> None:
+        if len(open_) > MAX_NESTED:
+            self._fail(token, f"blocks are nested more than {MAX_NESTED} deep.")
 
     def _fail(self, tag: _Tag, message: str) -> NoReturn:
         raise InvalidFile([Problem(self.file, tag.line, "", message)])
@@ -438,7 +439,7 @@ class _Translator:
             if len(params) > 1:
                 aliases[params[1]] = ((key,) if over_object else ("loop", "index0"), {})
             inner = _Scope(inner.path, inner.schema, key, aliases)
-        target, over = (f"{key}, {item}", f"{_wrapped(value.code)} | items") if over_object else (item, value.code)
+        target, over = (f"{key}, {item}", f"{wrapped(value.code)} | items") if over_object else (item, value.code)
         into.append(f"{{% for {target} in {over} %}}")
         self._emit_all(block.body, [*scopes, inner], into)
         if block.chained:
@@ -531,7 +532,7 @@ class _Translator:
             raise _Unshared(f"an input is named with letters, digits and '_', and {root!r} is not.")
         if not inherited:
             self._use(root, _use_of(schema) if len(path) == 1 else "object")
-        return _Value(_code(path, absent), _type_of(schema), path, schema)
+        return _Value(path_code(path, absent), _type_of(schema), path, schema)
 
     def _data(self, name: str, scopes: list[_Scope]) -> _Value:
         if name.startswith("@root."):
@@ -623,21 +624,6 @@ def _mentions(nodes: list[_Node], data: str) -> bool:
             if inner or data in node.tag.code.split() or _mentions(node.inverse or [], data):
                 return True
     return False
-
-
-def _code(path: tuple[str, ...], absent: str) -> str:
-    """A path as an expression; what may not be there is empty, as both languages have it."""
-    if path[0] == "loop":
-        return ".".join(path)
-    code = path[0]
-    for index, segment in enumerate(path[1:], start=2):
-        step = f".{segment}" if _NAME.match(segment) else f"[{segment if segment.isdigit() else json.dumps(segment)}]"
-        code = f"{_wrapped(code)}{step} | default({absent if index == len(path) else '{}'})"
-    return code
-
-
-def _wrapped(code: str) -> str:
-    return f"({code})" if " " in code else code
 
 
 def _type_of(schema: Mapping[str, Any]) -> str | None:

@@ -8,8 +8,9 @@ what it encloses would be something else without it.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -19,13 +20,11 @@ from tidegate.prompts import template
 
 Language = Literal["nunjucks", "jinja2"]
 
-_TAG = re.compile(
-    r"""(?P<comment>\{\#.*?\#\})
-      | (?P<raw>\{%[-+]?\s*(?:raw|verbatim)\s*[-+]?%\}.*?\{%[-+]?\s*(?:endraw|endverbatim)\s*[-+]?%\})
-      | \{\{(?P<out>(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?!\}\}).)*)\}\}
-      | \{%(?P<statement>(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?!%\}).)*)%\}""",
-    re.DOTALL | re.VERBOSE,
-)
+_OPEN = re.compile(r"\{[{%#]")
+_OUT = re.compile(r"""\{\{(?P<code>(?>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?!\}\}).)*+)\}\}""", re.DOTALL)
+_STATEMENT = re.compile(r"""\{%(?P<code>(?>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?!%\}).)*+)%\}""", re.DOTALL)
+_RAW = re.compile(r"\{%[-+]?\s*(?:raw|verbatim)\s*[-+]?%\}")
+_END_RAW = re.compile(r"\{%[-+]?\s*(?:endraw|endverbatim)\s*[-+]?%\}")
 _WORD = re.compile(
     r"""\s*(?:(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
       | (?P<number>\d+(?:\.\d+)?)
@@ -33,12 +32,14 @@ _WORD = re.compile(
       | (?P<mark>===|!==|==|!=|<=|>=|\*\*|//|\S))""",
     re.VERBOSE,
 )
+_NAME = re.compile(r"[A-Za-z_]\w*(?![\w.\[(])")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z")
 _IS_DEFINED = re.compile(r"\b([A-Za-z_]\w*)\s+is\s+(not\s+)?(defined|undefined)\b")
 
 _STATEMENTS: Mapping[Language, Collection[str]] = {
     "nunjucks": {"if", "elif", "elseif", "else", "endif", "for", "endfor"},
-    "jinja2": {"if", "elif", "else", "endif", "for", "endfor", "set", "with", "endwith"},
+    "jinja2": {"if", "elif", "else", "endif", "for", "endfor", "set"},
 }
 _NUNJUCKS_FILTERS = {
     *("capitalize", "default", "d", "dump", "first", "join", "last", "length", "lower"),
@@ -52,10 +53,10 @@ _MARKS: Mapping[Language, Collection[str]] = {
 
 
 class Type(NamedTuple):
-    """What a variable holds that JavaScript writes in its own way."""
+    """What a variable holds."""
 
     name: str
-    """`boolean`, `list` or `object`."""
+    """As inputs name it: `boolean`, `list`, `object`, …"""
     optional: bool = False
 
 
@@ -84,71 +85,119 @@ def translate(source: str, language: Language, *, types: Mapping[str, Type] = _N
     `source` in our language.
 
     Args:
-        types: of variables; only Nunjucks needs them, which writes `true` and `a,b`.
+        types: of variables. Nunjucks shows them otherwise (`true`, `a,b`), and of Jinja2 they say what is empty.
     """
     result = Translated("")
+    writer = _Writer(language, types, result)
     pieces: list[str] = []
-    end = 0
-    for tag in _TAG.finditer(source):
-        pieces.append(source[end : tag.start()])
-        line = source.count("\n", 0, tag.start()) + 1
-        pieces.append(_tag(tag, line, language, types, result))
-        end = tag.end()
+    end, line = 0, 1
+    while opening := _OPEN.search(source, end):
+        line += source.count("\n", end, opening.start())
+        pieces.append(source[end : opening.start()])
+        close = _end(source, opening)
+        if close is None:
+            result.fatal.append((line, f"`{opening[0]}` is not closed."))
+            return result
+        tag = source[opening.start() : close]
+        pieces.append(writer.tag(tag, line))
+        line += tag.count("\n")
+        end = close
     result.text = "".join([*pieces, source[end:]])
     if not result.fatal:
         _compile(result)
     return result
 
 
-def _tag(tag: re.Match[str], line: int, language: Language, types: Mapping[str, Type], result: Translated) -> str:
-    if tag["comment"]:
-        return tag[0]
-    if tag["raw"]:
-        return re.sub(r"\{%([-+]?\s*(?:end)?)verbatim", r"{%\1raw", tag[0])
-    if tag["out"] is not None:
-        before, code, after = _trim_marks(tag["out"])
-        why = complaint(code, language)
+def _end(source: str, opening: re.Match[str]) -> int | None:
+    """Where the tag that begins here ends; None when it does not."""
+    at = opening.start()
+    if opening[0] == "{#":
+        close = source.find("#}", at + 2)
+        return None if close < 0 else close + 2
+    if raw := _RAW.match(source, at):
+        closing = _END_RAW.search(source, raw.end())
+        return closing.end() if closing else None
+    found = (_OUT if opening[0] == "{{" else _STATEMENT).match(source, at)
+    return found.end() if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Writes one tag after the other in our language."""
+
+    language: Language
+    types: Mapping[str, Type]
+    result: Translated
+
+    def tag(self, tag: str, line: int) -> str:
+        if tag.startswith("{#"):
+            return tag
+        if _RAW.match(tag):
+            return re.sub(r"\{%([-+]?\s*(?:end)?)verbatim", r"{%\1raw", tag)
+        if tag.startswith("{%"):
+            return self._statement(tag, line)
+        before, code, after = _trim_marks(tag[2:-2])
+        code = self._defined(code, line)
+        why = complaint(code, self.language)
         if why:
-            result.omitted.append((line, why))
-            return left_out(tag[0])
-        if language == "nunjucks" and re.search(r"\|\s*dump\b(?!\s*\()", code):
-            result.changed.append(
-                (line, "`dump` writes JSON without spaces, `tojson` with one after each `,` and `:`.")
-            )
-        if code in types and types[code].name == "object":
-            result.changed.append((line, f"`{code}` has several parts; it is shown as JSON, not as `[object Object]`."))
-        return f"{{{{{before} {_output(code, language, types)} {after}}}}}"
-    return _statement(tag, line, language, result)
+            self.result.omitted.append((line, why))
+            return left_out(tag)
+        return f"{{{{{before} {self._shown(code, line)} {after}}}}}"
 
+    def _shown(self, code: str, line: int) -> str:
+        if self.language == "jinja2":
+            return _present(code, '""')
+        if re.search(r"\|\s*dump\b(?!\s*\()", code):
+            why = "`dump` writes JSON without spaces, `tojson` with one after each `,` and `:`."
+            self.result.changed.append((line, why))
+        kind = self.types.get(code)
+        if kind is not None and kind.name == "boolean":
+            return f'{code} if {code} == "" else {code} | tojson' if kind.optional else f"{code} | tojson"
+        if kind is not None and kind.name == "list":
+            return f'{code} | join(",")'
+        if kind is not None and kind.name == "object":
+            why = f"`{code}` has several parts; it is shown as JSON, not as `[object Object]`."
+            self.result.changed.append((line, why))
+            return f"{code} | tojson"
+        return _present(re.sub(r"\|\s*dump\b", "| tojson", code), '""')
 
-def _statement(tag: re.Match[str], line: int, language: Language, result: Translated) -> str:
-    before, code, after = _trim_marks(tag["statement"])
-    word, _, rest = code.partition(" ")
-    if word not in _STATEMENTS[language]:
-        result.fatal.append((line, f"`{{% {word} %}}` is not in the part of {language} that is shared."))
-        return tag[0]
-    if _IS_DEFINED.search(rest) and language == "jinja2":
-        rest = _IS_DEFINED.sub(lambda m: f'{m[1]} {"==" if bool(m[2]) == (m[3] == "defined") else "!="} ""', rest)
-        result.changed.append((line, "an input that is not given is empty here, so `is defined` asks for that."))
-    targets, subject = "", rest
-    if word == "for":
-        targets, _, subject = rest.partition(" in ")
-        if "," in targets and language == "nunjucks":
-            result.fatal.append((line, "a loop over keys and values: Nunjucks decides by the value what they are."))
-        subject = re.sub(r"\.items\(\)\s*\Z", " | items", subject)
-        targets += " in "
-    elif word == "set":
-        targets, _, subject = rest.partition("=")
-        targets += "="
-    elif word == "with":
-        return tag[0]  # the compiler knows whether it is shared
-    why = complaint(subject, language) if subject.strip() else None
-    if why:
-        result.fatal.append((line, why))
-        return tag[0]
-    word = "elif" if word == "elseif" else word
-    subject = _present(subject.strip(), "[]" if word == "for" else '""')
-    return f"{{%{before} {' '.join(part for part in (word, targets.strip(), subject) if part)} {after}%}}"
+    def _statement(self, tag: str, line: int) -> str:
+        before, code, after = _trim_marks(tag[2:-2])
+        word, _, rest = self._defined(code, line).partition(" ")
+        if word not in _STATEMENTS[self.language]:
+            return self._fatal(tag, line, f"`{{% {word} %}}` is not in the part of {self.language} that is shared.")
+        targets, subject = "", rest.strip()
+        if word in ("for", "set"):
+            targets, sign, subject = (part.strip() for part in rest.partition(" in " if word == "for" else "="))
+            if "," in targets and self.language == "nunjucks":
+                return self._fatal(tag, line, "a loop over two: Nunjucks decides by the value what they are.")
+            subject = re.sub(r"\.items\(\)\Z", " | items", subject)
+            targets += f" {sign}"
+            if word == "for" and (over := _NAME.match(subject)):
+                self.result.iterated.add(over[0])
+        why = complaint(subject, self.language) if subject else None
+        if why:
+            return self._fatal(tag, line, why)
+        word = "elif" if word == "elseif" else word
+        subject = _present(subject, "[]" if word == "for" else '""')
+        return f"{{%{before} {' '.join(part for part in (word, targets, subject) if part)} {after}%}}"
+
+    def _fatal(self, tag: str, line: int, why: str) -> str:
+        self.result.fatal.append((line, why))
+        return tag
+
+    def _defined(self, code: str, line: int) -> str:
+        """Here every input is defined: one that is not given is empty."""
+        if self.language == "nunjucks" or not _IS_DEFINED.search(code):
+            return code
+        why = "an input that is not given is empty here, so `is defined` asks whether it is empty."
+        self.result.changed.append((line, why))
+        return _IS_DEFINED.sub(self._not_empty, code)
+
+    def _not_empty(self, found: re.Match[str]) -> str:
+        kind = self.types.get(found[1])
+        empty = {"list": "[]", "object": "{}"}.get(kind.name if kind else "", '""')
+        return f"{found[1]} {'==' if bool(found[2]) == (found[3] == 'defined') else '!='} {empty}"
 
 
 def complaint(code: str, language: Language) -> str | None:
@@ -188,23 +237,30 @@ def _words(code: str) -> Iterator[tuple[str, str]]:
         yield str(word.lastgroup), word[str(word.lastgroup)]
 
 
-def _output(code: str, language: Language, types: Mapping[str, Type]) -> str:
-    if language == "nunjucks":
-        code = re.sub(r"\|\s*dump\b", "| tojson", code)
-    kind = types.get(code)
-    if kind is None:
-        return _present(code, '""')
-    if kind.name == "list":
-        return f'{code} | join(",")'
-    return f'{code} if {code} == "" else {code} | tojson' if kind.optional else f"{code} | tojson"
-
-
 def _present(code: str, absent: str) -> str:
     """A path that may end at nothing gives `absent`, as both languages have it; a message refuses what is undefined."""
     path, bar, filters = code.partition("|")
-    if not _PATH.match(path.strip()) or path.startswith("loop.") or re.match(r"\s*(?:default|d)\b", filters):
+    path = path.strip()
+    if not _PATH.match(path) or path.startswith("loop.") or re.match(r"\s*(?:default|d)\b", filters):
         return code
-    return f"{path.strip()} | default({absent}){' |' + filters if bar else ''}"
+    return path_code(path.split("."), absent) + (f" |{filters}" if bar else "")
+
+
+def path_code(path: Sequence[str], absent: str) -> str:
+    """A path as an expression: where a step of it is not there, it is `absent`."""
+    if path[0] == "loop":
+        return ".".join(path)
+    code = path[0]
+    for index, segment in enumerate(path[1:], start=2):
+        step = f"[{segment if segment.isdigit() else json.dumps(segment)}]"
+        step = f".{segment}" if _IDENTIFIER.match(segment) else step
+        code = f"{wrapped(code)}{step} | default({absent if index == len(path) else '{}'})"
+    return code
+
+
+def wrapped(code: str) -> str:
+    """An expression that something may be put behind."""
+    return f"({code})" if " " in code else code
 
 
 def _trim_marks(code: str) -> tuple[str, str, str]:
@@ -223,8 +279,7 @@ def _compile(result: Translated) -> None:
         return
     result.variables = template.used(result.text)
     result.opened = {name.partition(".")[0] for name in dotted if "." in name} & result.variables
-    loops = re.findall(r"\{%[-+]?\s*for\s+[\w\s,]+?\s+in\s+([A-Za-z_]\w*)\b(?!\s*[.\[])", result.text)
-    result.iterated = set(loops) & result.variables
+    result.iterated &= result.variables
 
 
 def left_out(source: str) -> str:

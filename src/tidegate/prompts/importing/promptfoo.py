@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,7 @@ class _Prompts:
         try:
             paths = self.given.beside(name)
         except ValueError as error:
-            spot.refused(str(error))
+            fields.not_read(spot, error)
             return
         for path in paths:
             if path.suffix.lower() not in _TEXT:
@@ -280,7 +280,10 @@ class _Maker:
         target = self.target if self.source.config is None else self.target.under(self.source.config)
         draft.params, draft.output, draft.tools = dict(target.params), target.output, list(target.tools)
         for name in sorted(used, key=lambda name: _order(messages, name)):
-            draft.inputs[name] = {"type": "image"} if name in images else _declared(name, cases)
+            draft.inputs[name] = _declared(name, cases)
+            if name in images:
+                cases = [_with_image(case, name) for case in cases]
+                draft.inputs[name] = {**_declared(name, cases), "type": "image"}
         draft.checks = list(self.suite.checks)
         for case in cases:
             draft.cases.append(case.line(draft.inputs))
@@ -376,6 +379,13 @@ def _parts(source: _Source, role: Role, parts: list[Any], where: str) -> _Text |
                 f"{where}: of its parts, only texts and images like `{{{{ name }}}}` of a user carry over."
             )
     return text if text.content.strip() else None
+
+
+def _with_image(case: Case, name: str) -> Case:
+    """The case, without a value that can not be an image."""
+    given = case.variables.get(name)
+    spec = fields.with_default(case.spot / "vars" / name, {"type": "image"}, given)
+    return case if given is None or "default" in spec else replace(case, variables={**case.variables, name: None})
 
 
 def _order(messages: Sequence[_Text], name: str) -> tuple[int, str]:

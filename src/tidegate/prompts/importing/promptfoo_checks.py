@@ -17,7 +17,7 @@ from typing import Any
 from tidegate.core.errors import InvalidFile
 from tidegate.prompts.importing import fields, jinja
 from tidegate.prompts.importing.outcome import Spot
-from tidegate.prompts.importing.reading import Given, parse
+from tidegate.prompts.importing.reading import Given, Outside, parse
 
 Complaint = Callable[[str, Any], str | None]
 """What is wrong with the check `{type: value}`, as a sentence; None when it is ready."""
@@ -90,7 +90,8 @@ class Assertions:
     def constant(self, spot: Spot) -> bool:
         """Whether an assertion is the same for every case."""
         spot = self._resolved(spot)
-        inner = [spot / "assert" / index for index in range(len((spot / "assert").value or []))]
+        listed = (spot / "assert").value
+        inner = [spot / "assert" / index for index in range(len(listed) if isinstance(listed, list) else 0)]
         return all(map(self.constant, inner)) if inner else not _templated(self._value(spot))
 
     def read(self, spot: Spot, variables: Mapping[str, Any]) -> list[Any]:
@@ -103,32 +104,40 @@ class Assertions:
             return []
         if kind == "assert-set":
             return self._set(spot, variables)
-        base = kind.removeprefix("not-")
-        if why := _unsupported(base):
-            (spot.refused if base in _CODE else spot.left_out)(f"`{kind}`: {why}")
-            return []
-        if value.get("transform") is not None:
-            (spot / "transform").refused(f"{_KEYS['transform']} `{kind}` is left out with it.")
-            return []
-        if value.get("weight") == 0:
-            spot.left_out(
-                f"`{kind}` has the weight 0: it is measured and never fails, and there is no such check here."
-            )
-            return []
-        if _made_by_program(value.get("value")):
-            (spot / "value").refused(f"runs code: a program makes the value of `{kind}`, which is left out with it.")
+        if self._set_aside(spot, kind):
             return []
         fields.unknown(spot, {**_KEYS, **({"weight": ""} if value.get("weight") == 1 else {})})
         try:
-            checks = list(_said(kind, self._filled(spot, variables)))
-            for check in checks:
-                name, wanted = next(iter(check.items())) if isinstance(check, dict) else (check, None)
-                if complaint := self.check(name, wanted):
-                    raise ValueError(complaint)
+            return self._ready(_said(kind, self._filled(spot, variables)))
+        except Outside as error:
+            spot.refused(f"`{kind}`: {error}")
         except ValueError as error:
             spot.left_out(f"`{kind}`: {error}")
-            return []
-        return checks
+        return []
+
+    def _set_aside(self, spot: Spot, kind: str) -> bool:
+        """Whether an assertion is left out as a whole; the reason is an item then."""
+        base = kind.removeprefix("not-")
+        if why := _unsupported(base):
+            (spot.refused if base in _CODE else spot.left_out)(f"`{kind}`: {why}")
+        elif (spot / "transform").value is not None:
+            (spot / "transform").refused(f"{_KEYS['transform']} `{kind}` is left out with it.")
+        elif _made_by_program((spot / "value").value):
+            (spot / "value").refused(f"runs code: a program makes the value of `{kind}`, which is left out with it.")
+        elif (spot / "weight").value == 0:
+            spot.left_out(f"`{kind}` has the weight 0: it never fails, and there is no such check here.")
+        else:
+            return False
+        return True
+
+    def _ready(self, checks: Iterator[Any]) -> list[Any]:
+        """Raises ValueError when one of them can not be built."""
+        ready = list(checks)
+        for check in ready:
+            name, wanted = next(iter(check.items())) if isinstance(check, dict) else (check, None)
+            if complaint := self.check(name, wanted):
+                raise ValueError(complaint)
+        return ready
 
     def _set(self, spot: Spot, variables: Mapping[str, Any]) -> list[Any]:
         inner = (spot / "assert").value

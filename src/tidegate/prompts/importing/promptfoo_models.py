@@ -122,7 +122,7 @@ def _file(given: Given, spot: Spot, items: Items) -> Iterator[Model | None]:
     try:
         paths = given.beside(spot.value.removeprefix("file://"))
     except ValueError as error:
-        spot.refused(str(error))
+        fields.not_read(spot, error)
         return
     for path in paths:
         inner = Spot(parse(given.read(path), path), items)

@@ -22,7 +22,7 @@ from tidegate.prompts.importing import fields
 from tidegate.prompts.importing.outcome import Spot
 from tidegate.prompts.importing.promptfoo_checks import Assertions, Complaint, from_text
 from tidegate.prompts.importing.promptfoo_models import matches
-from tidegate.prompts.importing.reading import Given, parse
+from tidegate.prompts.importing.reading import MAX_BYTES, Given, parse
 
 MAX_CASES = 10_000
 _CODE = (".js", ".cjs", ".mjs", ".ts", ".py", ".rb")
@@ -103,7 +103,7 @@ class Tests:
         self.ids: set[str] = set()
 
     def suite(self) -> Suite:
-        """Raises InvalidFile when lists in variables make more than 10,000 cases."""
+        """Raises InvalidFile when lists in variables make more cases, or longer ones, than a suite can hold."""
         suite = Suite()
         defaults = self._defaults()
         asserts = [defaults.spot / "assert" / index for index in range(len(_list(defaults.spot / "assert")))]
@@ -113,11 +113,13 @@ class Tests:
         for one in common:
             suite.checks += self.assertions.read(one, {})
         own = [one for one in asserts if one not in common]
+        chars = 0
         for test, inherited in tests:
             for case in self._cases(test, inherited, defaults, own):
                 suite.cases.append(case)
-                if len(suite.cases) > MAX_CASES:
-                    raise test.invalid(f"the lists in variables make more than {MAX_CASES:,} cases.")
+                chars += sum(len(value) for value in case.variables.values() if isinstance(value, str))
+                if len(suite.cases) > MAX_CASES or chars > MAX_BYTES:
+                    raise test.invalid(f"more than {MAX_CASES:,} cases or {MAX_BYTES >> 20} MiB of variables.")
         return suite
 
     def _defaults(self) -> _Defaults:
@@ -176,7 +178,7 @@ class Tests:
         try:
             paths = self.given.beside(reference)
         except ValueError as error:
-            spot.refused(str(error))
+            fields.not_read(spot, error)
             return
         for path in paths:
             suffix = path.suffix.lower()
@@ -253,7 +255,7 @@ class Tests:
                 is_yaml = path.suffix.lower() in (".yaml", ".yml")
                 values.append(_compact(parse(text, path).data) if is_yaml else text.strip())
         except ValueError as error:
-            spot.refused(str(error))
+            fields.not_read(spot, error)
             return _NOTHING
         except InvalidFile as error:
             spot.left_out(f"{name!r} is no text that can be read: {error.problems[0].message}")

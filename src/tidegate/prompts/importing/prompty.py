@@ -75,7 +75,8 @@ _JSON_TYPES = {
     "list": "array",
     "object": "object",
 }
-_ROLE = re.compile(r"[ \t]*#?[ \t]*(system|user|assistant)(\[[^\]]*\])?[ \t]*:[ \t]*\Z", re.IGNORECASE)
+_ROLE = re.compile(r"#?[ \t]*(system|user|assistant)(\[[^\]]*\])?[ \t]*:\Z", re.IGNORECASE)
+"""A role line, less the white space around it."""
 _REFERENCE = re.compile(r"\$\{(\w+):([^}]*)\}\Z")
 _SECRET_PARTS = ("connection", "configuration")
 
@@ -102,12 +103,12 @@ def read(given: Given, *, model: str | None) -> Outcome:
     draft = Draft("", _model(top / "model", model), [])
     draft.description = fields.description(top / "description")
     _options(top / "model", draft)
-    _inputs(top / "inputs", draft)
+    schemas = _inputs(top / "inputs", draft)
     _outputs(top / "outputs", draft)
     for tool in _listed(top / "tools"):
         _tool(tool, draft)
     _samples(top, draft)
-    _Messages(parts.front.file, draft, items).read(parts, _engine(top / "template"))
+    _Messages(parts.front.file, draft, schemas, items).read(parts, _engine(top / "template"))
     return Outcome((draft,), items.in_order())
 
 
@@ -174,9 +175,9 @@ class _Resolved:
 
     def _file(self, path: Path, reference: str) -> Any:
         try:
-            (file,) = self.given.beside(reference)
+            file = self.given.beside(reference)[0]
         except ValueError as error:
-            self._spot(path).refused(str(error) if "\n" not in str(error) else f"{reference!r} is not one file.")
+            fields.not_read(self._spot(path), error)
             return None
         text = self.given.read(file)
         return parse(text, file).data if file.suffix.lower() in (".json", ".yaml", ".yml") else text
@@ -290,8 +291,9 @@ def _schema(spot: Spot, reasons: Mapping[str, str]) -> dict[str, Any]:
         spot, {**dict.fromkeys(("name", "kind", "type", "description", "required", "example"), ""), **reasons}
     )
     kind = value.get("kind", value.get("type"))
-    schema: dict[str, Any] = {"type": _KINDS[kind]} if kind in _KINDS else {}
-    if kind is not None and kind not in _KINDS:
+    known = _KINDS.get(kind) if isinstance(kind, str) else None
+    schema: dict[str, Any] = {"type": known} if known else {}
+    if kind is not None and not known:
         (spot / "kind").left_out(f"{str(kind)[:40]!r} is not a type of JSON.")
     if fields.text(value.get("description")):
         schema["description"] = fields.text(value["description"])
@@ -312,7 +314,9 @@ def _object(spot: Spot, reasons: Mapping[str, str]) -> dict[str, Any]:
     return {**schema, "required": required} if required else schema
 
 
-def _inputs(spot: Spot, draft: Draft) -> None:
+def _inputs(spot: Spot, draft: Draft) -> dict[str, dict[str, Any]]:
+    """Fills the draft's inputs from the declaration, and gives the JSON Schema of each."""
+    schemas: dict[str, dict[str, Any]] = {}
     for name, one in _properties(spot):
         value = one.value
         kind = value.get("kind", value.get("type")) if isinstance(value, dict) else None
@@ -323,23 +327,26 @@ def _inputs(spot: Spot, draft: Draft) -> None:
         elif kind in ("file", "audio"):
             one.left_out(f"an input of the kind {kind!r} can not be sent here.")
         else:
-            draft.inputs[name] = _input(one, str(kind))
+            draft.inputs[name], schemas[name] = _input(one, str(kind))
+    return schemas
 
 
-def _input(spot: Spot, kind: str) -> dict[str, Any]:
+def _input(spot: Spot, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     value = spot.value
     if not isinstance(value, dict):  # the shorthand: a default
-        return fields.with_default(spot, {"type": fields.type_of(value), "required": False}, value)
+        kind = fields.type_of(value)
+        spec: dict[str, Any] = {"type": kind, "required": False}
+        return fields.with_default(spot, spec, value), {"type": _JSON_TYPES[kind]}
     required = value.get("required") is True
     if kind == "image":
         fields.unknown(spot, _ABOUT)
         about = fields.text(value.get("description"))
-        return {"type": "image"} | ({"description": about} if about else {}) | ({} if required else {"required": False})
+        spec = {"type": "image", "description": about, "required": required}
+        return {key: item for key, item in spec.items() if item not in ("", True)}, {"type": "string"}
     why_not = {"default": "", "sample": "", "strict": "every value is inert here: it can never open a message."}
     schema = _schema(spot, {**_CARRIED, **why_not})
-    if "default" in value:
-        schema["default"] = value["default"]
-    return fields.input_from_schema(spot, schema, required=required)
+    default = {"default": value["default"]} if "default" in value else {}
+    return fields.input_from_schema(spot, {**schema, **default}, required=required), schema
 
 
 def _outputs(spot: Spot, draft: Draft) -> None:
@@ -370,7 +377,8 @@ def _tool(spot: Spot, draft: Draft) -> None:
     fields.unknown(spot, {**carried, "strict": _STRICT, "bindings": bound})
     parameters = spot / "parameters"
     schema = _object(parameters, {**_CARRIED, "default": "", "strict": _STRICT}) if parameters.value else {}
-    for hidden in (spot / "bindings").value or {}:
+    bindings = (spot / "bindings").value
+    for hidden in bindings if isinstance(bindings, dict) else ():
         schema.get("properties", {}).pop(hidden, None)
         if hidden in schema.get("required", []):
             schema["required"].remove(hidden)
@@ -426,9 +434,10 @@ def _engine(spot: Spot) -> str:
 class _Messages:
     """Fills a draft's messages from the text below the front matter."""
 
-    def __init__(self, file: str, draft: Draft, items: Items) -> None:
+    def __init__(self, file: str, draft: Draft, schemas: dict[str, dict[str, Any]], items: Items) -> None:
         self.file = file
         self.draft = draft
+        self.schemas = schemas
         self.items = items
         self.fatal: list[Problem] = []
 
@@ -450,7 +459,8 @@ class _Messages:
         self.items.add(Item(kind, self.file, line, "", reason))
 
     def jinja(self, block: _Block) -> str:
-        translated = jinja.translate(block.text, "jinja2")
+        types = {name: jinja.Type(spec["type"]) for name, spec in self.draft.inputs.items()}
+        translated = jinja.translate(block.text, "jinja2", types=types)
         for line, why in translated.fatal:
             self.fatal.append(Problem(self.file, block.line + line - 1, "", why))
         for line, why in translated.omitted:
@@ -468,7 +478,7 @@ class _Messages:
             block.text,
             file=self.file,
             first_line=block.line,
-            schemas={name: {"type": _JSON_TYPES.get(spec["type"], "string")} for name, spec in inputs.items()},
+            schemas=self.schemas,
             optional=frozenset(name for name, spec in inputs.items() if spec.get("required") is False),
             mustache=True,
         )
@@ -498,7 +508,7 @@ def _blocks(parts: _Parts) -> Iterator[_Block]:
     kept: list[str] = []
     for number, text in enumerate([*parts.body.split("\n"), ""], start=parts.body_line):
         last = number == parts.body_line + parts.body.count("\n") + 1
-        mark = _ROLE.match(text)
+        mark = _ROLE.match(text.strip(" \t"))
         if mark is None and not last:
             kept.append(text)
             continue

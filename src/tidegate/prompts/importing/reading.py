@@ -24,6 +24,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _PATTERN = re.compile(r"[*?\[]")
 
 
+class Outside(ValueError):
+    """The name of a file leads out of the folder that an import may read."""
+
+
 class Given:
     """The file an import is given, and the folder that everything it names must stay in."""
 
@@ -40,12 +44,10 @@ class Given:
         return _text(self.path)
 
     def beside(self, reference: str) -> list[Path]:
-        """The file, or for a pattern the files, that `reference` names. Raises ValueError with one sentence."""
+        """The file, or for a pattern the files, that `reference` names. Raises ValueError, such as Outside."""
         name = reference.replace("\\", "/")
         if "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise ValueError(
-                f"{reference!r} leads out of the folder of {self.path.name}: copy it there and name it so."
-            )
+            raise Outside(f"{reference!r} leads out of the folder of {self.path.name}: copy it there and name it so.")
         if _PATTERN.search(name) and not (self.folder / name).exists():
             found = sorted(path for path in self.folder.glob(name) if path.is_file())
             if not found or len(found) > MAX_FILES:
@@ -54,7 +56,7 @@ class Given:
             found = [self.folder / name]
         for path in found:
             if not path.resolve().is_relative_to(self.folder.resolve()):
-                raise ValueError(f"{reference!r} is a link that leads out of the folder of {self.path.name}.")
+                raise Outside(f"{reference!r} is a link that leads out of the folder of {self.path.name}.")
             if not path.is_file():
                 raise ValueError(f"there is no file {reference!r} beside {self.path.name}.")
         return found
