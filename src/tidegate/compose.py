@@ -91,8 +91,8 @@ async def services(
 
     config = project.config
     clock, random = SystemClock(), SystemRandom()
-    dialects = {name: provider.dialect for name, provider in config.providers.items()}
-    targets = Targets(config, PriceList(config.prices, dialects))
+    inventors = {name: provider.dialect for name, provider in config.providers.items() if provider.base_url is None}
+    targets = Targets(config, PriceList(config.prices, inventors))
     prompts = LivePrompts(registry, clock, snapshot)
     await prompts.refresh()
     telemetry = config.telemetry

@@ -21,7 +21,12 @@ from tidegate.core.errors import BadInput, InvalidFile, Problem, nearest
 
 FILE = "tidegate.yaml"
 MAX_BYTES = 1 << 20
-PUBLIC_BASE_URLS = {"openai": "https://api.openai.com/v1"}
+PUBLIC_BASE_URLS = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
+}
+Unsupported = Literal["warn", "drop", "reject"]
 Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -29,10 +34,12 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 class Provider(Strict):
     """One upstream account: a dialect, where it is, and a reference to its key."""
 
-    dialect: Literal["openai"] = "openai"
+    dialect: Literal["openai", "anthropic", "gemini"] = "openai"
     """The wire format it speaks."""
     base_url: str | None = None
-    """Its address, for OpenAI's dialect with `/v1`; by default the provider's public one."""
+    """Its address: with `/v1` for openai, `/v1beta` for gemini, no path for anthropic; by default the public one."""
+    responses: bool = False
+    """A compatible server at `base_url` speaks OpenAI's Responses besides Chat Completions; OpenAI itself does."""
     api_key: SecretStr | None = Field(default=None, strict=False)
     """Sent as its credential; write a reference, such as `${env:OPENAI_API_KEY}`."""
 
@@ -69,6 +76,8 @@ class Route(Strict):
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """Of each target, before the next one is tried."""
     timeouts: Timeouts = Timeouts()
+    unsupported: Unsupported | None = None
+    """As at the top level, for this route."""
 
 
 class Listen(Strict):
@@ -149,6 +158,8 @@ class Config(Strict):
     gate: GatePolicy = GatePolicy()
     prices: dict[str, Price] = {}
     """`provider/model` → its price."""
+    unsupported: Unsupported = "warn"
+    """What a provider's dialect can not say is dropped, with a header (`warn`) or without, or the call is refused."""
     timezone: str = "UTC"
     """Of pages and of budget windows; what is stored is UTC."""
     project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] = "default"

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from tidegate.core.errors import UpstreamError, UpstreamRejected, UpstreamUnavailable
+from tidegate.core.errors import InvalidRequest, TidegateError, UpstreamError, UpstreamRejected, UpstreamUnavailable
 from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
 from tidegate.gateway.record import Record
 from tidegate.gateway.resolve import Plan, off_loop
@@ -38,20 +38,25 @@ class Attempts:
         """
         The first answer that has begun well; leaving the block early cancels upstream.
 
-        Raises the last UpstreamError when every target and every retry is spent.
+        Raises the last UpstreamError when every target and every retry is spent, and InvalidRequest when no target can
+        be told what the client said.
         """
         self._budget.call()
         async with AsyncExitStack() as stack:
             yield await self._try_targets(stack, plan, record)
 
     async def _try_targets(self, stack: AsyncExitStack, plan: Plan, record: Record) -> Source:
-        last: UpstreamError = UpstreamUnavailable("the route has no targets")
+        last: TidegateError = UpstreamUnavailable("the route has no targets")
+        failed = False
         for target in plan.path.targets:
             record.use(target)
             try:
                 return await self._try_target(stack, plan, target, record)
+            except InvalidRequest as error:
+                # Another target may be told what this one can not; that a target failed is still the better reason.
+                last = last if failed else error
             except UpstreamError as error:
-                last = error
+                last, failed = error, True
                 if not error.retryable and error.http_status not in THIS_TARGETS_FAULT:
                     break
         raise last

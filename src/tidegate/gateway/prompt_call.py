@@ -37,7 +37,7 @@ OWNED: Mapping[str, tuple[str, ...]] = {
     "logprobs": (),
 }
 """Field of the canonical request → what clients call it. A prompt decides these; logprobs are the client's."""
-OWNED_UNREAD = frozenset({"logit_bias", "functions", "function_call", "system", "instructions", "generationConfig"})
+OWNED_UNREAD = frozenset({"logit_bias", "functions", "function_call", "system", "instructions"})
 """What no canonical field holds, and a prompt decides all the same."""
 BOUNDS = ("max_completion_tokens", "max_tokens", MAX_OUTPUT_TOKENS)
 
@@ -79,6 +79,9 @@ def _refuse_owned(artifact: Artifact, incoming: Incoming, client: chat.Request) 
         for name in names:
             if name in incoming.fields and not free & {field, *names}:
                 raise InvalidRequest(f"{name} is decided by the prompt; leave it out.", param=name)
+        # Gemini's clients say these one level deeper.
+        if names and getattr(client, field) not in (None, ()) and not free & {field, *names}:
+            raise InvalidRequest(f"{field} is decided by the prompt; leave it out.", param=field)
     for name in sorted(OWNED_UNREAD & incoming.fields.keys() - free):
         raise InvalidRequest(f"{name} is decided by the prompt; leave it out.", param=name)
     if "system" in free:

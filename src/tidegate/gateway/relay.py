@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from tidegate.gateway import validity
 from tidegate.gateway.record import Record
-from tidegate.gateway.resolve import Plan
-from tidegate.gateway.source import Source, names
+from tidegate.gateway.resolve import Plan, names
+from tidegate.gateway.source import Source
 from tidegate.ports import Reply
 
+DROPPED_TAG = "tidegate.dropped"
+MAX_TAG_CHARS = 256
 JSON_HEADERS = ("content-type", "application/json")
 STREAM_HEADERS = (
     ("content-type", "text/event-stream; charset=utf-8"),
@@ -33,7 +35,7 @@ async def _relay_whole(plan: Plan, source: Source, reply: Reply, record: Record)
     answer = source.answer()
     record.answered(answer)
     _check_output(plan, record, answer.text, whole=answer.finish_reason != "length")
-    headers = [JSON_HEADERS, *identity_headers(record), *_losses(plan)]
+    headers = [JSON_HEADERS, *identity_headers(record), *_losses(plan, record)]
     if record.row.cost_nano_usd is not None:
         headers.append(("x-tidegate-cost-usd", f"{record.row.cost_nano_usd / 1e9:.9f}"))
     record.close("ok", status=200)
@@ -43,7 +45,7 @@ async def _relay_whole(plan: Plan, source: Source, reply: Reply, record: Record)
 
 async def _relay_stream(plan: Plan, source: Source, reply: Reply, record: Record) -> None:
     record.first_chunk()
-    await reply.start(200, [*STREAM_HEADERS, *identity_headers(record), *_losses(plan)], streamed=True)
+    await reply.start(200, [*STREAM_HEADERS, *identity_headers(record), *_losses(plan, record)], streamed=True)
     try:
         async for piece in source.pieces():
             await reply.send(piece)
@@ -68,9 +70,13 @@ def _check_output(plan: Plan, record: Record, text: str, *, whole: bool) -> None
     record.row.output_problem = problem
 
 
-def _losses(plan: Plan) -> list[tuple[str, str]]:
-    """What the target could not be told: never silent."""
-    return [("x-tidegate-dropped", names(plan.losses))] if plan.losses else []
+def _losses(plan: Plan, record: Record) -> list[tuple[str, str]]:
+    """What the target could not be told: always in the record, and for the client unless the policy is to drop it."""
+    if not plan.losses:
+        return []
+    lost = names(plan.losses)
+    record.row.tags = {**(record.row.tags or {}), DROPPED_TAG: lost[:MAX_TAG_CHARS]}
+    return [("x-tidegate-dropped", lost)] if plan.path.unsupported == "warn" else []
 
 
 def identity_headers(record: Record) -> list[tuple[str, str]]:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
@@ -15,7 +16,7 @@ import msgspec
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest, NotFound, UnknownModel
 from tidegate.core.ledger import Served
-from tidegate.dialects.dialect import Dialect, Incoming
+from tidegate.dialects.dialect import Dialect, Fields, Incoming
 from tidegate.dialects.fields import OWN_KEYS, encode, read_fields
 from tidegate.dialects.openai_chat.request import messages_out
 from tidegate.gateway import prompt_call
@@ -27,6 +28,9 @@ from tidegate.prompts.render import render
 from tidegate.upstream.targets import Path, Target, Targets
 
 DEFAULT_ENVIRONMENT = "production"
+MAX_NAMES = 20
+MAX_NAME = 80
+_UNPRINTABLE = re.compile(r"[^!-~]")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -51,23 +55,46 @@ class Plan:
         return self.client if self.client in target.dialects else target.dialects[0]
 
     def body(self, target: Target) -> bytes:
-        """The request for one target; bytes pass through where nothing makes them another request."""
+        """
+        The request for one target; bytes pass through where nothing makes them another request.
+
+        Raises InvalidRequest when the target can not be told all of it and the route's policy is to reject that.
+        """
         wire, incoming = self.wire(target), self.incoming
         self.losses.clear()
         if self.prompted is None and wire is self.client:
             return wire.same_body(incoming, model=target.model, native=target.native)
         request = self.client.request_in(incoming) if self.prompted is None else self.prompted
         body, losses = wire.request_out(request, model=target.model, stream=incoming.stream, native=target.native)
-        # What only this dialect knows (metadata, service tier …) comes through to a provider that speaks it.
-        unread = {loss.field for loss in request.losses} if wire is self.client else set()
-        extras = {key: raw for key, raw in incoming.fields.items() if key in unread and key not in OWN_KEYS}
-        self.losses.extend(loss for loss in (*request.losses, *losses) if loss.field not in extras)
-        return encode({**read_fields(body), **extras}) if extras else body
+        lost = [*request.losses, *losses]
+        if wire is self.client:
+            extras = _extras(incoming, request)
+            body = encode({**read_fields(body), **extras}) if extras else body
+            lost = [loss for loss in lost if loss.field not in extras]
+        self.losses.extend(lost)
+        if lost and self.path.unsupported == "reject":
+            raise InvalidRequest(
+                f"{target.name} can not be told {names(lost)}: {lost[0].why}. Leave it out or set `unsupported: warn`.",
+                param=lost[0].field[:100],
+            )
+        return body
+
+
+def _extras(incoming: Incoming, request: chat.Request) -> Fields:
+    """What only this dialect knows (metadata, service tier …) comes through to a provider that speaks it."""
+    unread = {loss.field for loss in request.losses} & incoming.fields.keys()
+    return {key: incoming.fields[key] for key in incoming.fields if key in unread and key not in OWN_KEYS}
 
 
 async def off_loop(large: bool, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     """Does `work` here, or in a thread when it is large: so that other calls never wait for it."""
     return await asyncio.to_thread(work, *args, **named) if large else work(*args, **named)
+
+
+def names(losses: Sequence[chat.Loss]) -> str:
+    """The fields of losses, fit for a header: what a client called them may hold anything."""
+    fields = sorted({_UNPRINTABLE.sub("?", loss.field[:MAX_NAME]) for loss in losses})
+    return ", ".join([*fields[:MAX_NAMES], *(["..."] if len(fields) > MAX_NAMES else [])])
 
 
 async def resolve(

@@ -6,25 +6,26 @@ Authorisation is decided on the matched route, never on a URL put together from 
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import msgspec
 
-from tidegate.core.errors import RequestError, TidegateError, UnknownModel
-from tidegate.dialects import openai_chat
+from tidegate.core.errors import InvalidRequest, RequestError, TidegateError, UnknownModel
+from tidegate.dialects.capabilities import Capabilities, capabilities
+from tidegate.dialects.dialect import Dialect
+from tidegate.gateway import listing
 from tidegate.gateway.call import Call, parse_tags
 from tidegate.gateway.edge import HttpReply, Request
+from tidegate.gateway.endpoints import CALLS, DIALECTS, GEMINI_PATHS, Endpoint, client_key, dialect_of, endpoint
 from tidegate.gateway.pipeline import Services, serve
 from tidegate.gateway.relay import JSON_HEADERS
+from tidegate.ports import Reply
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _LABEL = re.compile(r"[\w.:@/+=-]{1,128}\Z")
-PATHS = {
-    "/v1/chat/completions": "POST",
-    "/v1/models": "GET",
-    "/livez": "GET",
-    "/readyz": "GET",
-}
+ANSWERS = ("/v1/models", "/v1beta/models", "/v1/capabilities", "/livez", "/readyz")
+"""Paths that are read, without a call."""
 
 
 class Routes:
@@ -34,24 +35,51 @@ class Routes:
         self._services = services
 
     async def __call__(self, request: Request, reply: HttpReply) -> None:
-        method = PATHS.get(request.path)
-        if request.path == "/v1/chat/completions" and request.method == "POST":
-            try:
-                call = _call(request)
-            except RequestError as error:
-                await _error(reply, error)
-                return
-            await serve(call, reply, self._services)
-        elif method is None:
-            await _error(reply, UnknownModel(f"no such path: {request.path[:200]}. Known: {', '.join(PATHS)}."))
-        elif request.method != method:
-            await _error(reply, RequestError(f"{request.path} takes {method}."), status=405, allow=method)
-        elif request.path == "/v1/models":
-            await _json(reply, {"object": "list", "data": self._models()})
-        elif request.path == "/readyz":
-            await _json(reply, self._readiness())
+        dialect = dialect_of(request.path)
+        try:
+            found = endpoint(request)
+        except InvalidRequest as error:
+            await _error(reply, dialect, error)
+            return
+        if found is not None:
+            await self._call(found, request, reply)
+        elif request.path not in ANSWERS:
+            known = ", ".join([*CALLS, *GEMINI_PATHS, *ANSWERS])
+            unknown = UnknownModel(f"no such path: {request.path[:200]}. Known: {known}.")
+            await _error(reply, dialect, unknown)
+        elif request.method != "GET":
+            await _wrong_method(reply, dialect, request, "GET")
         else:
-            await _json(reply, {"status": "ok"})
+            await _json(reply, await self._answer(request))
+
+    async def _call(self, found: Endpoint, request: Request, reply: HttpReply) -> None:
+        if request.method != "POST":
+            await _wrong_method(reply, found.dialect, request, "POST")
+            return
+        try:
+            call = _call(found, request)
+        except RequestError as error:
+            await _error(found.form(reply), found.dialect, error)
+            return
+        await serve(call, found.form(reply), self._services)
+
+    async def _answer(self, request: Request) -> object:
+        match request.path:
+            case "/v1/models":
+                anthropic = "anthropic-version" in request.headers
+                return listing.anthropic(self._names()) if anthropic else listing.openai(self._names())
+            case "/v1beta/models":
+                return listing.gemini(self._names())
+            case "/v1/capabilities":
+                return {"unsupported": self._services.targets.unsupported, "dialects": await self._capabilities()}
+            case "/readyz":
+                return self._readiness()
+            case _:
+                return {"status": "ok"}
+
+    async def _capabilities(self) -> Capabilities:
+        # They are found by trying, some 10 ms once.
+        return await asyncio.to_thread(capabilities, DIALECTS)
 
     def _readiness(self) -> dict[str, object]:
         """Ready in any case, as calls are served from the last snapshot; but it says how that one stands."""
@@ -63,19 +91,19 @@ class Routes:
             "prompts": {"count": len(prompts.names()), "source": freshness.source, "read_at": freshness.read_at},
         }
 
-    def _models(self) -> list[dict[str, object]]:
-        prompts = [f"prompt:{name}" for name in self._services.prompts.names()]
-        names = [*self._services.targets.names(), *prompts]
-        return [{"id": name, "object": "model", "created": 0, "owned_by": "tidegate"} for name in names]
+    def _names(self) -> list[str]:
+        return [*self._services.targets.names(), *(f"prompt:{name}" for name in self._services.prompts.names())]
 
 
-def _call(request: Request) -> Call:
+def _call(found: Endpoint, request: Request) -> Call:
     headers = request.headers
-    scheme, _, token = headers.get("authorization", "").partition(" ")
     trace = _TRACEPARENT.match(headers.get("traceparent", ""))
     return Call(
         body=request.body,
-        key=token.strip() if scheme.lower() == "bearer" else None,
+        dialect=found.dialect,
+        model=found.model,
+        stream=found.stream,
+        key=client_key(request),
         origin=headers.get("x-tidegate-origin"),
         service=_label(headers.get("x-tidegate-service")),
         conversation_id=_label(headers.get("x-tidegate-conversation")),
@@ -94,9 +122,12 @@ async def _json(reply: HttpReply, value: object) -> None:
     await reply.end(msgspec.json.encode(value))
 
 
-async def _error(
-    reply: HttpReply, error: TidegateError, *, status: int | None = None, allow: str | None = None
-) -> None:
-    headers = [JSON_HEADERS, *([("allow", allow)] if allow else [])]
-    await reply.start(status or error.http_status, headers, streamed=False)
-    await reply.end(openai_chat.DIALECT.error_body(error))
+async def _wrong_method(reply: HttpReply, dialect: Dialect, request: Request, allowed: str) -> None:
+    error = RequestError(f"{request.path[:200]} takes {allowed}.")
+    await reply.start(405, [JSON_HEADERS, ("allow", allowed)], streamed=False)
+    await reply.end(dialect.error_body(error))
+
+
+async def _error(reply: Reply, dialect: Dialect, error: TidegateError) -> None:
+    await reply.start(error.http_status, [JSON_HEADERS], streamed=False)
+    await reply.end(dialect.error_body(error))

@@ -9,7 +9,7 @@ relay takes `pieces`, ready for the client.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -252,8 +252,3 @@ def summary(response: chat.Response) -> Answer:
         usage=response.usage,
         tool_calls=any(isinstance(part, chat.ToolCall) for part in first.parts),
     )
-
-
-def names(losses: Sequence[chat.Loss]) -> str:
-    """The fields of losses, for a header."""
-    return ", ".join(sorted({loss.field for loss in losses}))

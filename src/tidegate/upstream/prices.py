@@ -10,15 +10,22 @@ from tidegate.core.pricing import Rates
 
 PER_MILLION_TO_PICO = 1_000_000
 """1 USD per million tokens is 1,000,000 pico-USD per token."""
-CATALOGUE = {"openai": "openai"}
+CATALOGUE = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "google",
+    **{name: name for name in ("google", "azure", "mistral", "groq", "deepseek", "openrouter", "together", "x-ai")},
+}
+"""Name of a provider, or the dialect that it invented → the catalogue's name for it."""
 
 
 class PriceList:
     """Implements ports.Prices. Safe for concurrent calls; asks the catalogue once per model."""
 
-    def __init__(self, own: Mapping[str, Price], dialects: Mapping[str, str]) -> None:
+    def __init__(self, own: Mapping[str, Price], inventors: Mapping[str, str]) -> None:
+        """`inventors`: names of providers at their public address → dialect; a compatible server has its own prices."""
         self._own = own
-        self._dialects = dialects
+        self._inventors = inventors
         self._known: dict[tuple[str, str], Rates | None] = {}
 
     def rates(self, provider: str, model: str) -> Rates | None:
@@ -32,12 +39,12 @@ class PriceList:
         own = self._own.get(f"{provider}/{model}")
         if own is not None:
             return _compile(own.input, own.output, own.cache_read, own.cache_write)
+        catalogue = CATALOGUE.get(provider) or CATALOGUE.get(self._inventors.get(provider, ""))
+        if catalogue is None:
+            return None
         # The catalogue is 0.4 s of import: only a project whose models it prices pays for it.
         from genai_prices import Usage, calc_price  # noqa: PLC0415
 
-        catalogue = CATALOGUE.get(provider)
-        if catalogue is None:
-            return None
         try:
             found = calc_price(Usage(input_tokens=1), model_ref=model, provider_id=catalogue).model_price
         except LookupError:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from tidegate.config import Config, Provider, Route, Timeouts
+from tidegate.config import Config, Provider, Route, Timeouts, Unsupported
 from tidegate.core.errors import BadInput, UnknownModel, Unusable, nearest
 from tidegate.core.pricing import Rates
-from tidegate.dialects import openai_chat
+from tidegate.dialects import anthropic, gemini, openai_chat, openai_responses
 from tidegate.dialects.dialect import Dialect
 from tidegate.ports import Prices
 from tidegate.upstream.credentials import resolve
@@ -24,7 +24,11 @@ from tidegate.upstream.credentials import resolve
 MAX_DYNAMIC_TARGETS = 1_024
 log = logging.getLogger("tidegate.upstream")
 OWN_HEADERS = (("content-type", "application/json"), ("user-agent", "tidegate"))
-PROVIDER_DIALECTS: Mapping[str, tuple[Dialect, ...]] = {"openai": (openai_chat.DIALECT,)}
+PROVIDER_DIALECTS: Mapping[str, tuple[Dialect, ...]] = {
+    "openai": (openai_chat.DIALECT, openai_responses.DIALECT),
+    "anthropic": (anthropic.DIALECT,),
+    "gemini": (gemini.DIALECT,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class Path:
     targets: tuple[Target, ...]
     retries: int
     timeouts: Timeouts
+    unsupported: Unsupported
+    """What follows when a target can not be told all that the client said."""
 
 
 class Targets:
@@ -75,10 +81,12 @@ class Targets:
         self._providers = config.providers
         self._prices = prices
         self._default = Route(targets=["-/-"])
+        self.unsupported: Unsupported = config.unsupported
+        """Where no route says otherwise."""
         self._secrets: dict[str, str | None] = {}
         self._dynamic = lru_cache(MAX_DYNAMIC_TARGETS)(self._single)
         self._routes: Mapping[str, Path] = {
-            name: Path(name, tuple(self._target(target) for target in route.targets), route.retries, route.timeouts)
+            name: self._path(name, [self._target(target) for target in route.targets], route)
             for name, route in config.routes.items()
         }
 
@@ -107,11 +115,14 @@ class Targets:
                 param="model",
             )
         try:
-            return Path(None, (self._target(model),), self._default.retries, self._default.timeouts)
+            return self._path(None, [self._target(model)], self._default)
         except BadInput as error:
             # The caller can not mend the operator's configuration, and need not know its names.
             log.error("provider %s can not be used: %s", provider, error)
             raise Unusable(f"provider {provider!r} is not usable: its credential is missing on the server.") from error
+
+    def _path(self, name: str | None, targets: list[Target], policy: Route) -> Path:
+        return Path(name, tuple(targets), policy.retries, policy.timeouts, policy.unsupported or self.unsupported)
 
     def _target(self, name: str) -> Target:
         provider_name, _, model = name.partition("/")
@@ -123,7 +134,7 @@ class Targets:
             model=model,
             origin=f"{url.scheme}://{url.netloc}",
             base_path=url.path,
-            dialects=PROVIDER_DIALECTS[provider.dialect],
+            dialects=_dialects(provider),
             native=provider.base_url is None,
             secret=secret,
             rates=self._prices.rates(provider_name, model),
@@ -134,3 +145,9 @@ class Targets:
             key = provider.api_key
             self._secrets[name] = None if key is None else resolve(key.get_secret_value(), f"providers.{name}.api_key")
         return self._secrets[name]
+
+
+def _dialects(provider: Provider) -> tuple[Dialect, ...]:
+    """What a provider speaks. Compatible servers rarely know more than an inventor's first dialect."""
+    spoken = PROVIDER_DIALECTS[provider.dialect]
+    return spoken if provider.base_url is None or provider.responses else spoken[:1]

@@ -10,12 +10,12 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
-from tidegate.dialects.anthropic.losses import Losses
 from tidegate.dialects.dialect import Fields, Incoming
 from tidegate.dialects.fields import OWN_KEYS, encode
 from tidegate.dialects.gemini import signatures
 from tidegate.dialects.gemini.schema import camel, json_schema
 from tidegate.dialects.gemini.wire import Blob, Content, FileData, FunctionResponse, Part, arguments
+from tidegate.dialects.losses import Losses
 
 MADE_ID = "gemini_call_"
 """Begins the id of a call that Gemini gave none."""
@@ -92,7 +92,7 @@ def _request_in(incoming: Incoming) -> chat.Request:
     fields, losses = _camel_fields(incoming.fields), Losses()
     for key, raw in fields.items():
         if key not in _READ and bytes(raw) not in (b"null", b"false", b"[]"):
-            losses.add(key, _WHY.get(key, f"only Gemini has {key}"))
+            losses.add(key, _WHY.get(camel(key), f"only Gemini has {key}"))
     config = _config_in(fields, losses)
     tools, choice = _tools_in(fields, losses)
     effort, budget = _reasoning_in(config.thinking_config or _Thinking(), losses)
@@ -120,10 +120,8 @@ def _request_in(incoming: Incoming) -> chat.Request:
 
 def _camel_fields(fields: Fields) -> Fields:
     """Google's APIs take snake_case too, and so do their own examples; only what holds some is decoded for it."""
-    return {
-        camel(key): raw if camel(key) not in _READ or not _SNAKE.search(bytes(raw)) else _camel_raw(raw, key)
-        for key, raw in fields.items()
-    }
+    named = ((camel(key) if camel(key) in _READ else key, raw) for key, raw in fields.items())
+    return {key: _camel_raw(raw, key) if key in _READ and _SNAKE.search(bytes(raw)) else raw for key, raw in named}
 
 
 def _camel_raw(raw: msgspec.Raw, key: str) -> msgspec.Raw:
@@ -183,7 +181,7 @@ class _Conversation:
         thought: list[str] = []
         for at, part in enumerate(parts):
             spot = f"{place}.parts[{at}]"
-            signed = None if part.thought_signature is None else signatures.from_client(part.thought_signature)
+            signed = signatures.from_client(part.thought_signature)
             if part.thought and (signed is None or signatures.unsealed(signed.signature) is None):
                 # The words of a thought may come in pieces, and another provider's signature after them.
                 thought.append(part.text or "")

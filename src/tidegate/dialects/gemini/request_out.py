@@ -17,15 +17,13 @@ import msgspec
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
 from tidegate.core.reasoning import tokens_for
-from tidegate.dialects.anthropic.losses import Losses
 from tidegate.dialects.fields import encode
-from tidegate.dialects.gemini import speech
+from tidegate.dialects.gemini import signatures, speech
 from tidegate.dialects.gemini.request_in import GOOGLES_FILES, MADE_ID
+from tidegate.dialects.losses import Losses
 
 MAX_BUDGET = 24_576
 """The most that every thinking model of Gemini 2.5 takes; Pro takes some more (Gemini's guide to thinking, 2026-11)."""
-NO_SIGNATURE = "skip_thought_signature_validator"
-"""What Google documents to send for a call that another model made: Gemini 3 refuses one without a signature."""
 _BUDGET_MODELS = ("gemini-1", "gemini-2")
 _LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "HIGH", "max": "HIGH"}
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}
@@ -170,7 +168,7 @@ class _Conversation:
             return parts
         first = next((at for at, part in enumerate(parts) if "functionCall" in part), None)
         if first is not None:
-            parts[first] = speech.signed(parts[first], NO_SIGNATURE)
+            parts[first] = speech.signed(parts[first], signatures.NONE)
         return parts
 
     def _user(self, parts: Sequence[chat.Part], place: str) -> list[Wire]:

@@ -13,6 +13,8 @@ import binascii
 from tidegate.core import chat
 
 SEAL = "gemini:"
+NONE = "skip_thought_signature_validator"
+"""What Google documents to send for a call that another model made: Gemini 3 refuses one without a signature."""
 _SIGNED = b"tidegate:signature:"
 _REDACTED = b"tidegate:redacted:"
 
@@ -34,8 +36,10 @@ def wrapped(signature: str | None, redacted: str | None) -> str | None:
     return None if signature is None else base64.b64encode(_SIGNED + signature.encode()).decode()
 
 
-def from_client(signature: str) -> chat.Thinking:
-    """The thought, without its words, that a client's thoughtSignature stands for."""
+def from_client(signature: str | None) -> chat.Thinking | None:
+    """The thought, without its words, that a client's thoughtSignature stands for; None for none."""
+    if signature is None or signature == NONE:
+        return None
     try:
         # SDKs write bytes in either alphabet of base64.
         inside = base64.b64decode(signature.replace("-", "+").replace("_", "/"), validate=True)

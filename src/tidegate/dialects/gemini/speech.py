@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from tidegate.core import chat
-from tidegate.dialects.anthropic.losses import Losses
 from tidegate.dialects.anthropic.request_out import tool_input
 from tidegate.dialects.gemini import signatures
 from tidegate.dialects.gemini.request_in import MADE_ID
+from tidegate.dialects.losses import Losses
 
 PartOut = dict[str, Any]
 

@@ -1,0 +1,100 @@
+"""
+Which dialect a path speaks: the table of the gateway's endpoints, and what the URL of one says about the call.
+
+Also a path that nobody serves has a dialect: that of the client which asked for it, so that its SDK understands the
+error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qs, unquote
+
+from tidegate.core.errors import InvalidRequest
+from tidegate.dialects import anthropic, gemini, openai_chat, openai_responses
+from tidegate.dialects.dialect import Dialect
+from tidegate.gateway.edge import Request
+from tidegate.gateway.json_array import JsonArrayReply
+from tidegate.ports import Reply
+
+CALLS: dict[str, Dialect] = {
+    "/v1/chat/completions": openai_chat.DIALECT,
+    "/v1/responses": openai_responses.DIALECT,
+    "/v1/messages": anthropic.DIALECT,
+}
+"""Path → dialect, where the body says everything else."""
+GEMINI = re.compile(r"/v1(?:beta|alpha)?/models/(?P<model>.+):(?P<method>generateContent|streamGenerateContent)")
+"""The model may hold slashes and colons (`prompt:NAME`): the last colon parts it from the method."""
+GEMINI_PATHS = ("/v1beta/models/MODEL:generateContent", "/v1beta/models/MODEL:streamGenerateContent")
+_FAMILIES: dict[str, Dialect] = {
+    "/v1beta/": gemini.DIALECT,
+    "/v1alpha/": gemini.DIALECT,
+    "/v1/models/": gemini.DIALECT,
+    "/v1/messages": anthropic.DIALECT,
+}
+DIALECTS: tuple[Dialect, ...] = (*CALLS.values(), gemini.DIALECT)
+
+
+def _as_is(reply: Reply) -> Reply:
+    return reply
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where calls of one dialect come in."""
+
+    dialect: Dialect
+    model: str | None = None
+    """Where the URL says it, percent-decoded."""
+    stream: bool | None = None
+    """Likewise."""
+    form: Callable[[Reply], Reply] = _as_is
+    """What stands before the reply when the client wants another form of the stream."""
+
+
+def endpoint(request: Request) -> Endpoint | None:
+    """The endpoint of a path, or None when calls do not come in there. Raises InvalidRequest for a bad encoding."""
+    dialect = CALLS.get(request.path)
+    if dialect is not None:
+        return Endpoint(dialect)
+    try:
+        found = GEMINI.fullmatch(unquote(request.path, errors="strict"))
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("the path is not percent-encoded UTF-8.") from error
+    if found is None:
+        return None
+    stream = found["method"] == "streamGenerateContent"
+    array = stream and _query(request, "alt") != "sse"
+    return Endpoint(gemini.DIALECT, found["model"], stream, JsonArrayReply if array else _as_is)
+
+
+def dialect_of(path: str) -> Dialect:
+    """What whoever asks for `path` understands; OpenAI's error shape where nothing tells."""
+    dialect = CALLS.get(path)
+    if dialect is not None:
+        return dialect
+    return next((family for prefix, family in _FAMILIES.items() if path.startswith(prefix)), openai_chat.DIALECT)
+
+
+def client_key(request: Request) -> str | None:
+    """The credential of a client, where the SDK of its dialect puts it. It is never logged and never goes upstream."""
+    headers = request.headers
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    for name in ("x-api-key", "x-goog-api-key"):
+        if given := headers.get(name, "").strip():
+            return given
+    return _query(request, "key")
+
+
+def _query(request: Request, name: str) -> str | None:
+    if name not in request.query:
+        return None
+    try:
+        values = parse_qs(request.query, max_num_fields=64).get(name)
+    except ValueError:
+        return None
+    return values[0] if values else None

@@ -1,0 +1,31 @@
+"""The models a client may name – routes and prompts – in the shape its dialect lists models in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+LONG_AGO = "1970-01-01T00:00:00Z"
+
+
+def openai(names: Sequence[str]) -> dict[str, Any]:
+    """`GET /v1/models`."""
+    data = [{"id": name, "object": "model", "created": 0, "owned_by": "tidegate"} for name in names]
+    return {"object": "list", "data": data}
+
+
+def anthropic(names: Sequence[str]) -> dict[str, Any]:
+    """`GET /v1/models` with a header anthropic-version."""
+    data = [{"type": "model", "id": name, "display_name": name, "created_at": LONG_AGO} for name in names]
+    ends = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
+    return {"data": data, "has_more": False, **ends}
+
+
+def gemini(names: Sequence[str]) -> dict[str, Any]:
+    """`GET /v1beta/models`."""
+    methods = ["generateContent", "streamGenerateContent"]
+    return {
+        "models": [
+            {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": methods} for name in names
+        ]
+    }
