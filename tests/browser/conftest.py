@@ -33,9 +33,13 @@ ARGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Skips without a Chromium, unless TIDEGATE_REQUIRE_BROWSER=1 makes that a failure."""
+    """
+    Skips without a Chromium, unless TIDEGATE_REQUIRE_BROWSER=1 makes that a failure.
+
+    Of a module, not of the session: while it lives an event loop runs in this thread, and no other test may need one.
+    """
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         reason = f"no browser: none of {', '.join(NAMES)} is on the PATH (Debian: apt-get install chromium)"
