@@ -16,7 +16,7 @@ from tidegate.dialects.capabilities import Capabilities, capabilities
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway import listing
 from tidegate.gateway.call import Call, parse_tags
-from tidegate.gateway.edge import HttpReply, Request
+from tidegate.gateway.edge import Request
 from tidegate.gateway.endpoints import CALLS, DIALECTS, GEMINI_PATHS, Endpoint, client_key, dialect_of, endpoint
 from tidegate.gateway.pipeline import Services, serve
 from tidegate.gateway.relay import JSON_HEADERS
@@ -34,7 +34,7 @@ class Routes:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def __call__(self, request: Request, reply: HttpReply) -> None:
+    async def __call__(self, request: Request, reply: Reply) -> None:
         dialect = dialect_of(request.path)
         try:
             found = endpoint(request)
@@ -52,7 +52,7 @@ class Routes:
         else:
             await _json(reply, await self._answer(request))
 
-    async def _call(self, found: Endpoint, request: Request, reply: HttpReply) -> None:
+    async def _call(self, found: Endpoint, request: Request, reply: Reply) -> None:
         if request.method != "POST":
             await _wrong_method(reply, found.dialect, request, "POST")
             return
@@ -117,12 +117,12 @@ def _label(text: str | None) -> str | None:
     return text if text is not None and _LABEL.match(text) else None
 
 
-async def _json(reply: HttpReply, value: object) -> None:
+async def _json(reply: Reply, value: object) -> None:
     await reply.start(200, [JSON_HEADERS], streamed=False)
     await reply.end(msgspec.json.encode(value))
 
 
-async def _wrong_method(reply: HttpReply, dialect: Dialect, request: Request, allowed: str) -> None:
+async def _wrong_method(reply: Reply, dialect: Dialect, request: Request, allowed: str) -> None:
     error = RequestError(f"{request.path[:200]} takes {allowed}.")
     await reply.start(405, [JSON_HEADERS, ("allow", allowed)], streamed=False)
     await reply.end(dialect.error_body(error))

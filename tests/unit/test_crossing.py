@@ -1,0 +1,413 @@
+"""Clients of one dialect before providers of another: what goes up, what comes back, and what is said of losses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tidegate.config import Config
+from tidegate.core.artifact import Artifact, Input, Message, digest
+from tidegate.core.errors import StreamBroken
+from tidegate.core.ledger import Served
+from tidegate.core.retries import RetryBudget
+from tidegate.dialects.sse import EventSplitter, data_of
+from tidegate.fakes import FakePrompts, FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer
+from tidegate.gateway.attempt import Attempts
+from tidegate.gateway.auth import Keys
+from tidegate.gateway.caller import Collected
+from tidegate.gateway.edge import Request
+from tidegate.gateway.pipeline import Services
+from tidegate.gateway.routes import Routes
+from tidegate.upstream.prices import PriceList
+from tidegate.upstream.targets import Targets
+
+ARTIFACT = Artifact(
+    messages=(Message("system", "Be brief."), Message("user", "{{ question }}")),
+    model="goo/gemini-3-flash",
+    params={"temperature": 0.2, "max_output_tokens": 50},
+    inputs={"question": Input()},
+)
+SERVED = Served("support/answer", 7, digest(ARTIFACT), ARTIFACT)
+PROVIDERS: dict[str, Any] = {
+    "oai": {"base_url": "http://127.0.0.1:1/v1", "api_key": "sk-canary-oai"},
+    "goo": {"dialect": "gemini", "base_url": "http://127.0.0.1:2/v1beta", "api_key": "sk-canary-goo"},
+    "ant": {"dialect": "anthropic", "base_url": "http://127.0.0.1:3", "api_key": "sk-canary-ant"},
+    "both": {"base_url": "http://127.0.0.1:4/v1", "responses": True},
+}
+
+
+@dataclass
+class Bench:
+    """A gateway on fakes, asked as over HTTP."""
+
+    upstream: FakeUpstream
+    config: dict[str, Any] = field(default_factory=dict)
+    spool: MemorySpool = field(default_factory=MemorySpool)
+
+    async def ask(self, path: str, body: Any, query: str = "", method: str = "POST", **headers: str) -> Collected:
+        config = Config.model_validate({"providers": PROVIDERS, **self.config})
+        clock, random = FixedClock(), FixedRandom()
+        services = Services(
+            clock=clock,
+            random=random,
+            spool=self.spool,
+            attempts=Attempts(self.upstream, RetryBudget(), clock, random),
+            targets=Targets(config, PriceList(config.prices, {})),
+            prompts=FakePrompts({("support/answer", "production"): SERVED}),
+            keys=Keys(),
+            project="default",
+            content_sample=1.0,
+        )
+        reply = Collected()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = Request(method=method, path=path, query=query, headers=named, body=raw, peer="127.0.0.1")
+        await Routes(services)(request, reply)
+        assert self.upstream.open == 0
+        return reply
+
+    @property
+    def sent(self) -> Any:
+        return json.loads(self.upstream.requests[-1].body)
+
+    @property
+    def call(self) -> Any:
+        [line] = self.spool.lines
+        return json.loads(line)["call"]
+
+
+def bench(*answers: ScriptedAnswer | bytes, **config: Any) -> Bench:
+    script = [answer if isinstance(answer, ScriptedAnswer) else ScriptedAnswer(body=[answer]) for answer in answers]
+    return Bench(FakeUpstream(*script), config)
+
+
+def events(body: bytes) -> list[Any]:
+    return [json.loads(data_of(wire) or b"") for wire in EventSplitter().feed(body) if data_of(wire) != b"[DONE]"]
+
+
+GEMINI = "/v1beta/models/{}:generateContent"
+GEMINI_STREAM = "/v1beta/models/{}:streamGenerateContent"
+CHAT = "/v1/chat/completions"
+ASKED = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+CHAT_ASKED = {"model": "goo/gemini-3-flash", "messages": [{"role": "user", "content": "Hi"}]}
+COMPLETION = json.dumps(
+    {
+        "id": "c1",
+        "model": "m-1-2026",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}},
+    }
+).encode()
+GENERATED = json.dumps(
+    {
+        "candidates": [
+            {"content": {"parts": [{"text": "Hello"}], "role": "model"}, "finishReason": "STOP", "index": 0}
+        ],
+        "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "cachedContentTokenCount": 4},
+        "modelVersion": "gemini-3-flash-001",
+        "responseId": "r1",
+    }
+).encode()
+CHAT_STREAM = b"".join(
+    b"data: " + json.dumps({"id": "c1", "model": "m-1-2026", **chunk}).encode() + b"\n\n"
+    for chunk in (
+        {"choices": [{"index": 0, "delta": {"role": "assistant"}}]},
+        {"choices": [{"index": 0, "delta": {"content": "Hel"}}]},
+        {"choices": [{"index": 0, "delta": {"content": "lo"}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5}},
+    )
+)
+
+
+def piece(text: str, finish: str | None = None) -> bytes:
+    made = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
+    body = {"candidates": [{**made, "finishReason": finish} if finish else made], "modelVersion": "gemini-3-flash-001"}
+    usage = {"usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5}, "responseId": "r1"}
+    return b"data: " + json.dumps({**body, **usage}).encode() + b"\r\n\r\n"
+
+
+# --- Gemini's clients ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["oai/m-1", "oai%2Fm-1"])
+async def test_a_gemini_client_is_served_by_a_chat_provider(model: str) -> None:
+    parts = bench(COMPLETION)
+    config = {"maxOutputTokens": 9, "stopSequences": ["END"]}
+    reply = await parts.ask(GEMINI.format(model), {**ASKED, "generationConfig": config}, x_goog_api_key="tg-mine")
+    [upstream] = parts.upstream.requests
+    assert upstream.path == "/v1/chat/completions"
+    assert ("authorization", "Bearer sk-canary-oai") in upstream.headers
+    assert "tg-mine" not in str(upstream.headers) + upstream.body.decode() + upstream.path
+    assert parts.sent == {
+        "model": "m-1",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 9,
+        "stop": ["END"],
+    }
+    answer = json.loads(reply.body)
+    assert reply.status == 200
+    assert answer["candidates"][0]["content"] == {"parts": [{"text": "Hello"}], "role": "model"}
+    assert answer["usageMetadata"]["cachedContentTokenCount"] == 4
+    assert (parts.call["dialect"], parts.call["input_tokens"], parts.call["finish_reason"]) == ("gemini", 10, "stop")
+
+
+async def test_a_gemini_client_streams_from_a_chat_provider() -> None:
+    parts = bench(CHAT_STREAM + b"data: [DONE]\n\n")
+    reply = await parts.ask(GEMINI_STREAM.format("oai/m-1"), ASKED, "alt=sse&key=tg-mine")
+    assert "tg-mine" not in str(parts.upstream.requests[0].path) + parts.spool.lines[0].decode()
+    assert parts.sent["stream"] is True
+    shown = events(reply.body)
+    said = "".join(part["text"] for one in shown for part in one["candidates"][0]["content"]["parts"])
+    assert said == "Hello"
+    assert [one["candidates"][0].get("finishReason") for one in shown] == [None, None, "STOP"]
+    assert shown[-1]["usageMetadata"]["totalTokenCount"] == 15
+    assert (parts.call["outcome"], parts.call["output_tokens"], parts.call["streamed"]) == ("ok", 5, True)
+
+
+async def test_a_cut_stream_ends_in_googles_error_without_a_finish() -> None:
+    cut = ScriptedAnswer(body=[CHAT_STREAM.split(b"data: ", 3)[2].join([b"data: ", b""])], breaks=StreamBroken("cut"))
+    reply = await bench(cut).ask(GEMINI_STREAM.format("oai/m-1"), ASKED, "alt=sse")
+    assert b"finishReason" not in reply.body
+    last = events(reply.body)[-1]["error"]
+    assert (last["code"], last["status"]) == (502, "UNAVAILABLE")
+
+
+async def test_a_gemini_client_without_alt_sse_gets_an_array() -> None:
+    reply = await bench(CHAT_STREAM).ask(GEMINI_STREAM.format("oai/m-1"), ASKED)
+    assert reply.headers["content-type"] == "application/json"
+    assert [one["candidates"][0].get("finishReason") for one in json.loads(reply.body)] == [None, None, "STOP"]
+
+
+async def test_same_dialect_bytes_pass_through_gemini() -> None:
+    parts = bench(GENERATED)
+    body = b'{"contents":[ {"parts":[{"text":"caf\\u00e9"}]} ],"safetySettings":[ {} ],"of_tomorrow": 1.50}'
+    reply = await parts.ask(GEMINI.format("goo/gemini-3-flash"), body)
+    [upstream] = parts.upstream.requests
+    assert upstream.path == "/v1beta/models/gemini-3-flash:generateContent"
+    assert ("x-goog-api-key", "sk-canary-goo") in upstream.headers
+    assert upstream.body == body.replace(b": 1.50", b":1.50")
+    assert reply.body == GENERATED
+    assert "x-tidegate-dropped" not in reply.headers
+
+
+async def test_a_gemini_stream_passes_through_and_ends_with_its_body() -> None:
+    parts = bench(piece("Hel") + piece("lo", "STOP"))
+    reply = await parts.ask(GEMINI_STREAM.format("goo/gemini-3-flash"), ASKED, "alt=sse")
+    assert parts.upstream.requests[0].path == "/v1beta/models/gemini-3-flash:streamGenerateContent?alt=sse"
+    assert reply.body == (piece("Hel") + piece("lo", "STOP")).replace(b"\r", b"")
+    assert (parts.call["outcome"], parts.call["output_tokens"]) == ("ok", 5)
+
+
+async def test_a_gemini_stream_that_ends_before_it_has_finished_is_broken() -> None:
+    parts = bench(piece("Hel"))
+    reply = await parts.ask(GEMINI_STREAM.format("goo/gemini-3-flash"), ASKED, "alt=sse")
+    assert "error" in events(reply.body)[-1]
+    assert parts.call["outcome"] == "error"
+
+
+# --- before a Gemini provider -------------------------------------------------------------------------------------
+
+
+async def test_a_chat_client_is_served_by_gemini() -> None:
+    parts = bench(GENERATED)
+    reply = await parts.ask(CHAT, {**CHAT_ASKED, "temperature": 0.5}, authorization="Bearer tg-mine")
+    [upstream] = parts.upstream.requests
+    assert upstream.path == "/v1beta/models/gemini-3-flash:generateContent"
+    assert "tg-mine" not in str(upstream.headers)
+    assert parts.sent == {
+        "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
+        "generationConfig": {"temperature": 0.5},
+    }
+    answer = json.loads(reply.body)
+    assert answer["choices"][0]["message"]["content"] == "Hello"
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 4
+    assert parts.call["response_model"] == "gemini-3-flash-001"
+
+
+async def test_a_chat_client_streams_from_gemini() -> None:
+    parts = bench(piece("Hel") + piece("lo", "STOP"))
+    reply = await parts.ask(CHAT, {**CHAT_ASKED, "stream": True, "stream_options": {"include_usage": True}})
+    assert reply.body.endswith(b"data: [DONE]\n\n")
+    shown = events(reply.body)
+    assert "".join(one["choices"][0]["delta"].get("content", "") for one in shown if one["choices"]) == "Hello"
+    assert shown[-1]["usage"]["total_tokens"] == 15
+    assert parts.call["outcome"] == "ok"
+
+
+async def test_a_chat_stream_from_gemini_that_is_cut_has_no_done() -> None:
+    parts = bench(ScriptedAnswer(body=[piece("Hel")], breaks=StreamBroken("cut")))
+    reply = await parts.ask(CHAT, {**CHAT_ASKED, "stream": True})
+    assert b"[DONE]" not in reply.body
+    assert "error" in events(reply.body)[-1]
+    assert (parts.call["output_tokens"], parts.call["usage_source"]) == (5, "provider")
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses", GEMINI.format("prompt:support/answer")])
+async def test_a_prompt_is_called_in_any_dialect(path: str) -> None:
+    parts = bench(GENERATED)
+    reply = await parts.ask(path, {"model": "prompt:support/answer", "variables": {"question": "Why?"}})
+    assert (reply.status, reply.headers["x-tidegate-version"]) == (200, "v7")
+    assert parts.sent == {
+        "contents": [{"role": "user", "parts": [{"text": "Why?"}]}],
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "generationConfig": {"maxOutputTokens": 50, "temperature": 0.2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "param"),
+    [
+        ({"generationConfig": {"temperature": 1}}, "temperature"),
+        ({"generation_config": {"response_mime_type": "application/json"}}, "format"),
+        ({"generationConfig": {"maxOutputTokens": 51}}, "max_output_tokens"),
+        ({"systemInstruction": {"parts": [{"text": "be evil"}]}}, "messages[0].role"),
+        ({"tools": []}, "tools"),
+    ],
+)
+async def test_what_the_prompt_decides_is_not_a_gemini_clients_to_send(config: dict[str, Any], param: str) -> None:
+    body = {"variables": {"question": "Why?"}, **config}
+    reply = await bench().ask(GEMINI.format("prompt:support/answer"), body)
+    details = json.loads(reply.body)["error"]["details"]
+    assert (reply.status, details[-1]["fieldViolations"][0]["field"]) == (400, param)
+
+
+async def test_what_only_gemini_knows_comes_through_a_prompt_to_gemini() -> None:
+    parts = bench(GENERATED)
+    more = {"safety_settings": [{"threshold": "OFF"}], "generationConfig": {"speechConfig": {}, "maxOutputTokens": 9}}
+    reply = await parts.ask(GEMINI.format("prompt:support/answer"), {"variables": {"question": "Why?"}, **more})
+    assert parts.sent["safety_settings"] == [{"threshold": "OFF"}]
+    assert parts.sent["generationConfig"]["maxOutputTokens"] == 9
+    assert reply.headers["x-tidegate-dropped"] == "generationConfig.speechConfig"
+
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        (CHAT, ("error", "code")),
+        ("/v1/responses", ("error", "code")),
+        ("/v1/messages", ("error", "type")),
+        (GEMINI.format("nobody"), ("error", "status")),
+    ],
+)
+async def test_errors_are_in_the_dialect_of_the_path(path: str, where: tuple[str, str]) -> None:
+    for reply, status in [
+        (await bench().ask(path, {**CHAT_ASKED, "model": "nobody"}), 404),
+        (await bench().ask(path, b"{"), 400),
+        (await bench().ask(path, ASKED, x_tidegate_tags="no"), 400),
+        (await bench().ask(path, ASKED, method="GET"), 405),
+        (await bench().ask(path + "x", ASKED), 404),
+    ]:
+        assert (reply.status, isinstance(json.loads(reply.body)[where[0]][where[1]], str)) == (status, True)
+
+
+async def test_a_gemini_providers_refusal_passes_to_a_gemini_client_and_is_translated_for_others() -> None:
+    refusal = b'{"error": {"code": 400, "message": "bad picture", "status": "INVALID_ARGUMENT"}}'
+    parts = bench(ScriptedAnswer(status=400, body=[refusal]))
+    assert (await parts.ask(GEMINI.format("goo/gemini-3-flash"), ASKED)).body == refusal
+    reply = await bench(ScriptedAnswer(status=400, body=[refusal])).ask(CHAT, CHAT_ASKED)
+    assert (reply.status, json.loads(reply.body)["error"]["type"]) == (400, "invalid_request_error")
+
+
+# --- what can not be said -----------------------------------------------------------------------------------------
+
+LOSSY = {**CHAT_ASKED, "user": "ann", "logit_bias": {}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("policy", "header"), [("warn", "logit_bias, user"), ("drop", None)])
+async def test_what_is_dropped_stands_in_the_record_and_for_warn_in_a_header(
+    policy: str, header: str | None, stream: bool
+) -> None:
+    parts = bench(piece("Hi", "STOP") if stream else GENERATED, unsupported=policy)
+    reply = await parts.ask(CHAT, {**LOSSY, "stream": stream}, x_tidegate_tags="team=a")
+    assert (reply.status, reply.headers.get("x-tidegate-dropped")) == (200, header)
+    assert parts.call["tags"] == {"team": "a", "tidegate.dropped": "logit_bias, user"}
+
+
+async def test_what_would_be_dropped_can_be_refused_instead() -> None:
+    parts = bench(unsupported="reject")
+    reply = await parts.ask(CHAT, LOSSY)
+    error = json.loads(reply.body)["error"]
+    assert (reply.status, error["param"]) == (400, "logit_bias")
+    assert error["message"].startswith("goo/gemini-3-flash can not be told logit_bias, user: ")
+    assert parts.upstream.requests == []
+    assert parts.call["outcome"] == "rejected"
+
+
+async def test_a_route_has_its_own_policy() -> None:
+    targets = ["goo/gemini-3-flash"]
+    routes = {"strict": {"targets": targets, "unsupported": "reject"}, "lax": {"targets": targets}}
+    assert (await bench(routes=routes).ask(CHAT, {**LOSSY, "model": "strict"})).status == 400
+    assert (await bench(GENERATED, routes=routes).ask(CHAT, {**LOSSY, "model": "lax"})).status == 200
+    relaxed = {"lax": {"targets": targets, "unsupported": "drop"}}
+    reply = await bench(GENERATED, routes=relaxed, unsupported="reject").ask(CHAT, {**LOSSY, "model": "lax"})
+    assert (reply.status, "x-tidegate-dropped" in reply.headers) == (200, False)
+
+
+async def test_a_target_that_can_not_be_told_all_is_passed_over() -> None:
+    targets = ["goo/gemini-3-flash", "oai/m-1"]
+    routes = {"r": {"targets": targets, "unsupported": "reject", "retries": 0}}
+    reply = await bench(COMPLETION, routes=routes).ask(CHAT, {**LOSSY, "model": "r"})
+    assert (reply.status, reply.headers["x-tidegate-model"]) == (200, "oai/m-1")
+    down = ScriptedAnswer(status=503, body=[b"{}"])
+    turned = {"r": {**routes["r"], "targets": targets[::-1]}}
+    assert (await bench(down, routes=turned).ask(CHAT, {**LOSSY, "model": "r"})).status == 503
+
+
+async def test_a_field_of_any_name_fits_into_the_header() -> None:
+    fields = {f"field-{index:03}": 1 for index in range(40)}
+    names = {"a\r\nset-cookie: x": 1, "é" * 200: 1, **fields}
+    reply = await bench(GENERATED).ask(CHAT, {**CHAT_ASKED, **names})
+    dropped = reply.headers["x-tidegate-dropped"]
+    assert dropped.startswith("?" * 80 + ", a??set-cookie:?x, field-000, ")
+    assert dropped.endswith(", field-017, ...")
+
+
+# --- what else there is to read -----------------------------------------------------------------------------------
+
+
+async def test_capabilities_say_what_comes_through_between_dialects() -> None:
+    reply = await bench(unsupported="reject").ask("/v1/capabilities", b"", method="GET")
+    found = json.loads(reply.body)
+    assert found["unsupported"] == "reject"
+    dialects = {"openai_chat", "openai_responses", "anthropic", "gemini"}
+    assert {name: set(targets) for name, targets in found["dialects"].items()} == dict.fromkeys(dialects, dialects)
+    pair = found["dialects"]["openai_chat"]["gemini"]
+    assert {"text", "tools", "json_schema", "image_data", "seed"} <= set(pair["expressed"])
+    assert pair["dropped"]["end_user"] == "Gemini knows no end users"
+    assert "fields_of_its_own" in pair["dropped"]
+    same = found["dialects"]["gemini"]["gemini"]
+    assert (same["dropped"], same["rejected"]) == ({}, {})
+
+
+async def test_models_are_listed_in_the_shape_that_is_asked_for() -> None:
+    routes = {"support": {"targets": ["oai/m-1"]}}
+    names = ["support", "prompt:support/answer"]
+    openai = await bench(routes=routes).ask("/v1/models", b"", method="GET")
+    anthropic = await bench(routes=routes).ask("/v1/models", b"", method="GET", anthropic_version="2023-06-01")
+    gemini = await bench(routes=routes).ask("/v1beta/models", b"", method="GET")
+    assert [model["id"] for model in json.loads(openai.body)["data"]] == names
+    assert [model["type"] for model in json.loads(anthropic.body)["data"]] == ["model", "model"]
+    assert [model["name"] for model in json.loads(gemini.body)["models"]] == [f"models/{name}" for name in names]
+
+
+@pytest.mark.parametrize(("provider", "path"), [("both", "/v1/responses"), ("oai", "/v1/chat/completions")])
+async def test_a_compatible_server_speaks_responses_only_when_it_is_said_to(provider: str, path: str) -> None:
+    parts = bench(ScriptedAnswer(status=400, body=[b"{}"]))
+    await parts.ask("/v1/responses", {"model": f"{provider}/m-1", "input": "Hi"})
+    assert parts.upstream.requests[0].path == path
+
+
+async def test_an_anthropic_client_is_served_by_gemini() -> None:
+    parts = bench(GENERATED)
+    body = {"model": "goo/gemini-3-flash", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+    reply = await parts.ask("/v1/messages", body, x_api_key="tg-mine")
+    answer = json.loads(reply.body)
+    assert (answer["content"], answer["stop_reason"]) == ([{"type": "text", "text": "Hello"}], "end_turn")
+    assert "tg-mine" not in str(parts.upstream.requests[0].headers)
