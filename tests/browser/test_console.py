@@ -221,7 +221,7 @@ def test_versions_are_compared_by_choosing_two(watched: Watched) -> None:
     page = watched.open("/prompts/support/answer")
     page.get_by_label("Compare from v2").check()
     page.get_by_label("Compare to v1").check()
-    page.get_by_role("button", name="Compare").click()
+    page.get_by_role("button", name="Compare").first.click()
     expect(page.locator("#diff del")).to_contain_text("Be warm and friendly.")
 
 
