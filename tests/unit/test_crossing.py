@@ -389,12 +389,16 @@ async def test_capabilities_say_what_comes_through_between_dialects() -> None:
 async def test_models_are_listed_in_the_shape_that_is_asked_for() -> None:
     routes = {"support": {"targets": ["oai/m-1"]}}
     names = ["support", "prompt:support/answer"]
-    openai = await bench(routes=routes).ask("/v1/models", b"", method="GET")
-    anthropic = await bench(routes=routes).ask("/v1/models", b"", method="GET", anthropic_version="2023-06-01")
-    gemini = await bench(routes=routes).ask("/v1beta/models", b"", method="GET")
-    assert [model["id"] for model in json.loads(openai.body)["data"]] == names
-    assert [model["type"] for model in json.loads(anthropic.body)["data"]] == ["model", "model"]
-    assert [model["name"] for model in json.loads(gemini.body)["models"]] == [f"models/{name}" for name in names]
+
+    async def listed(path: str, **headers: str) -> Any:
+        reply = await bench(routes=routes).ask(path, b"", method="GET", **headers)
+        return json.loads(reply.body)
+
+    assert [model["id"] for model in (await listed("/v1/models"))["data"]] == names
+    anthropic = await listed("/v1/models", anthropic_version="2023-06-01")
+    assert [(model["type"], model["id"]) for model in anthropic["data"]] == [("model", name) for name in names]
+    for gemini in (await listed("/v1beta/models"), await listed("/v1/models", x_goog_api_key="k")):
+        assert [model["name"] for model in gemini["models"]] == [f"models/{name}" for name in names]
 
 
 @pytest.mark.parametrize(("provider", "path"), [("both", "/v1/responses"), ("oai", "/v1/chat/completions")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -184,6 +185,25 @@ def test_what_a_function_gave_back_is_text(response: Any, text: str, failed: boo
     result = request.messages[1].parts[0]
     assert isinstance(result, chat.ToolResult)
     assert (result.parts, result.is_error) == ((chat.Text(text),), failed)
+
+
+def test_a_turn_that_an_sdk_kept_event_by_event_is_one_turn() -> None:
+    pieces: list[Any] = [
+        [{"text": "h", "thought": True}],
+        [{"text": "m", "thought": True}],
+        [{"text": "Hel"}],
+        [{"text": "lo"}],
+        [{"functionCall": {"name": "f"}, "thoughtSignature": "abcd"}],
+        [{"text": ""}],
+    ]
+    contents = [{"role": "model", "parts": parts} for parts in pieces]
+    [turn] = read({"contents": contents}).messages
+    assert turn.parts == (
+        chat.Thinking("hm"),
+        chat.Text("Hello"),
+        chat.Thinking(signature="gemini:abcd"),
+        chat.ToolCall("gemini_call_0", "f", "{}"),
+    )
 
 
 # --- written ------------------------------------------------------------------------------------------------------
@@ -378,6 +398,8 @@ def test_what_is_written_without_a_loss_is_read_back_the_same(turns: Any, fields
                 if part.id in seen:
                     return
                 seen.add(part.id)
+    if any(one.role == two.role == "assistant" for one, two in pairwise(messages)):
+        return  # Gemini's own clients part one turn so: it is read as one
     request = chat.Request(messages, **fields)
     body, losses = DIALECT.request_out(request, model="gemini-3", stream=False, native=True)
     if not losses:

@@ -66,8 +66,7 @@ class Routes:
     async def _answer(self, request: Request) -> object:
         match request.path:
             case "/v1/models":
-                anthropic = "anthropic-version" in request.headers
-                return listing.anthropic(self._names()) if anthropic else listing.openai(self._names())
+                return listing.listing_for(request.headers)(self._names())
             case "/v1beta/models":
                 return listing.gemini(self._names())
             case "/v1/capabilities":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any, Literal
 
 import msgspec
@@ -150,17 +151,24 @@ class _Conversation:
         """(name, id), in the order of the calls."""
 
     def read(self, fields: Fields) -> Iterator[chat.Message]:
-        for index, content in enumerate(_field(fields, "contents", list[Content]) or []):
-            place = f"contents[{index}]"
-            if content.role == "model":
-                said = tuple(self._model_parts(content.parts or [], place))
-                yield chat.Message("assistant", said)
-            elif content.role in (None, "user", "function", "tool"):
+        contents = _field(fields, "contents", list[Content]) or []
+        # SDKs keep a streamed turn of the model as one content per event, the last of them empty: they are one turn.
+        for of_model, run in groupby(enumerate(contents), key=lambda pair: pair[1].role == "model"):
+            if of_model:
+                placed = [
+                    (part, f"contents[{index}].parts[{at}]")
+                    for index, content in run
+                    for at, part in enumerate(content.parts or [])
+                ]
+                yield chat.Message("assistant", _joined(self._model_parts(placed)))
+                continue
+            for index, content in run:
+                place = f"contents[{index}]"
+                if content.role not in (None, "user", "function", "tool"):
+                    raise InvalidRequest(
+                        f"{place}.role {content.role!r} is not a role. Known: user, model.", param=f"{place}.role"
+                    )
                 yield from self._user_messages(content.parts or [], place)
-            else:
-                raise InvalidRequest(
-                    f"{place}.role {content.role!r} is not a role. Known: user, model.", param=f"{place}.role"
-                )
 
     def _user_messages(self, parts: list[Part], place: str) -> Iterator[chat.Message]:
         """Each result is a message of its own; what stands between them stays there."""
@@ -177,10 +185,11 @@ class _Conversation:
         if said or not parts:
             yield chat.Message("user", tuple(said))
 
-    def _model_parts(self, parts: list[Part], place: str) -> Iterator[chat.Part]:
+    def _model_parts(self, placed: list[tuple[Part, str]]) -> Iterator[chat.Part]:
         thought: list[str] = []
-        for at, part in enumerate(parts):
-            spot = f"{place}.parts[{at}]"
+        for part, spot in placed:
+            if part.text == "" and part.thought_signature is None and len(placed) > 1:
+                continue
             signed = signatures.from_client(part.thought_signature)
             if part.thought and (signed is None or signatures.unsealed(signed.signature) is None):
                 # The words of a thought may come in pieces, and another provider's signature after them.
@@ -242,6 +251,18 @@ class _Conversation:
             if isinstance(inner, chat.Text | chat.Image | chat.File)
         ]
         return chat.ToolResult(call_id, (chat.Text(text), *shown), is_error=failed)
+
+
+def _joined(parts: Iterable[chat.Part]) -> tuple[chat.Part, ...]:
+    """Neighbouring texts as one, wherever a stream has cut them."""
+    joined: list[chat.Part] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if isinstance(part, chat.Text) and isinstance(last, chat.Text):
+            joined[-1] = chat.Text(last.text + part.text)
+        else:
+            joined.append(part)
+    return tuple(joined)
 
 
 def _response_text(given: FunctionResponse) -> tuple[str, bool]:
