@@ -8,15 +8,14 @@ calls, so that an outage upstream is never made worse by us.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
 
 from tidegate.core.errors import InvalidRequest, TidegateError, UpstreamError, UpstreamRejected, UpstreamUnavailable
 from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
 from tidegate.gateway.record import Record
 from tidegate.gateway.resolve import Plan, off_loop
 from tidegate.gateway.source import Source, StreamSource, WholeSource
-from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamRequest
+from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamExchange, UpstreamRequest
 from tidegate.upstream.targets import Target
 
 MAX_ERROR_BYTES = 64 << 10
@@ -33,25 +32,24 @@ class Attempts:
         self._clock = clock
         self._random = random
 
-    @asynccontextmanager
-    async def attempt(self, plan: Plan, record: Record) -> AsyncIterator[Source]:
+    def attempt(self, plan: Plan, record: Record) -> Attempt:
         """
-        The first answer that has begun well; leaving the block early cancels upstream.
+        `async with` it: the first answer that has begun well; leaving the block early cancels upstream.
 
         Raises the last UpstreamError when every target and every retry is spent, and InvalidRequest when no target can
         be told what the client said.
         """
         self._budget.call()
-        async with AsyncExitStack() as stack:
-            yield await self._try_targets(stack, plan, record)
+        return Attempt(self, plan, record)
 
-    async def _try_targets(self, stack: AsyncExitStack, plan: Plan, record: Record) -> Source:
+    async def try_targets(self, plan: Plan, record: Record) -> tuple[Source, UpstreamExchange]:
+        """The answer, and the exchange that whoever takes it has to leave."""
         last: TidegateError = UpstreamUnavailable("the route has no targets")
         failed = False
         for target in plan.path.targets:
             record.use(target)
             try:
-                return await self._try_target(stack, plan, target, record)
+                return await self._try_target(plan, target, record)
             except InvalidRequest as error:
                 # Another target may be told what this one can not; that a target failed is still the better reason.
                 last = last if failed else error
@@ -61,13 +59,13 @@ class Attempts:
                     break
         raise last
 
-    async def _try_target(self, stack: AsyncExitStack, plan: Plan, target: Target, record: Record) -> Source:
+    async def _try_target(self, plan: Plan, target: Target, record: Record) -> tuple[Source, UpstreamExchange]:
         request = await off_loop(plan.large, _request, plan, target)
         retry = 0
         while True:
             began = self._clock.monotonic()
             try:
-                source = await self._call_once(stack, request, plan, target, record.id)
+                answer = await self._call_once(request, plan, target, record.id)
             except UpstreamError as error:
                 record.attempted(target, began, error)
                 if not error.retryable or retry == plan.path.retries or not self._budget.spend():
@@ -77,14 +75,14 @@ class Attempts:
                 retry += 1
             else:
                 record.attempted(target, began, None, 200)
-                return source
+                return answer
 
     async def _call_once(
-        self, stack: AsyncExitStack, request: UpstreamRequest, plan: Plan, target: Target, call_id: str
-    ) -> Source:
-        # A failed try gives its connection back before the next one waits or asks.
-        async with AsyncExitStack() as one_try:
-            answer = await one_try.enter_async_context(self._upstream.request(request))
+        self, request: UpstreamRequest, plan: Plan, target: Target, call_id: str
+    ) -> tuple[Source, UpstreamExchange]:
+        exchange = self._upstream.request(request)
+        answer = await exchange.__aenter__()
+        try:
             if answer.status >= 300:
                 raise UpstreamRejected(
                     f"{target.name} answered {answer.status}",
@@ -94,8 +92,29 @@ class Attempts:
                 )
             source = _source(answer, plan, target, call_id, self._clock.now_ns() // 1_000_000_000)
             await source.begin()
-            stack.push_async_exit(one_try.pop_all())
-            return source
+        except BaseException:
+            # A failed try gives its connection back before the next one waits or asks.
+            await exchange.__aexit__(*sys.exc_info())
+            raise
+        return source, exchange
+
+
+class Attempt:
+    """One call's tries, as a block. By hand, because two exit stacks and a generator cost a tenth of a call."""
+
+    __slots__ = ("_attempts", "_exchange", "_plan", "_record")
+
+    def __init__(self, attempts: Attempts, plan: Plan, record: Record) -> None:
+        self._attempts = attempts
+        self._plan = plan
+        self._record = record
+
+    async def __aenter__(self) -> Source:
+        source, self._exchange = await self._attempts.try_targets(self._plan, self._record)
+        return source
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._exchange.__aexit__(*exc)
 
 
 def _source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str, created: int) -> Source:
