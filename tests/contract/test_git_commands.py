@@ -37,13 +37,6 @@ P = "support/answer"
 SUITE = "repeats: 2\nchecks: [contains: ok]\ngate: {must_pass: [contains], metrics: {pass-rate: {floor: 1.0}}}\n"
 
 
-class Calls:
-    """A call log without calls."""
-
-    def served(self, since_s: float) -> dict[tuple[str, int], int]:
-        return {}
-
-
 class Model:
     """Implements ports.Caller: says `ok`, unless its prompt is friendly."""
 
@@ -102,7 +95,6 @@ def shop(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     plain = Console(highlight=False, soft_wrap=True, width=80)
     for module in (output, approve_module, deploy_module, diff_module, gate_module, log_module, status, watch):
         monkeypatch.setattr(module, "out", plain)
-    monkeypatch.setattr(compose, "call_log", lambda project: Calls())
     monkeypatch.setattr(compose, "caller", caller)
     return Shop(tmp_path / "shop", capsys, monkeypatch)
 
@@ -213,7 +205,7 @@ def test_a_broken_suite_stops_a_protected_deploy_only(shop: Shop) -> None:
 def test_status_and_log_and_gate_say_when_the_suite_changed(shop: Shop) -> None:
     shop.gate()
     deploy_(P, config=shop.config)
-    assert shop.json(status_)[0]["measure_changed"] is None
+    assert "measure_changed" not in shop.json(status_)[0]
     shop.golden("a")
     said = "the golden set changed since v1 was approved for production."
     assert shop.json(status_)[0]["measure_changed"] == said

@@ -6,6 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from tidegate.cli.status import status_
 from tidegate.core.artifact import digest
 from tidegate.core.errors import BadInput, InvalidFile, InvalidRequest, NotFound, Refused
 from tidegate.prompts.files import load_prompt
+from tidegate.telemetry.find import ServedBy
 
 P = "support/answer"
 PROMPT = """---
@@ -46,19 +51,29 @@ Question: {{ question }}
 class Calls:
     """A call log that was served by what it is told."""
 
-    def __init__(self, *answers: dict[tuple[str, int], int]) -> None:
-        self.answers = list(answers)
-        self.asked: list[float] = []
+    def __init__(self, *served: ServedBy) -> None:
+        self.served = served
+        self.asked: list[datetime] = []
 
-    def served(self, since_s: float) -> dict[tuple[str, int], int]:
-        self.asked.append(since_s)
-        return self.answers[min(len(self.asked), len(self.answers)) - 1]
+    @contextmanager
+    def snapshot(self, since: datetime) -> Iterator[Calls]:
+        self.asked.append(since)
+        yield self
+
+    def rows(self, sql: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        found = [asdict(item) for item in self.served if item.last >= params["since"]]
+        return [row | {"last_us": round(row["last"].timestamp() * 1e6)} for row in found]
+
+
+def calls(version: int, count: int, last_s: float = 0.0, *, environment: str | None = "production") -> ServedBy:
+    """Of P; the last of them so many seconds after now."""
+    return ServedBy(P, environment, version, count, datetime.now(UTC) + timedelta(seconds=last_s))
 
 
 class Shop:
     """A project, and the commands run in it."""
 
-    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
         self.config = root / "tidegate.yaml"
         self.config.write_text("providers: {simulated: {base_url: 'http://127.0.0.1:4010/v1'}}\n")
@@ -66,6 +81,8 @@ class Shop:
         self.folder.mkdir(parents=True)
         self.write(PROMPT)
         self._capsys = capsys
+        self._monkeypatch = monkeypatch
+        self.served_by()
 
     def write(self, text: str) -> None:
         (self.folder / "prompt.md").write_text(text)
@@ -81,6 +98,12 @@ class Shop:
     def json(self, command: Any, *arguments: Any, **options: Any) -> Any:
         return json.loads(self.text(command, *arguments, json=True, **options))
 
+    def served_by(self, *served: ServedBy) -> Calls:
+        """What the records of the last minutes say from now on."""
+        log = Calls(*served)
+        self._monkeypatch.setattr(compose, "call_log", lambda project: log)
+        return log
+
     def ship(self) -> None:
         """v1, then the friendly v2, both forced."""
         deploy_(P, force=True, reason="first", config=self.config)
@@ -94,8 +117,7 @@ def shop(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     plain = Console(highlight=False, soft_wrap=True, width=80)
     for module in (output, deploy_module, diff_module, log_module, render_module, rollback_module, status):
         monkeypatch.setattr(module, "out", plain)
-    monkeypatch.setattr(compose, "call_log", lambda project: Calls({}))
-    return Shop(tmp_path, capsys)
+    return Shop(tmp_path, capsys, monkeypatch)
 
 
 def test_render_prints_what_a_call_would_send(shop: Shop) -> None:
@@ -179,34 +201,34 @@ def test_a_rollback_says_where_it_went(shop: Shop) -> None:
         deploy_(P, config=shop.config)
 
 
-def test_status_shows_the_pointer_and_the_traffic(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_shows_the_pointer_and_the_traffic(shop: Shop) -> None:
     shop.ship()
-    calls = Calls({(P, 1): 1, (P, 2): 49, ("other", 7): 5})
-    monkeypatch.setattr(compose, "call_log", lambda project: calls)
+    log = shop.served_by(calls(1, 1), calls(2, 49), calls(3, 7, environment="staging"), calls(4, 9, environment=None))
     (row,) = shop.json(status_, minutes=5)
     assert (row["prompt"], row["environment"], row["version"], row["by"]) == (P, "production", 2, "anna@shop")
     assert row["served"] == {"v1": 0.02, "v2": 0.98}
-    assert row["stray"] == []  # the move is too young to tell
-    assert calls.asked == [300]
+    assert "stray" not in row  # the move is too young to tell
+    assert timedelta(minutes=5) <= datetime.now(UTC) - log.asked[0] < timedelta(minutes=6)
     text = shop.text(status_)
     assert "v1 2%, v2 98%" in text
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
-def test_status_says_when_traffic_does_not_follow_the_pointer(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_says_when_traffic_does_not_follow_the_pointer(shop: Shop) -> None:
+    """Also where the version is the right one in another environment."""
     shop.ship()
-    monkeypatch.setattr(status, "SETTLED_S", -60.0)  # as if the move were a minute old
-    monkeypatch.setattr(compose, "call_log", lambda project: Calls({(P, 1): 10, (P, 2): 10}))
-    assert shop.json(status_)[0]["stray"] == ["v1"]
-    monkeypatch.setattr(compose, "call_log", lambda project: Calls({(P, 1): 10, (P, 2): 10}))
+    deploy_(P, env="staging", version="v1", config=shop.config)
+    shop.served_by(calls(1, 10, 3), calls(2, 10, 3))
+    rows = {row["environment"]: row for row in shop.json(status_)}
+    assert rows["production"]["stray"] == ["v1"]
+    assert "stray" not in rows["staging"]
     assert "v1 still served calls after production moved to v2" in shop.text(status_)
 
 
-def test_calls_from_before_the_move_are_not_stray(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_from_before_the_move_are_not_stray(shop: Shop) -> None:
     shop.ship()
-    monkeypatch.setattr(status, "SETTLED_S", -60.0)
-    monkeypatch.setattr(compose, "call_log", lambda project: Calls({(P, 1): 10, (P, 2): 10}, {(P, 2): 10}))
-    assert shop.json(status_)[0]["stray"] == []
+    shop.served_by(calls(1, 10), calls(2, 10, 3))
+    assert "stray" not in shop.json(status_)[0]
 
 
 def test_the_log_tells_what_changed_and_why(shop: Shop) -> None:

@@ -50,6 +50,7 @@ async def plan(artifact: Artifact, *, origin: Origin = "live", record: Record | 
         record,
         FakePrompts({("p", "production"): Served("p", 1, digest(artifact), artifact)}),
         Targets(CONFIG, PriceList({}, {})),
+        random=FixedRandom(),
     )
 
 

@@ -15,6 +15,7 @@ from tidegate.cli.output import out, print_json, visible, who
 from tidegate.config import Project
 from tidegate.core.artifact import short
 from tidegate.core.ledger import Deployment
+from tidegate.core.split import parse_weight, percent, sides
 
 
 class Deployed(msgspec.Struct, frozen=True):
@@ -31,6 +32,7 @@ def deploy_(
     *,
     env: Annotated[str, Parameter(name=["--env", "-e"])] = "production",
     version: str | None = None,
+    weight: str | None = None,
     force: bool = False,
     reason: str = "",
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
@@ -43,7 +45,10 @@ def deploy_(
     that are in its folder now; some ask for a second person too (`tidegate approve`). What was rolled back
     stays out.
 
-    Example: `tidegate deploy support/answer --env production`
+    With --weight the version gets that share of the calls and what is live keeps the rest; each user or
+    conversation stays on one side. Again with another weight moves the share, without one ends the split.
+
+    Example: `tidegate deploy support/answer --env production --weight 10%`
 
     Parameters
     ----------
@@ -53,6 +58,8 @@ def deploy_(
         The environment to move.
     version
         `v3` or the beginning of a digest; by default the working tree's prompt, registered if it is new.
+    weight
+        The share of the environment's calls it gets, such as `10%`; by default all of them.
     force
         Overrule the policy. Needs --reason, and the ledger shows it as forced.
     reason
@@ -62,7 +69,8 @@ def deploy_(
     json
         Print the deployment as JSON.
     """
-    deployed = deploy(compose.project(config), name, env, version=version, force=force, reason=reason)
+    share = None if weight is None else parse_weight(weight)
+    deployed = deploy(compose.project(config), name, env, version=version, weight=share, force=force, reason=reason)
     if json:
         print_json({**msgspec.to_builtins(deployed.deployment), "changed": deployed.changed})
     else:
@@ -74,10 +82,11 @@ def print_deployed(deployed: Deployed) -> None:
     move = deployed.deployment
     name, env = move.prompt, move.environment
     if not deployed.changed:
-        out.print(Text(f"{name} v{move.to_version} ({short(move.to_digest)}) is live in {env} already."))
+        share = f" for {percent(move.weight)} of its calls" if move.weight is not None else ""
+        out.print(Text(f"{name} v{move.to_version} ({short(move.to_digest)}) is live in {env} already{share}."))
         return
-    before = f"v{move.from_version} → " if move.from_version else ""
-    line = Text.assemble((name, "bold"), f" · {env} · {before}", (f"v{move.to_version}", "bold green"))
+    before, after = sides(move)
+    line = Text.assemble((name, "bold"), f" · {env} · {before}", (after, "bold green"))
     line.append(f" ({short(move.to_digest)})")
     if move.forced:
         line.append("  FORCED", "bold red")
@@ -85,10 +94,11 @@ def print_deployed(deployed: Deployed) -> None:
     if move.run_id:
         second = f" and {visible(move.approved_by)}" if move.approved_by else ""
         out.print(Text(f"approved by gate run {move.run_id}{second}", "dim"))
+    option = "" if env == "production" else f" --env {env}"
+    if move.weight is not None:
+        out.print(Text(f"all calls:  tidegate deploy {name} --version v{move.to_version}{option}", "dim"))
     if move.from_version:
-        out.print(
-            Text(f"back again: tidegate rollback {name}" + ("" if env == "production" else f" --env {env}"), "dim")
-        )
+        out.print(Text(f"back again: tidegate rollback {name}{option}", "dim"))
 
 
 def deploy(
@@ -97,6 +107,7 @@ def deploy(
     environment: str = "production",
     *,
     version: str | None = None,
+    weight: float | None = None,
     force: bool = False,
     reason: str = "",
 ) -> Deployed:
@@ -115,7 +126,7 @@ def deploy(
                 name, prompt.artifact, description=prompt.description, file_sha256=prompt.file_sha256
             )
             version = registered.digest
-        live = {pointer.digest for pointer in registry.pointers(name) if pointer.environment == environment}
+        known = {move.id for move in registry.log(name)}
         move = registry.deploy(
             name,
             version or "",
@@ -126,5 +137,6 @@ def deploy(
             git_commit=git.commit if git else None,
             git_dirty=git.dirty if git else None,
             measure=here,
+            weight=weight,
         )
-    return Deployed(move, changed=move.to_digest not in live)
+    return Deployed(move, changed=move.id not in known)

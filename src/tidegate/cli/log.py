@@ -20,6 +20,7 @@ from tidegate.core.artifact import short
 from tidegate.core.diff import ArtifactDiff, diff
 from tidegate.core.errors import BadInput, NotFound, Unusable
 from tidegate.core.ledger import Approval, Deployment, changed
+from tidegate.core.split import sides
 from tidegate.prompts.history import Commit, History, history
 from tidegate.prompts.registry import Registry
 
@@ -209,10 +210,10 @@ def _print_all(entries: Sequence[Entry], name: str | None, timezone: str, *, who
 def _head(entry: Entry) -> Text:
     match entry:
         case Move(deployment=move):
-            before = f"v{move.from_version} → " if move.from_version else ""
+            before, after = sides(move)
             head = Text.assemble(
                 f"{move.prompt} · {move.environment} · {before}",
-                (f"v{move.to_version}", "bold green" if move.action == "deploy" else "bold yellow"),
+                (after, "bold green" if move.action == "deploy" else "bold yellow"),
                 f"  {move.action}",
             )
             if move.forced:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -20,27 +19,20 @@ from tidegate.cli.output import moment, out, print_json
 from tidegate.config import Project
 from tidegate.core.errors import NotFound, nearest
 from tidegate.core.ledger import Deployment, Pointer, approving_move
-
-SETTLED_S = 2.0
-"""After a move, calls of the version before may still be under way."""
-
-Counts = Mapping[tuple[str, int], int]
+from tidegate.core.split import shown
+from tidegate.telemetry.find import SETTLE, Rows, ServedBy, idle, served_by, strays
 
 
-class Live(msgspec.Struct, frozen=True):
-    """One environment of one prompt: what the pointer says, and what traffic says."""
+class Live(Pointer, frozen=True, kw_only=True):
+    """One environment of one prompt: what the pointer says, and what traffic says. What is unset is not printed."""
 
-    prompt: str
-    environment: str
-    version: int
-    digest: str
-    since: str
-    by: str
     served: dict[str, float]
-    """Version → its share of the prompt's live calls in the window, over all environments; empty without calls."""
-    stray: tuple[str, ...]
-    """Versions that served calls after the pointers had moved away from them: some gateway did not follow."""
-    measure_changed: str | None = None
+    """Version → its share of the environment's live calls in the window; empty without calls."""
+    stray: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """Versions that served calls after the pointer had moved away from them: some gateway did not follow."""
+    idle: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """Versions of the split that served none of many calls since it became what it is."""
+    measure_changed: str | msgspec.UnsetType = msgspec.UNSET
     """A sentence when the suite or golden set in the folder is not the one the live version was approved under."""
 
 
@@ -66,7 +58,8 @@ def status_(
     config
         The tidegate.yaml to use; by default the nearest one upwards from here.
     json
-        Print `[{prompt, environment, version, digest, since, by, served, stray, measure_changed}]`.
+        Print `[{prompt, environment, version, digest, since, by, served, split}]`, and `stray`, `idle` and
+        `measure_changed` where there is something to say.
     """
     project = compose.project(config)
     rows = status(project, name, window_s=minutes * 60)
@@ -89,30 +82,30 @@ def status(project: Project, name: str | None = None, *, window_s: float = 900.0
             moves[move.prompt].append(move)
     if not pointers:
         return []
-    calls = compose.call_log(project)
-    served: Counts = calls.served(window_s)
-    rows = []
-    for pointer in pointers:
-        shares = _shares(served, pointer.prompt)
-        meant = {f"v{other.version}" for other in pointers if other.prompt == pointer.prompt}
-        stray: tuple[str, ...] = ()
-        if shares.keys() - meant:
-            age_s = _age_s(pointers, pointer.prompt) - SETTLED_S
-            since = _shares(calls.served(min(window_s, age_s)), pointer.prompt) if age_s > 0 else {}
-            stray = tuple(sorted(since.keys() - meant))
-        rows.append(
+    since = datetime.now(UTC) - timedelta(seconds=window_s)
+    with compose.call_log(project).snapshot(since) as records:
+        served = served_by(records, since, name)
+        return [
             Live(
-                **{key: getattr(pointer, key) for key in Pointer.__struct_fields__},
-                served=shares,
-                stray=stray,
-                measure_changed=_measure_changed(project, pointer, moves[pointer.prompt]),
+                **msgspec.structs.asdict(pointer),
+                served=_shares(pointer, served),
+                stray=_names(strays(pointer, served)),
+                idle=_names(_idle(records, pointer, since)),
+                measure_changed=_measure_changed(project, pointer, moves[pointer.prompt]) or msgspec.UNSET,
             )
-        )
-    return rows
+            for pointer in pointers
+        ]
+
+
+def _idle(records: Rows, pointer: Pointer, since: datetime) -> list[int]:
+    if pointer.split is None:
+        return []
+    settled = datetime.fromisoformat(pointer.settled) + SETTLE
+    return idle(pointer, served_by(records, max(since, settled), pointer.prompt))
 
 
 def _measure_changed(project: Project, pointer: Pointer, moves: Sequence[Deployment]) -> str | None:
-    approving = approving_move(moves, pointer.environment)
+    approving = approving_move(moves, pointer)
     if approving is None:
         return None
     from tidegate.evals.session import measure, measured_otherwise
@@ -121,16 +114,14 @@ def _measure_changed(project: Project, pointer: Pointer, moves: Sequence[Deploym
     return measured_otherwise(approving, now) if now else None
 
 
-def _shares(counts: Counts, prompt: str) -> dict[str, float]:
-    of_prompt = {f"v{version}": count for (name, version), count in sorted(counts.items()) if name == prompt}
-    total = sum(of_prompt.values())
-    return {version: round(count / total, 4) for version, count in of_prompt.items()}
+def _shares(pointer: Pointer, served: Sequence[ServedBy]) -> dict[str, float]:
+    place = (pointer.prompt, pointer.environment)
+    mine = {item.version: item.calls for item in served if (item.prompt, item.environment) == place}
+    return {f"v{version}": round(mine[version] / sum(mine.values()), 4) for version in sorted(mine)}
 
 
-def _age_s(pointers: list[Pointer], prompt: str) -> float:
-    """Seconds since the prompt's last move."""
-    last = max(pointer.since for pointer in pointers if pointer.prompt == prompt)
-    return time.time() - datetime.fromisoformat(last).timestamp()
+def _names(versions: Sequence[int]) -> list[str] | msgspec.UnsetType:
+    return [f"v{version}" for version in versions] or msgspec.UNSET
 
 
 def _print(rows: list[Live], timezone: str, minutes: int) -> None:
@@ -141,13 +132,13 @@ def _print(rows: list[Live], timezone: str, minutes: int) -> None:
         table.add_row(
             Text(row.prompt, "bold"),
             row.environment,
-            Text(f"v{row.version}", "bold green"),
-            moment(row.since, timezone),
-            Text(row.by),
+            Text(shown(row), "bold green"),
+            moment((row.split or row).since, timezone),
+            Text((row.split or row).by),
             Text(", ".join(f"{version} {share:.0%}" for version, share in row.served.items()) or "no calls"),
         )
     out.print(table, soft_wrap=False)
-    out.print(Text(f"served: what answered each prompt's calls of the last {minutes} min", "dim"))
+    out.print(Text(f"served: what answered each environment's calls of the last {minutes} min", "dim"))
     for row in rows:
         if row.measure_changed:
             out.print(Text(f"{row.prompt}: {row.measure_changed}", "yellow"))
@@ -155,7 +146,15 @@ def _print(rows: list[Live], timezone: str, minutes: int) -> None:
             out.print(
                 Text(
                     f"{row.prompt}: {', '.join(row.stray)} still served calls after {row.environment} moved to"
-                    f" v{row.version}: a gateway does not follow. Is it using this project's .tidegate/ folder?",
+                    f" {shown(row)}: a gateway does not follow. Is it using this project's .tidegate/ folder?",
+                    "yellow",
+                )
+            )
+        if row.idle:
+            out.print(
+                Text(
+                    f"{row.prompt}: {', '.join(row.idle)} served none of {row.environment}'s calls since it became"
+                    f" {shown(row)}: a gateway does not follow, or very few callers make all the calls.",
                     "yellow",
                 )
             )

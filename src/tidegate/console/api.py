@@ -34,6 +34,8 @@ class Deploy(Move):
     """Points an environment at a version: `v3`, a digest prefix, or an environment."""
 
     version: str
+    weight: float | None = Field(default=None, gt=0, lt=1)
+    """The share of the calls it gets while what is live keeps the rest; by default all of them."""
     force: bool = False
 
 
@@ -96,7 +98,13 @@ class Api:
 
     def deploy(self, move: Deploy) -> Response:
         done = self._registry.deploy(
-            move.prompt, move.version, move.environment, who=who(), reason=move.reason, force=move.force
+            move.prompt,
+            move.version,
+            move.environment,
+            who=who(),
+            reason=move.reason,
+            force=move.force,
+            weight=move.weight,
         )
         return _json(done, 201)
 

@@ -16,6 +16,7 @@ from tidegate.console.who import who
 from tidegate.core.diff import diff
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Refused, TidegateError, TooLarge
 from tidegate.core.ledger import Deployment, Version
+from tidegate.core.split import shown
 from tidegate.evals.session import measure
 from tidegate.prompts.files import check_name
 from tidegate.prompts.registry import Registry
@@ -122,8 +123,9 @@ class MovePages:
         else:
             target = registry.resolve(name, to) if to else registry.rollback_target(name, environment)
         changes = None
-        if live and target and live.digest != target.digest:
-            changes = shown_diff(diff(registry.artifact(live.digest), registry.artifact(target.digest)))
+        leaving = live.split if live and target and live.digest == target.digest else live
+        if leaving and target and leaving.digest != target.digest:
+            changes = shown_diff(diff(registry.artifact(leaving.digest), registry.artifact(target.digest)))
         run = next((run for run in registry.runs(name) if target and run.digest == target.digest and run.verdict), None)
         return self._pages.answer(
             request,
@@ -136,6 +138,8 @@ class MovePages:
                 "choices": _were_live(registry.log(name), environment, versions) if action == "rollback" else versions,
                 "to": to,
                 "live": live,
+                "live_shown": shown(live) if live else None,
+                "leaving": leaving,
                 "target": target,
                 "run": run_line(run) if run else None,
                 "diff": changes,

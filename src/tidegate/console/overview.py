@@ -247,8 +247,4 @@ def _regressions(data: Overview, pointers: Sequence[Pointer]) -> list[dict[str, 
 
 
 def _live(pointers: Sequence[Pointer], prompt: str | None, version: int | None) -> list[str]:
-    return [
-        pointer.environment
-        for pointer in pointers
-        if pointer.prompt == prompt and pointer.version == version is not None
-    ]
+    return [pointer.environment for pointer in pointers if pointer.prompt == prompt and version in pointer.shares]

@@ -17,14 +17,13 @@ from tidegate.core.diff import ArtifactDiff, diff
 from tidegate.core.errors import NotFound, nearest
 from tidegate.core.evaluation import Run
 from tidegate.core.ledger import Deployment, Pointer, Version
+from tidegate.core.split import percent, shown
 from tidegate.prompts.registry import Registry
 from tidegate.prompts.sides import Side, Sides
-from tidegate.telemetry.find import ServedBy, served_by
+from tidegate.telemetry.find import ServedBy, served_by, strays
 from tidegate.telemetry.queries import CallLog
 
 RECENT = timedelta(minutes=15)
-SETTLE = timedelta(seconds=2)
-"""Calls that began this shortly after a move may still have been served by the version before."""
 RUNS_SHOWN = 20
 LOG_SHOWN = 50
 COLORS = 8
@@ -146,19 +145,11 @@ def parts_of(served: Sequence[ServedBy], versions: Sequence[int]) -> list[Part]:
 
 def disagreement(pointer: Pointer, served: Sequence[ServedBy]) -> str | None:
     """Says so when calls that began after the last move were served by another version than the pointer names."""
-    moved = human.instant(pointer.since) + SETTLE
-    wrong = [
-        item
-        for item in served
-        if item.prompt == pointer.prompt
-        and item.environment == pointer.environment
-        and item.version != pointer.version
-        and item.last > moved
-    ]
+    wrong = strays(pointer, served)
     if not wrong:
         return None
-    names = ", ".join(f"v{item.version}" for item in wrong)
-    return f"{pointer.environment} points at v{pointer.version}, but {names} served calls after that."
+    names = ", ".join(f"v{version}" for version in wrong)
+    return f"{pointer.environment} points at {shown(pointer)}, but {names} served calls after that."
 
 
 def shown_diff(found: ArtifactDiff) -> dict[str, Any]:
@@ -236,7 +227,7 @@ def _summary(
     return {
         "name": name,
         "description": versions[0].description,
-        "pointers": own,
+        "pointers": [msgspec.to_builtins(pointer) | {"shown": shown(pointer)} for pointer in own],
         "versions": len(versions),
         "served": parts_of(mine, [version.number for version in versions]),
         "warnings": [warning for pointer in own if (warning := disagreement(pointer, mine))],
@@ -256,7 +247,11 @@ def _version(
         "digest": version.digest,
         "description": version.description,
         "created_at": version.created_at,
-        "live": [pointer.environment for pointer in pointers if pointer.version == version.number],
+        "live": [
+            pointer.environment if share == 1 else f"{pointer.environment} {percent(share)}"
+            for pointer in pointers
+            if (share := pointer.shares.get(version.number))
+        ],
         "verdict": run.verdict if run else None,
         "run_id": run.id if run else None,
         "rolled_back": rolled_back,
@@ -267,13 +262,16 @@ def _pointer(
     pointer: Pointer, served: Sequence[ServedBy], versions: Sequence[Version], runs: Sequence[Run]
 ) -> dict[str, Any]:
     mine = [item for item in served if item.environment == pointer.environment]
-    run = next((run for run in runs if run.digest == pointer.digest and run.verdict), None)
+    newest = pointer.split or pointer
+    run = next((run for run in runs if run.digest == newest.digest and run.verdict), None)
     return {
         "environment": pointer.environment,
         "version": pointer.version,
         "digest": pointer.digest,
         "since": pointer.since,
         "by": pointer.by,
+        "split": pointer.split,
+        "shown": shown(pointer),
         "served": parts_of(mine, [version.number for version in versions]),
         "warning": disagreement(pointer, served),
         "alarm": run is not None and run.verdict == "FAIL",
@@ -289,6 +287,11 @@ def _moved(log: Sequence[Deployment], move_id: str, ms: int | None) -> dict[str,
         return {
             "said": f"{move.environment} serves v{move.to_version} already",
             "detail": "Nothing was changed.",
+        }
+    if move.weight is not None:
+        return {
+            "said": f"v{move.to_version} takes {percent(move.weight)} of {move.environment}'s calls",
+            "detail": f"v{move.from_version} keeps the rest. Gateways follow within a quarter of a second.",
         }
     origin = f"from v{move.from_version} " if move.from_version is not None else ""
     verb = "Rolled back" if move.action == "rollback" else "Deployed"

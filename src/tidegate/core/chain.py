@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 import rfc8785
 
-from tidegate.core.ledger import Deployment, Pointer, seal
+from tidegate.core.ledger import Deployment, Pointer, after, seal
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -62,18 +62,21 @@ def _in_the_chain(lines: Sequence[Line]) -> Iterator[Fault]:
 
 
 def _in_the_pointers(lines: Sequence[Line], pointers: Sequence[Pointer]) -> Iterator[Fault]:
-    last = {(line.move.prompt, line.move.environment): line for line in lines}
+    last: dict[tuple[str, str], Line] = {}
+    told: dict[tuple[str, str], Pointer] = {}
+    for line in lines:
+        place = (line.move.prompt, line.move.environment)
+        last[place], told[place] = line, after(told.get(place), line.move)
     for pointer in pointers:
+        place = (pointer.prompt, pointer.environment)
         says = f"{pointer.prompt} in {pointer.environment} points at v{pointer.version} since {pointer.since}"
-        line = last.pop((pointer.prompt, pointer.environment), None)
-        if line is None:
+        if pointer.split is not None:
+            says += f", and gives v{pointer.split.version} a share of {pointer.split.weight}"
+        spoken = last.pop(place, None)
+        if spoken is None:
             yield Fault("pointer", None, f"{says}, but no line of the ledger says so.")
-        elif (line.move.to_version, line.move.to_digest, line.move.at) != (
-            pointer.version,
-            pointer.digest,
-            pointer.since,
-        ):
-            yield Fault("pointer", line.number, f"{says}, but the last line about it is {_named(line)}.")
+        elif told[place] != pointer:
+            yield Fault("pointer", spoken.number, f"{says}, but the last line about it is {_named(spoken)}.")
     for line in last.values():
         yield Fault("pointer", line.number, f"{_named(line)} moved a pointer that is not there any more.")
 
@@ -87,7 +90,8 @@ def _intact(line: Line) -> bool:
 
 def _named(line: Line) -> str:
     move = line.move
+    share = "" if move.weight is None else f" with a share of {move.weight}"
     return (
-        f"line {line.number} ({move.action} of {move.prompt} v{move.to_version} to {move.environment}"
+        f"line {line.number} ({move.action} of {move.prompt} v{move.to_version} to {move.environment}{share}"
         f" at {move.at} by {move.who})"
     )

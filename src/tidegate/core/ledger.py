@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -53,6 +53,9 @@ class Deployment(msgspec.Struct, frozen=True):
     golden_digest: str | None = None
     approved_by: str | None = None
     """The second person who said yes, where the environment asks for one."""
+    weight: float | None = None
+    """The share of the environment's calls, above 0 and below 1, that goes to `to_version` from now on while
+    `from_version` keeps the rest; None when `to_version` takes all."""
 
     @property
     def measure(self) -> Measure | None:
@@ -62,13 +65,7 @@ class Deployment(msgspec.Struct, frozen=True):
         return Measure(self.suite_digest, self.golden_digest)
 
 
-def approving_move(log: Sequence[Deployment], environment: str) -> Deployment | None:
-    """Of moves, newest first: the one under whose approval what is live there went live; None when it had none."""
-    own = [move for move in log if move.environment == environment]
-    return next((move for move in own if move.to_version == own[0].to_version and move.measure), None)
-
-
-YOUNGER_FIELDS = ("suite_digest", "golden_digest", "approved_by")
+YOUNGER_FIELDS = ("suite_digest", "golden_digest", "approved_by", "weight")
 """Of a Deployment, unknown to the first ledgers: sealed only when set, so that older lines keep their hash."""
 
 
@@ -113,15 +110,74 @@ class Approval(msgspec.Struct, frozen=True):
     golden_digest: str | None = None
 
 
+class Split(msgspec.Struct, frozen=True):
+    """A second version in an environment, and its share of the calls."""
+
+    id: str
+    """Of the move that began it. It stays while only the weight changes, and so do callers on their side."""
+    version: int
+    digest: str
+    weight: float
+    """Above 0 and below 1."""
+    since: str
+    """When the weight became this."""
+    by: str
+
+
 class Pointer(msgspec.Struct, frozen=True):
     """What an environment points at, and since when, by whose hand."""
 
     prompt: str
     environment: str
     version: int
+    """While there is a split: the older of the two, which serves the rest."""
     digest: str
     since: str
     by: str
+    split: Split | None = None
+
+    @property
+    def shares(self) -> dict[int, float]:
+        """Version → its share of the environment's calls; the version pointed at first."""
+        if self.split is None:
+            return {self.version: 1.0}
+        return {self.version: round(1 - self.split.weight, 6), self.split.version: self.split.weight}
+
+    @property
+    def settled(self) -> str:
+        """When the last change of what is served here was made."""
+        return self.since if self.split is None else self.split.since
+
+
+def after(before: Pointer | None, move: Deployment) -> Pointer:
+    """What an environment points at once it was moved; `before` is None when it pointed nowhere."""
+    if move.weight is None or before is None:
+        return Pointer(move.prompt, move.environment, move.to_version, move.to_digest, move.at, move.who)
+    split = before.split
+    began = split.id if split and split.version == move.to_version else move.id
+    now = Split(began, move.to_version, move.to_digest, move.weight, move.at, move.who)
+    return msgspec.structs.replace(before, split=now)
+
+
+def rolled_back(ledger: Sequence[Deployment]) -> dict[int, Deployment]:
+    """
+    Of one environment's moves, oldest first: the versions that were rolled back, and not put back on purpose since,
+    each with the move that did it. A rollback takes out all that was served before, but what it goes to.
+    """
+    out: dict[int, Deployment] = {}
+    pointer: Pointer | None = None
+    for move in ledger:
+        before, pointer = pointer, after(pointer, move)
+        if move.action == "rollback" and before is not None:
+            out |= dict.fromkeys(before.shares, move)
+        out.pop(move.to_version, None)
+    return out
+
+
+def approving_move(log: Sequence[Deployment], pointer: Pointer) -> Deployment | None:
+    """Of moves, newest first: the one under whose approval the version pointed at went live; None when it had none."""
+    own = (move for move in log if move.environment == pointer.environment)
+    return next((move for move in own if move.to_version == pointer.version and move.measure), None)
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -131,6 +187,16 @@ class Served(msgspec.Struct, frozen=True):
     version: int | None
     digest: str
     artifact: Artifact
+    split: Share | None = None
+    """Of what an environment points at: the other version that serves a share of the calls."""
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A split as a gateway acts on it."""
+
+    id: str
+    weight: float
+    served: Served
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -156,6 +222,13 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     def prompts(self) -> frozenset[str]:
         return frozenset(prompt for prompt, _ in self.live)
+
+    def versions(self) -> Iterator[Served]:
+        """Every version that is live, some of them more than once."""
+        for served in self.live.values():
+            yield served
+            if served.split is not None:
+                yield served.split.served
 
 
 class Freshness(msgspec.Struct, frozen=True):

@@ -225,7 +225,9 @@ class Session:
 
     async def _other_measure(self, prompt: str, environment: str, suite: Suite, golden: GoldenSet) -> Sequence[str]:
         """A line when what is live was approved under another suite or golden set than this one."""
-        live = approving_move(await asyncio.to_thread(self.shelf.log, prompt), environment)
+        pointers = await asyncio.to_thread(self.shelf.pointers, prompt)
+        pointer = next((pointer for pointer in pointers if pointer.environment == environment), None)
+        live = pointer and approving_move(await asyncio.to_thread(self.shelf.log, prompt), pointer)
         line = live and measured_otherwise(live, Measure(suite.digest, golden.digest))
         return [line] if line else []
 

@@ -50,9 +50,8 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
     try:
         authenticate(call, record, s.keys, s.project)  # before anything that costs money or tells what exists
         incoming = call.dialect.parse_request(call.body, model=call.model, stream=call.stream)
-        plan = await resolve(
-            call.dialect, incoming, record, s.prompts, s.targets, large=len(call.body) > LARGE_BODY_BYTES
-        )
+        large = len(call.body) > LARGE_BODY_BYTES
+        plan = await resolve(call.dialect, incoming, record, s.prompts, s.targets, random=s.random, large=large)
         async with (
             asyncio.timeout(plan.path.timeouts.total_s),  # one deadline over every attempt and the whole answer
             s.attempts.attempt(plan, record) as source,

@@ -13,18 +13,19 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from tidegate.core import chat
+from tidegate.core import chat, split
 from tidegate.core.errors import InvalidRequest, NotFound, UnknownModel
 from tidegate.core.ledger import Served
 from tidegate.dialects.dialect import Dialect, Fields, Incoming
-from tidegate.dialects.fields import OWN_KEYS, encode, read_fields
+from tidegate.dialects.fields import OWN_KEYS, encode, read_fields, value
 from tidegate.dialects.openai_chat.request import messages_out
 from tidegate.gateway import prompt_call
 from tidegate.gateway.call import parse_prompt_name
 from tidegate.gateway.record import Record
-from tidegate.ports import PromptSource
+from tidegate.ports import PromptSource, Random
 from tidegate.prompts.images import without_data, without_images
 from tidegate.prompts.render import render
+from tidegate.telemetry.record import CallRow, SplitBy
 from tidegate.upstream.targets import Path, Target, Targets
 
 DEFAULT_ENVIRONMENT = "production"
@@ -104,6 +105,7 @@ async def resolve(
     prompts: PromptSource,
     targets: Targets,
     *,
+    random: Random,
     large: bool = False,
 ) -> Plan:
     """Finds prompt and targets, renders, and writes both into the record. Raises UnknownModel, InvalidRequest."""
@@ -130,6 +132,9 @@ async def resolve(
             served = await prompts.find(name.prompt, environment)
         except NotFound as error:
             raise UnknownModel(str(error), param="model") from error
+    if served.split is not None:
+        row.split_by, caller = _caller(row, incoming)
+        served = split.choose(served, environment, caller, random.uniform)
     row.version = served.version
     row.digest = served.digest
     artifact = served.artifact
@@ -146,3 +151,23 @@ async def resolve(
     row.route = path.route
     row.request_model = artifact.model
     return Plan(client, incoming, path, served, prompted, large)
+
+
+class _Metadata(msgspec.Struct):
+    """Anthropic's place for a user."""
+
+    user_id: str | None = None
+
+
+def _caller(row: CallRow, incoming: Incoming) -> tuple[SplitBy, str | None]:
+    """Who stays on one side of a split: a user, else a session; nobody where the call names neither."""
+    if row.user_id is not None:
+        return "user", row.user_id
+    if row.conversation_id is not None:
+        return "conversation", row.conversation_id
+    fields = incoming.fields
+    for key in ("user", "safety_identifier"):
+        if user := value(fields, key, str, "a string"):
+            return "user", user
+    metadata = value(fields, "metadata", _Metadata, "an object")
+    return ("user", metadata.user_id) if metadata and metadata.user_id else ("draw", None)

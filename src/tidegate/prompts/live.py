@@ -181,8 +181,9 @@ class LivePrompts:
 
     def _live_as(self, prompt: str, selector: str) -> Served | None:
         """A version that is live in some environment is in memory, also without the store."""
-        served = self._snapshot.live.values() if self._snapshot else ()
-        return next((found for found in served if found.prompt == prompt and _means(selector, found)), None)
+        served = self._snapshot.versions() if self._snapshot else ()
+        found = next((one for one in served if one.prompt == prompt and _means(selector, one)), None)
+        return found and msgspec.structs.replace(found, split=None)
 
 
 def _means(selector: str, served: Served) -> bool:

@@ -20,7 +20,20 @@ from tidegate.core.errors import BadInput, NotFound, Refused, nearest
 from tidegate.core.evaluation import Run
 from tidegate.core.ids import uuid7
 from tidegate.core.instant import iso_utc
-from tidegate.core.ledger import Approval, Deployment, Head, Measure, Pointer, Served, Snapshot, Version
+from tidegate.core.ledger import (
+    Approval,
+    Deployment,
+    Head,
+    Measure,
+    Pointer,
+    Served,
+    Share,
+    Snapshot,
+    Split,
+    Version,
+    rolled_back,
+)
+from tidegate.core.split import check_weight, shown
 from tidegate.ports import Clock, ControlStore, ControlTransaction, Random
 from tidegate.prompts import approval
 from tidegate.prompts.files import check_name
@@ -131,14 +144,14 @@ class Registry:
             moved = None if before is None else tx.moved(before.head)
             pointers = tx.pointers() if moved is None else moved
             known = {} if before is None else before.texts
-            texts = {**known, **tx.texts({pointer.digest for pointer in pointers} - known.keys())}
+            wanted = {digest for pointer in pointers for digest in _digests(pointer)}
+            texts = {**known, **tx.texts(wanted - known.keys())}
         live = {} if before is None or moved is None else dict(before.live)
-        live |= {(pointer.prompt, pointer.environment): _served(pointer, texts) for pointer in pointers}
-        return Snapshot(
-            generation,
-            live,
-            head,
-            texts={served.digest: texts[served.digest] for served in live.values()},
+        live |= {(pointer.prompt, pointer.environment): _live(pointer, texts) for pointer in pointers}
+        snapshot = Snapshot(generation, live, head)
+        return msgspec.structs.replace(
+            snapshot,
+            texts={served.digest: texts[served.digest] for served in snapshot.versions()},
             anew=moved is None and before is not None and before.head != Head(),
         )
 
@@ -169,9 +182,13 @@ class Registry:
         git_commit: str | None = None,
         git_dirty: bool | None = None,
         measure: Measure | None = None,
+        weight: float | None = None,
     ) -> Deployment:
         """
-        Points `environment` at a version. What is live there already stays, and its deployment is given back.
+        Points `environment` at a version. What is live there already stays, and its last deployment is given back.
+
+        With a `weight` the version gets that share of the calls, and what is live keeps the rest; the same again with
+        another weight moves the share, and a deploy without one ends the split.
 
         A protected environment takes only a version whose last gate verdict is PASS, and where the policy asks for it
         one that somebody other than `who` approved; no environment takes a version that was rolled back there. `force`
@@ -180,19 +197,26 @@ class Registry:
         Args:
             measure: the suite and golden set that stand in the prompt's folder: only verdicts and approvals under just
                 these count. None when there is no folder to compare with: then the last verdict under any.
+            weight: above 0 and below 1. It asks for as much as a deploy to all calls does.
 
         Raises: Refused, NotFound, BadInput.
         """
         if force and not reason.strip():
             raise BadInput("--force needs --reason: the ledger keeps why the policy was overruled.")
         _check_environment(environment)
+        if weight is not None:
+            check_weight(weight)
         with self._store.write() as tx:
             version = _resolve(tx, prompt, selector)
             ledger = tx.deployments(prompt, environment)
-            if ledger and ledger[-1].to_digest == version.digest:
+            live = _pointer(tx, prompt, environment)
+            if live and _serves(live, version, weight):
                 return ledger[-1]
+            _check_split(live, version, environment, weight)
             found = approval.of(tx, self._policy, version, environment, who=_clean(who), measure=measure)
             refusal = _rolled_back_before(version, environment, ledger) or found.refusal
+            if live and live.version == version.number:
+                refusal = None  # it serves the rest, so nothing goes live that is not: this only ends the split
             if refusal and not force:
                 raise Refused(refusal)
             return self._move(
@@ -200,7 +224,8 @@ class Registry:
                 version,
                 environment,
                 "deploy",
-                ledger,
+                live,
+                weight=weight,
                 who=who,
                 reason=reason,
                 forced=refusal is not None,
@@ -269,7 +294,8 @@ class Registry:
     ) -> Deployment:
         """
         Points `environment` back at the last version that was live there and was not itself rolled back; or at `to`,
-        which must be such a version. Needs no approval: it was live before.
+        which must be such a version. While traffic is split that is the version which serves the rest. Needs no
+        approval: it was live before.
 
         Raises: NotFound when nothing is deployed there or nothing came before, Refused and BadInput for a wrong `to`.
         """
@@ -279,20 +305,20 @@ class Registry:
             if not ledger:
                 _known_prompt(tx, prompt)
                 raise NotFound(f"{prompt} was never deployed to {environment}: there is nothing to roll back.")
-            live = ledger[-1].to_version
-            number = self._earlier(ledger) if to is None else _chosen(_resolve(tx, prompt, to), ledger)
+            live = _pointer(tx, prompt, environment)
+            number = _earlier(live, ledger) if to is None else _chosen(_resolve(tx, prompt, to), live, ledger)
             if number is None:
                 raise NotFound(
-                    f"{prompt} has no earlier version in {environment} that was not rolled back: v{live} stays live."
+                    f"{prompt} has no earlier version in {environment} that was not rolled back:"
+                    f" v{ledger[-1].to_version} stays live."
                 )
             version = next(version for version in tx.versions(prompt) if version.number == number)
-            return self._move(tx, version, environment, "rollback", ledger, who=who, reason=reason)
+            return self._move(tx, version, environment, "rollback", live, who=who, reason=reason)
 
     def rollback_target(self, prompt: str, environment: str = "production") -> Version | None:
         """Where `rollback` without `to` would go now; None when there is nothing to go back to."""
         with self._store.read() as tx:
-            ledger = tx.deployments(prompt, environment)
-            number = self._earlier(ledger) if ledger else None
+            number = _earlier(_pointer(tx, prompt, environment), tx.deployments(prompt, environment))
             return next((version for version in tx.versions(prompt) if version.number == number), None)
 
     # runs
@@ -337,8 +363,9 @@ class Registry:
         version: Version,
         environment: str,
         action: Literal["deploy", "rollback"],
-        ledger: Sequence[Deployment],
+        live: Pointer | None,
         *,
+        weight: float | None = None,
         who: str,
         reason: str,
         forced: bool = False,
@@ -353,7 +380,7 @@ class Registry:
             prompt=version.prompt,
             environment=environment,
             action=action,
-            from_version=ledger[-1].to_version if ledger else None,
+            from_version=_leaving(live, version),
             to_version=version.number,
             to_digest=version.digest,
             who=_clean(who),
@@ -366,6 +393,7 @@ class Registry:
             suite_digest=run.suite_digest if run else None,
             golden_digest=run.golden_digest if run else None,
             approved_by=approved_by,
+            weight=weight,
         )
         tx.move(deployment)
         return deployment
@@ -373,26 +401,54 @@ class Registry:
     def _now(self) -> str:
         return iso_utc(self._clock.now_ns())
 
-    @staticmethod
-    def _earlier(ledger: Sequence[Deployment]) -> int | None:
-        out = _rolled_back(ledger) | {ledger[-1].to_version}
-        return next((move.to_version for move in reversed(ledger) if move.to_version not in out), None)
+
+def _pointer(tx: ControlTransaction, prompt: str, environment: str) -> Pointer | None:
+    return next((pointer for pointer in tx.pointers(prompt) if pointer.environment == environment), None)
 
 
-def _rolled_back(ledger: Sequence[Deployment]) -> set[int]:
-    """The versions that were rolled back and not put back on purpose since."""
-    out: set[int] = set()
-    for move in ledger:
-        if move.action == "rollback" and move.from_version is not None:
-            out.add(move.from_version)
-        out.discard(move.to_version)
-    return out
+def _serves(live: Pointer, version: Version, weight: float | None) -> bool:
+    """Whether a deploy would change nothing."""
+    if weight is None:
+        return live.split is None and live.version == version.number
+    return live.split is not None and (live.split.version, live.split.weight) == (version.number, weight)
+
+
+def _check_split(live: Pointer | None, version: Version, environment: str, weight: float | None) -> None:
+    """Raises BadInput when there is nothing to share the calls with."""
+    if weight is None:
+        return
+    if live is None:
+        raise BadInput(
+            f"nothing of {version.prompt} is live in {environment}, so nothing could serve the rest of its calls."
+            " Deploy without a weight first."
+        )
+    if live.version == version.number:
+        raise BadInput(
+            f"{version.prompt} {version.name} is what {environment} serves already"
+            + (f" ({shown(live)}): give the weight of the other version." if live.split else ".")
+        )
+
+
+def _leaving(live: Pointer | None, version: Version) -> int | None:
+    """The version that a move takes calls from."""
+    if live is None:
+        return None
+    return live.split.version if live.split and live.version == version.number else live.version
+
+
+def _earlier(live: Pointer | None, ledger: Sequence[Deployment]) -> int | None:
+    """Where a rollback goes: a version that served all calls once, and was not rolled back."""
+    if live is None or live.split is not None:
+        return live.version if live else None
+    out = rolled_back(ledger).keys() | {live.version}
+    whole = [move.to_version for move in ledger if move.weight is None]
+    return next((number for number in reversed(whole) if number not in out), None)
 
 
 def _rolled_back_before(version: Version, environment: str, ledger: Sequence[Deployment]) -> str | None:
-    if version.number not in _rolled_back(ledger):
+    move = rolled_back(ledger).get(version.number)
+    if move is None:
         return None
-    move = next(move for move in reversed(ledger) if move.action == "rollback" and move.from_version == version.number)
     why = f' ("{move.reason}")' if move.reason else ""
     return (
         f"{version.prompt} {version.name} was rolled back from {environment} by {move.who} at {move.at}{why}."
@@ -400,10 +456,15 @@ def _rolled_back_before(version: Version, environment: str, ledger: Sequence[Dep
     )
 
 
-def _chosen(version: Version, ledger: Sequence[Deployment]) -> int:
+def _chosen(version: Version, live: Pointer | None, ledger: Sequence[Deployment]) -> int:
     environment = ledger[-1].environment
-    if version.number == ledger[-1].to_version:
-        raise BadInput(f"{version.prompt} {version.name} is what {environment} serves already.")
+    if live and live.split and version.number == live.version:
+        return version.number
+    if live and version.number in live.shares:
+        raise BadInput(
+            f"{version.prompt} {version.name} is what {environment} serves already"
+            + (f" ({shown(live)}). Deploy it without a weight to give it all calls." if live.split else ".")
+        )
     if version.number not in {move.to_version for move in ledger}:
         raise Refused(
             f"{version.prompt} {version.name} was never live in {environment}, so a rollback can not go back to it."
@@ -415,10 +476,23 @@ def _chosen(version: Version, ledger: Sequence[Deployment]) -> int:
     return version.number
 
 
-def _served(pointer: Pointer, texts: Mapping[str, str]) -> Served:
-    if pointer.digest not in texts:
-        raise NotFound(f"no stored artifact has the digest {pointer.digest!r}.")
-    return Served(pointer.prompt, pointer.version, pointer.digest, from_canonical(texts[pointer.digest]))
+def _digests(pointer: Pointer) -> list[str]:
+    return [pointer.digest] if pointer.split is None else [pointer.digest, pointer.split.digest]
+
+
+def _live(pointer: Pointer, texts: Mapping[str, str]) -> Served:
+    split = pointer.split
+    live = _served(pointer.prompt, pointer, texts)
+    if split is None:
+        return live
+    share = Share(split.id, split.weight, _served(pointer.prompt, split, texts))
+    return msgspec.structs.replace(live, split=share)
+
+
+def _served(prompt: str, named: Pointer | Split, texts: Mapping[str, str]) -> Served:
+    if named.digest not in texts:
+        raise NotFound(f"no stored artifact has the digest {named.digest!r}.")
+    return Served(prompt, named.version, named.digest, from_canonical(texts[named.digest]))
 
 
 def _artifact(tx: ControlTransaction, digest: str) -> Artifact:

@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tidegate.core import split
 from tidegate.core.artifact import Artifact, digest, short
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Problem, Unusable, nearest
+from tidegate.core.ledger import Pointer
 from tidegate.prompts.files import FILE, Written, check_name, load_prompt, read_prompt
 from tidegate.prompts.git import Failed, Repository, check_ref, find_repository
 from tidegate.prompts.objects import FOLDER, Missing, Object, Objects, TreeFolder, unfollowed
@@ -53,10 +55,14 @@ class Side:
     """The commit a git ref names."""
     description: str = ""
     file_sha256: str = ""
+    pointer: Pointer | None = None
+    """Of an environment."""
 
     @property
     def shown(self) -> str:
         """`v3 (3f9a2c1d04be)`, `production, v3 (3f9a2c1d04be)`, `origin/main at 1a2b3c4d5e (3f9a2c1d04be)`."""
+        if self.pointer and self.pointer.split:
+            return f"{self.label}, v{self.version} ({short(self.digest)}) of {split.shown(self.pointer)}"
         number = "" if self.version is None or self.label == f"v{self.version}" else f", v{self.version}"
         return f"{self.origin}{number} ({short(self.digest)})"
 
@@ -176,6 +182,7 @@ class Sides:
             version.number,
             description=version.description,
             file_sha256=version.file_sha256,
+            pointer=next((one for one in self._registry.pointers(name) if one.environment == selector), None),
         )
 
     def _worktree(self, name: str) -> Side:

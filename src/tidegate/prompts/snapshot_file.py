@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 
-from tidegate.core.artifact import from_canonical
+from tidegate.core.artifact import Artifact, from_canonical
 from tidegate.core.errors import BadInput, TidegateError, Unusable
-from tidegate.core.ledger import Head, Served, Snapshot
+from tidegate.core.ledger import Head, Served, Share, Snapshot
 
-FORMAT = 1
+FORMAT = 2
+KNOWN_FORMATS = (1, FORMAT)
+"""1 had no splits."""
 PIECES = 250
 """Written at once. Each write lets the event loop's thread run, which encoding it all at once would hold up."""
+
+
+class _Share(msgspec.Struct, array_like=True):
+    id: str
+    weight: float
+    version: int
+    digest: str
 
 
 class _Live(msgspec.Struct, array_like=True):
@@ -30,6 +39,7 @@ class _Live(msgspec.Struct, array_like=True):
     environment: str
     version: int
     digest: str
+    split: _Share | None = None
 
 
 class _Contents(msgspec.Struct):
@@ -69,7 +79,7 @@ class SnapshotFile:
         yield encode({**start, "ledger": snapshot.head})[:-1] + b',\n"live": ['
         between = b"\n"
         for (prompt, environment), served in snapshot.live.items():
-            yield between + encode((prompt, environment, served.version, served.digest))
+            yield between + encode((prompt, environment, served.version, served.digest, _share(served)))
             between = b",\n"
         yield b'],\n"artifacts": {'
         between = b"\n"
@@ -93,8 +103,8 @@ class SnapshotFile:
             raise BadInput(f"{self.path}: can not be read: {error.strerror}.") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"{self.path}: is damaged, or of another version of tidegate: {error}.") from error
-        if contents.format != FORMAT:
-            raise BadInput(f"{self.path}: has format {contents.format}, this tidegate knows {FORMAT}.")
+        if contents.format not in KNOWN_FORMATS:
+            raise BadInput(f"{self.path}: has format {contents.format}, this tidegate knows up to {FORMAT}.")
         if contents.project != self._project:
             raise BadInput(f"{self.path}: is of the project {contents.project!r}, not of {self._project!r}.")
         return self._snapshot(contents), contents.read_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -107,12 +117,23 @@ class SnapshotFile:
             texts[digest] = bytes(text).decode("utf-8")
         try:
             artifacts = {digest: from_canonical(text) for digest, text in texts.items()}
-            live = {
-                (line.prompt, line.environment): Served(line.prompt, line.version, line.digest, artifacts[line.digest])
-                for line in contents.live
-            }
+            live = {(line.prompt, line.environment): _served(line, artifacts) for line in contents.live}
         except KeyError as error:
             raise BadInput(f"{self.path}: is damaged: the artifact {error} is missing.") from error
         except TidegateError as error:
             raise BadInput(f"{self.path}: is damaged: {error}") from error
         return Snapshot(contents.generation, live, contents.ledger, texts)
+
+
+def _share(served: Served) -> tuple[object, ...] | None:
+    split = served.split
+    return None if split is None else (split.id, split.weight, split.served.version, split.served.digest)
+
+
+def _served(line: _Live, artifacts: Mapping[str, Artifact]) -> Served:
+    live = Served(line.prompt, line.version, line.digest, artifacts[line.digest])
+    split = line.split
+    if split is None:
+        return live
+    other = Served(line.prompt, split.version, split.digest, artifacts[split.digest])
+    return msgspec.structs.replace(live, split=Share(split.id, split.weight, other))

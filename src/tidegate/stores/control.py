@@ -24,7 +24,7 @@ from tidegate.core.artifact import Artifact, canonical, from_canonical, short
 from tidegate.core.chain import Line
 from tidegate.core.errors import BadInput, TidegateError, Unusable
 from tidegate.core.evaluation import Repeat, Run
-from tidegate.core.ledger import Approval, Deployment, Head, Pointer, Version, seal
+from tidegate.core.ledger import Approval, Deployment, Head, Pointer, Split, Version, after, seal
 from tidegate.stores import schema
 from tidegate.stores.schema import (
     approvals,
@@ -243,9 +243,7 @@ class SqlControlTransaction:
         query = select(*_POINTER).where(pointers.c.project == self._project)
         if prompt is not None:
             query = query.where(pointers.c.prompt == prompt)
-        return [
-            Pointer(**row._mapping) for row in self._rows(query.order_by(pointers.c.prompt, pointers.c.environment))
-        ]
+        return [_pointer(row) for row in self._rows(query.order_by(pointers.c.prompt, pointers.c.environment))]
 
     def move(self, deployment: Deployment) -> None:
         """Appends to the ledger and moves the pointer. Each row's hash covers the row before it."""
@@ -254,23 +252,18 @@ class SqlControlTransaction:
         last = last.order_by(deployments.c.seq.desc()).limit(1)
         prev_hash = self._connection.execute(last).scalar_one_or_none() or ""
         self._insert(deployments, **row, prev_hash=prev_hash, hash=seal(deployment, self._project, prev_hash))
-        values = {
-            "version": deployment.to_version,
-            "digest": deployment.to_digest,
-            "since": deployment.at,
-            "who": deployment.who,
-        }
-        moved = self._connection.execute(
-            update(pointers)
-            .where(
-                pointers.c.project == self._project,
-                pointers.c.prompt == deployment.prompt,
-                pointers.c.environment == deployment.environment,
-            )
-            .values(**values)
+        here = (
+            pointers.c.project == self._project,
+            pointers.c.prompt == deployment.prompt,
+            pointers.c.environment == deployment.environment,
         )
-        if moved.rowcount == 0:
-            self._insert(pointers, prompt=deployment.prompt, environment=deployment.environment, **values)
+        before = next((_pointer(found) for found in self._rows(select(*_POINTER).where(*here))), None)
+        values = msgspec.structs.asdict(after(before, deployment))
+        values |= {"who": values.pop("by"), "split": values["split"] and _json(msgspec.to_builtins(values["split"]))}
+        if before is None:
+            self._insert(pointers, **values)
+        else:
+            self._connection.execute(update(pointers).where(*here).values(**values))
 
     def deployments(self, prompt: str | None = None, environment: str | None = None) -> list[Deployment]:
         """The ledger, oldest first."""
@@ -298,7 +291,7 @@ class SqlControlTransaction:
             return self.pointers()
         which = tuple_(pointers.c.prompt, pointers.c.environment).in_(keys)
         query = select(*_POINTER).where(pointers.c.project == self._project, which)
-        return [Pointer(**row._mapping) for row in self._rows(query)]
+        return [_pointer(row) for row in self._rows(query)]
 
     def lines(self) -> list[Line]:
         """The ledger with its hashes, oldest first."""
@@ -385,6 +378,17 @@ _DEPLOYMENT = [deployments.c[name] for name in _MOVE]
 _APPROVAL = [approvals.c[name] for name in Approval.__struct_fields__]
 _POINTER = [pointers.c["who"].label("by") if name == "by" else pointers.c[name] for name in Pointer.__struct_fields__]
 _RUN = [runs.c[name] for name in Run.__struct_fields__ if name != "results"]
+
+
+def _pointer(row: Row[Any]) -> Pointer:
+    values = dict(row._mapping)
+    split = values.pop("split")
+    try:
+        return Pointer(**values, split=None if split is None else msgspec.json.decode(split, type=Split))
+    except msgspec.MsgspecError as error:
+        raise Unusable(
+            f"what {row.environment} of {row.prompt} points at is damaged: restore the control store from a backup."
+        ) from error
 
 
 def _run(row: Row[Any], results: tuple[Repeat, ...]) -> Run:

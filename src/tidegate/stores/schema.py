@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that this code reads and writes."""
 
 metadata = MetaData(
@@ -91,6 +91,7 @@ deployments = Table(
     Column("suite_digest", Text),
     Column("golden_digest", Text),
     Column("approved_by", Text),
+    Column("weight", Float),
     Index(None, "project", "prompt", "environment"),
     ForeignKeyConstraint(
         ["project", "prompt", "to_version"], ["versions.project", "versions.prompt", "versions.number"]
@@ -127,6 +128,7 @@ pointers = Table(
     Column("digest", Text, nullable=False),
     Column("since", Text, nullable=False),
     Column("who", Text, nullable=False),
+    Column("split", Text),
     PrimaryKeyConstraint("project", "prompt", "environment"),
     ForeignKeyConstraint(["project", "prompt", "version"], ["versions.project", "versions.prompt", "versions.number"]),
 )

@@ -12,8 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from tidegate.core.errors import BadInput
+from tidegate.core.ledger import Pointer
 
 PREVIEW_CHARS = 200
+SETTLE = timedelta(seconds=2)
+"""Calls that began this shortly after a move may still have been served by the version before."""
+MANY_CALLS = 50
+"""Where each call draws, the odds that a version gets none of so many expected ones are 1 in 10²¹."""
 
 
 class Rows(Protocol):
@@ -109,6 +114,25 @@ def served_by(log: Rows, since: datetime, prompt: str | None = None) -> list[Ser
         ServedBy(row["prompt"], row["environment"], row["version"], row["calls"], _instant(row["last_us"]))
         for row in log.rows(SERVED_BY, {"since": since, "prompt": prompt})
     ]
+
+
+def strays(pointer: Pointer, served: Sequence[ServedBy]) -> list[int]:
+    """
+    The versions that served calls of an environment which began after its last move, and that it does not point at:
+    where there are any, traffic and pointer differ, so some gateway does not follow.
+    """
+    moved = datetime.fromisoformat(pointer.settled) + SETTLE
+    place = (pointer.prompt, pointer.environment)
+    late = {item.version for item in served if (item.prompt, item.environment) == place and item.last > moved}
+    return sorted(late - pointer.shares.keys())
+
+
+def idle(pointer: Pointer, served: Sequence[ServedBy]) -> list[int]:
+    """The versions of a split that served nothing, though many of the calls since its last move were theirs."""
+    place = (pointer.prompt, pointer.environment)
+    calls = {item.version: item.calls for item in served if (item.prompt, item.environment) == place}
+    expected = {version: share * sum(calls.values()) for version, share in pointer.shares.items()}
+    return [version for version, count in expected.items() if count >= MANY_CALLS and version not in calls]
 
 
 def _instant(microseconds: int) -> datetime:

@@ -103,17 +103,6 @@ class CallLog:
                 return found
         return self._ask(lambda snapshot: _one(snapshot, call_id, None))
 
-    def served(self, since_s: float) -> dict[tuple[str, int], int]:
-        """How many live calls each (prompt, version) served in the last `since_s` seconds."""
-        since = datetime.now(UTC) - timedelta(seconds=since_s)
-        rows = self.rows(
-            "SELECT prompt, version, count(*) AS calls FROM calls WHERE start >= $since AND origin = 'live'"
-            " AND prompt IS NOT NULL AND version IS NOT NULL GROUP BY ALL ORDER BY ALL",
-            {"since": since},
-            since=since,
-        )
-        return {(row["prompt"], row["version"]): row["calls"] for row in rows}
-
     def _ask(self, question: Callable[[Snapshot], T], since: datetime | None = None) -> T:
         for _ in range(TRIES):
             snapshot = self._take(since)

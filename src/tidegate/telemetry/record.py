@@ -13,6 +13,7 @@ import msgspec
 
 Origin = Literal["live", "eval", "canary", "judge", "playground"]
 Outcome = Literal["ok", "error", "rejected", "client_closed", "lost"]
+SplitBy = Literal["user", "conversation", "draw"]
 
 
 class AttemptRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,6 +40,9 @@ class CallRow(msgspec.Struct):
     version: int | None = None
     digest: str | None = None
     environment: str | None = None
+    split_by: SplitBy | None = None
+    """While the environment's calls are split between two versions: what this call's version was chosen by. None: no
+    split."""
     route: str | None = None
     provider: str | None = None
     request_model: str | None = None

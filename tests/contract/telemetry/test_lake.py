@@ -170,7 +170,6 @@ def test_without_any_record_there_are_no_rows_but_all_columns(places: Places) ->
     assert log.sql("SELECT * FROM calls").columns == [*CallRow.__struct_fields__, "day"]
     assert log.sql("SELECT * FROM content").columns == [*ContentRow.__struct_fields__, "day"]
     assert log.calls() == []
-    assert log.served(60) == {}
     assert not places.lake.exists()
     assert places.recorder().once() == 0
 

@@ -11,6 +11,7 @@ import pytest
 from tests.contract.telemetry.records import Places, iso, line
 from tidegate.core.errors import BadInput, Refused, TidegateError, Unusable
 from tidegate.telemetry import snapshot as snapshot_module
+from tidegate.telemetry.find import served_by
 from tidegate.telemetry.lake import LakeReader, LakeTable, TableState
 from tidegate.telemetry.queries import cursor
 
@@ -129,7 +130,7 @@ def test_a_file_that_vanishes_for_good_is_one_clear_sentence(places: Places) -> 
         log.calls()
 
 
-def test_served_counts_live_calls_of_the_window_by_prompt_and_version(places: Places) -> None:
+def test_served_by_counts_live_calls_of_the_window_by_prompt_environment_and_version(places: Places) -> None:
     places.spool_lines(
         line(1, version=1),
         line(2, version=2),
@@ -139,12 +140,20 @@ def test_served_counts_live_calls_of_the_window_by_prompt_and_version(places: Pl
         line(6, version=None),
         line(7, prompt=None, version=None),
         line(8, prompt="other", version=1, outcome="error"),
+        line(9, version=2, environment="staging"),
     )
     expected = {("support/answer", 1): 1, ("support/answer", 2): 2, ("other", 1): 1}
-    assert places.log().served(300) == expected
+    assert served(places, 300) == expected
     places.recorder().once()
-    assert places.log().served(300) == expected
-    assert places.log().served(500)["support/answer", 2] == 3
+    assert served(places, 300) == expected
+    assert served(places, 500)["support/answer", 2] == 3
+
+
+def served(places: Places, seconds: float) -> dict[tuple[str, int], int]:
+    since = datetime.now(UTC) - timedelta(seconds=seconds)
+    with places.log().snapshot(since) as rows:
+        found = served_by(rows, since)
+    return {(item.prompt, item.version): item.calls for item in found if item.environment is None}
 
 
 OUT_OF_BOUNDS = [
