@@ -51,8 +51,6 @@ REASONS = [
     ("PROHIBITED_CONTENT", "content_filter"),
     ("SPII", "content_filter"),
     ("LANGUAGE", "content_filter"),
-    ("OTHER", "stop"),
-    ("OF_TOMORROW", "stop"),
 ]
 
 
@@ -67,6 +65,14 @@ def test_why_an_answer_ended_is_the_same_whole_and_streamed(reason: str, finish:
     assert reader.finish().finish_reason == finish
 
 
+@pytest.mark.parametrize("reason", ["OTHER", "OF_TOMORROW"])
+def test_a_reason_that_only_gemini_has_is_a_stop_for_others_and_itself_in_the_record(reason: str) -> None:
+    body = generated(candidate({"text": "x"}, finish=reason))
+    assert DIALECT.answer_in(body).choices[0].finish == "stop"
+    assert DIALECT.read_answer(body).finish_reason == reason.lower()
+    assert follow(b"data: " + body)[1].finish_reason == reason.lower()
+
+
 @pytest.mark.parametrize("reason", BROKEN)
 def test_a_model_that_went_wrong_is_an_error_for_other_dialects_and_passes_through_for_gemini(reason: str) -> None:
     body = generated(candidate(finish=reason))
@@ -74,7 +80,7 @@ def test_a_model_that_went_wrong_is_an_error_for_other_dialects_and_passes_throu
         DIALECT.answer_in(body)
     with pytest.raises(UpstreamProtocol, match=reason):
         DIALECT.events_in().read(b"data: " + body)
-    assert DIALECT.read_answer(body).finish_reason == "stop"
+    assert DIALECT.read_answer(body).finish_reason == reason.lower()
 
 
 @pytest.mark.parametrize(

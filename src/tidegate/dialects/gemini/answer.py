@@ -156,7 +156,7 @@ def read_answer(body: bytes) -> Answer:
     answer.text = text_of(first)
     answer.tool_calls = any(part.function_call is not None for part in first.parts)
     if first.finish_reason is not None:
-        answer.finish_reason = finish_in(first.finish_reason, called=answer.tool_calls)
+        answer.finish_reason = finish_recorded(first.finish_reason, called=answer.tool_calls)
     return answer
 
 
@@ -189,6 +189,11 @@ def finish_in(reason: str, *, called: bool) -> chat.FinishReason:
     """Why the answer is complete. Gemini calls it a stop also when the model waits for the result of a function."""
     finish = _FINISH.get(reason, "stop")
     return "tool_calls" if called and finish == "stop" else finish
+
+
+def finish_recorded(reason: str, *, called: bool) -> str:
+    """The same for the record, which also knows the reasons that only Gemini has."""
+    return finish_in(reason, called=called) if reason == "STOP" or reason in _FINISH else reason.lower()
 
 
 def check_finish(reason: str | None) -> None:

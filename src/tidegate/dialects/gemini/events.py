@@ -23,6 +23,7 @@ from tidegate.dialects.gemini.answer import (
     decode,
     finish_in,
     finish_out,
+    finish_recorded,
     text_of,
     usage_out,
 )
@@ -73,7 +74,7 @@ class Reader:
         answer = self._answer
         answer.text = "".join(self._texts)
         complete = self._reason is not None and not self._open
-        answer.finish_reason = finish_in(self._reason or "", called=answer.tool_calls) if complete else None
+        answer.finish_reason = finish_recorded(self._reason or "", called=answer.tool_calls) if complete else None
         return answer
 
 
