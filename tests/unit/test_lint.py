@@ -15,8 +15,12 @@ import pytest
 from tests.unit.evals import EXAMPLE
 from tidegate.cli import lint as command
 from tidegate.cli.lint import annotation, lint, lint_
-from tidegate.core.errors import BadInput, NotFound
+from tidegate.config import load
+from tidegate.core.artifact import Artifact
+from tidegate.core.document import parse_yaml
+from tidegate.core.errors import BadInput, InvalidFile, NotFound
 from tidegate.core.notice import Notice
+from tidegate.upstream.lint import require_models
 from tidegate.upstream.model_ids import pinned
 
 ANSWER = "prompts/support/answer"
@@ -346,3 +350,20 @@ def test_a_clean_project_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 )
 def test_pins_are_known_by_their_providers_habits(model: str, expected: bool) -> None:
     assert pinned(model) is expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("model: simulated/", "model: simulatd/", "3: model: no route and no provider of tidegate.yaml serves"),
+        ("inputs:", "fallbacks: [support, gpt]\ninputs:", "5: fallbacks[0]: no route and no provider"),
+    ],
+)
+def test_a_gate_names_a_model_that_nobody_serves_before_the_first_call(old: str, new: str, expected: str) -> None:
+    file = EXAMPLE / "prompt.md"
+    text = file.read_text("utf-8").replace(old, new, 1)
+    front = parse_yaml(text.split("---\n")[1], "prompt.md", first_line=2)
+    artifact = Artifact(messages=(), model=front.data["model"], fallbacks=tuple(front.data.get("fallbacks", ())))
+    with pytest.raises(InvalidFile) as caught:
+        require_models(front, artifact, load(EXAMPLE.parents[2] / "tidegate.yaml").config)
+    assert str(caught.value).startswith(f"prompt.md:{expected}")

@@ -59,8 +59,10 @@ async def evaluate(project: Project, name: str, *, repeats: int | None = None, q
     from tidegate.evals.session import read
     from tidegate.prompts.files import load_prompt
     from tidegate.prompts.render import render
+    from tidegate.upstream.lint import require_models
 
     prompt = load_prompt(project.prompts, name)
+    require_models(prompt.front, prompt.artifact, project.config)
     read(prompt, render)
     registry = compose.registry(project)
     with TerminalWatcher(quiet=quiet) as watcher:

@@ -87,11 +87,15 @@ async def gate_prompts(
     from tidegate.prompts.files import list_prompts, load_prompt
     from tidegate.prompts.render import render
     from tidegate.prompts.sides import Sides
+    from tidegate.upstream.lint import require_models
 
     prompts = [load_prompt(project.prompts, name) for name in names or list_prompts(project.prompts)]
     prompts = [prompt for prompt in prompts if names or prompt.has_suite]
     if not prompts:
         raise BadInput(f"no prompt under {project.prompts} has an eval.yaml, so there is nothing to gate.")
+    if version is None:
+        for prompt in prompts:
+            require_models(prompt.front, prompt.artifact, project.config)
     registry = compose.registry(project)
     sides = Sides(registry, project.prompts, environments=project.config.gate.protects)
     if version is not None:

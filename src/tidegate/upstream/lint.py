@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidegate.config import Config
+from tidegate.core.artifact import Artifact
 from tidegate.core.document import Document
-from tidegate.core.errors import nearest
+from tidegate.core.errors import InvalidFile, Problem, nearest
 from tidegate.core.notice import Notice
 from tidegate.core.place import Path, dotted
 from tidegate.upstream.model_ids import pinned
@@ -48,6 +49,16 @@ def lint_model(document: Document, at: Path, model: str, config: Config | None) 
             " Name a snapshot, such as gpt-4.1-2025-04-14."
         )
         yield _warning(document, at, "undated-model", message)
+
+
+def require_models(document: Document, artifact: Artifact, config: Config) -> None:
+    """Raises InvalidFile, with file:line, when nobody in `config` has a prompt's model or one of its fallbacks."""
+    places: list[tuple[Path, str]] = [(("model",), artifact.model)]
+    places += [(("fallbacks", index), model) for index, model in enumerate(artifact.fallbacks)]
+    found = [notice for at, model in places for notice in lint_model(document, at, model, config)]
+    problems = [Problem(n.file, n.line, n.field, n.message) for n in found if n.level == "error"]
+    if problems:
+        raise InvalidFile(problems)
 
 
 def _warning(document: Document, at: Path, rule: str, message: str) -> Notice:
