@@ -31,6 +31,18 @@ def pretty(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
+def lean(value: Any) -> Any:
+    """A canonical value as JSON without what it does not say: nulls, nothing, and counts of 0."""
+    plain = msgspec.to_builtins(value)
+    if isinstance(plain, list | tuple):
+        return [lean(item) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    counts = "input_tokens" in plain
+    said = ((key, lean(inner)) for key, inner in plain.items())
+    return {key: inner for key, inner in said if inner not in (None, [], {}) and not (counts and inner == 0)}
+
+
 def cases(kind: str) -> pytest.MarkDecorator:
     paths = sorted(CASES.glob(f"*.{kind}.txt"))
     assert paths
@@ -41,18 +53,18 @@ def request(given: str) -> tuple[str, str]:
     incoming = DIALECT.parse_request(given.encode(), model="gemini-3-flash", stream=False)
     canonical = DIALECT.request_in(incoming)
     body, losses = DIALECT.request_out(canonical, model=incoming.model, stream=False, native=True)
-    return pretty(canonical), pretty({"body": msgspec.Raw(body), "losses": losses})
+    return pretty(lean(canonical)), pretty({"body": msgspec.Raw(body), "losses": losses})
 
 
 def answer(given: str) -> tuple[str, str]:
     canonical = DIALECT.answer_in(given.encode())
-    return pretty(canonical), msgspec.json.format(DIALECT.answer_out(canonical), indent=2).decode()
+    return pretty(lean(canonical)), msgspec.json.format(DIALECT.answer_out(canonical), indent=2).decode()
 
 
 def stream(given: str) -> tuple[str, str]:
     events_in, out = DIALECT.events_in(), DIALECT.events_out(call_id="c1", model="m", created=7, wants_usage=True)
     events = [event for wire in EventSplitter().feed(given.encode() + b"\n\n") for event in events_in.read(wire)]
-    meaning = "\n".join(msgspec.json.encode(event).decode() for event in events)
+    meaning = "\n".join(msgspec.json.encode(lean(event)).decode() for event in events)
     written = b"".join(out.write([event]) for event in [*events, chat.Ended()])
     return meaning, written.decode().rstrip("\n")
 
