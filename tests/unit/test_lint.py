@@ -360,10 +360,10 @@ def test_pins_are_known_by_their_providers_habits(model: str, expected: bool) ->
     ],
 )
 def test_a_gate_names_a_model_that_nobody_serves_before_the_first_call(old: str, new: str, expected: str) -> None:
-    file = EXAMPLE / "prompt.md"
+    file = EXAMPLE / "prompts" / "support" / "answer" / "prompt.md"
     text = file.read_text("utf-8").replace(old, new, 1)
     front = parse_yaml(text.split("---\n")[1], "prompt.md", first_line=2)
     artifact = Artifact(messages=(), model=front.data["model"], fallbacks=tuple(front.data.get("fallbacks", ())))
     with pytest.raises(InvalidFile) as caught:
-        require_models(front, artifact, load(EXAMPLE.parents[2] / "tidegate.yaml").config)
+        require_models(front, artifact, load(EXAMPLE / "tidegate.yaml").config)
     assert str(caught.value).startswith(f"prompt.md:{expected}")
