@@ -113,6 +113,21 @@ async def test_messages_may_be_parts() -> None:
     assert json.loads(answer.json()["choices"][0]["message"]["content"]) == ANSWER
 
 
+async def test_the_tools_model_calls_the_first_tool_whole_and_as_a_stream() -> None:
+    tools: Any = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("weather", "time")]
+    async with Simulator() as simulator, sdk(simulator) as client:
+        whole = await client.chat.completions.create(model=rules.TOOLS, messages=MESSAGES, tools=tools)
+        async with client.chat.completions.stream(model=rules.TOOLS, messages=MESSAGES, tools=tools) as stream:
+            streamed = await stream.get_final_completion()
+    for answer in (whole, streamed):
+        choice = answer.choices[0]
+        assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+        (call,) = choice.message.tool_calls or []
+        assert call.type == "function"
+        assert call.id.startswith("call_")
+        assert (call.function.name, call.function.arguments) == ("weather", rules.TOOL_ARGUMENTS)
+
+
 async def test_models_are_listed() -> None:
     async with Simulator() as simulator, sdk(simulator) as client:
         assert [model.id async for model in client.models.list()] == list(rules.MODELS)

@@ -72,6 +72,17 @@ def test_quotes_in_the_context_stay_valid_json() -> None:
     assert json.loads(ask("say", 'They say "hi" \\ bye.'))["answer"] == 'They say "hi" \\ bye.'
 
 
+def test_a_tool_is_called_until_its_result_is_there() -> None:
+    asked = [STRICT, Message("user", "Weather?")]
+    assert rules.tool_called(rules.TOOLS, asked, ["weather", "time"]) == "weather"
+    assert rules.tool_called(rules.TOOLS, asked, []) is None
+    assert rules.tool_called(rules.SUPPORT, asked, ["weather"]) is None
+    assert rules.answer(rules.TOOLS, asked) == "I have no tools."
+    told = [*asked, Message("assistant", ""), Message("tool", "fog"), Message("tool", "sun")]
+    assert rules.tool_called(rules.TOOLS, told, ["weather"]) is None
+    assert rules.answer(rules.TOOLS, told) == "The tool says: sun"
+
+
 @given(st.text())
 def test_tokens_joined_are_the_text(text: str) -> None:
     tokens = rules.tokenize(text)

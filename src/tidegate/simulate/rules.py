@@ -8,6 +8,9 @@ sentence shares a word: {"answer": "I do not know.", "needs_human": true}. When 
 be "warm and friendly" and the question is longer than 160 characters, it chats first: a friendly sentence, a blank
 line, then the same JSON object. That is the incident: the answer no longer is JSON.
 
+`tools-2026-03-01` calls the first tool it is given, with {"city": "Paris"}, as long as no tool result is in the
+conversation. Otherwise it says "The tool says: " and the last result, or "I have no tools.".
+
 `fixed` says the same to everyone, at once: it is for measuring what stands in front of it.
 """
 
@@ -19,8 +22,9 @@ from collections.abc import Sequence
 import msgspec
 
 SUPPORT = "support-2026-03-01"
+TOOLS = "tools-2026-03-01"
 FIXED = "fixed"
-MODELS = (SUPPORT, FIXED)
+MODELS = (SUPPORT, TOOLS, FIXED)
 TEMPER = "warm and friendly"
 LONG_QUESTION = 160
 """Characters; a longer question makes a warm and friendly model chat."""
@@ -30,6 +34,7 @@ FIXED_ANSWER = (
     "The refund goes to the payment method of the order and reaches your account within five working days after the "
     "parcel is back in our warehouse."
 )
+TOOL_ARGUMENTS = '{"city": "Paris"}'
 
 _WORD = re.compile(r"\w+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -47,6 +52,9 @@ def answer(model: str, messages: Sequence[Message]) -> str:
     """What `model`, one of MODELS, says to `messages`."""
     if model == FIXED:
         return FIXED_ANSWER
+    if model == TOOLS:
+        result = next((message.text for message in reversed(messages) if message.role == "tool"), None)
+        return "I have no tools." if result is None else f"The tool says: {result}"
     context, question = _parts(next((message.text for message in reversed(messages) if message.role == "user"), ""))
     sentence = _best_sentence(context, question)
     content = {"answer": sentence or "I do not know.", "needs_human": sentence is None}
@@ -55,6 +63,13 @@ def answer(model: str, messages: Sequence[Message]) -> str:
         message.role in ("system", "developer") and TEMPER in message.text.lower() for message in messages
     )
     return f"{SMALL_TALK}\n\n{text}" if asked_to_be_warm and len(question) > LONG_QUESTION else text
+
+
+def tool_called(model: str, messages: Sequence[Message], tools: Sequence[str]) -> str | None:
+    """The one of `tools` that `model` calls, with TOOL_ARGUMENTS, instead of an answer; None: it answers."""
+    if model != TOOLS or any(message.role == "tool" for message in messages):
+        return None
+    return next(iter(tools), None)
 
 
 def tokenize(text: str) -> list[str]:

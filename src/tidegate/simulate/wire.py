@@ -34,6 +34,18 @@ class ChatMessage(msgspec.Struct):
     content: str | list[Part] | None = None
 
 
+class Function(msgspec.Struct):
+    """What a tool is called."""
+
+    name: str
+
+
+class Tool(msgspec.Struct):
+    """One tool; a custom one has no function, and is not called."""
+
+    function: Function | None = None
+
+
 class StreamOptions(msgspec.Struct):
     """How a stream is wanted."""
 
@@ -47,6 +59,7 @@ class ChatRequest(msgspec.Struct):
     messages: list[ChatMessage]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+    tools: list[Tool] | None = None
     max_tokens: Positive | None = None
     max_completion_tokens: Positive | None = None
 
@@ -72,10 +85,15 @@ class Answer:
         identity = hashlib.sha256(b"%d %b" % (seed, body)).hexdigest()[:24]
         fingerprint = hashlib.sha256(f"{seed} {request.model}".encode()).hexdigest()[:10]
         messages = [rules.Message(message.role, _text(message.content)) for message in request.messages]
-        tokens = rules.tokenize(rules.answer(request.model, messages))
+        tools = [tool.function.name for tool in request.tools or () if tool.function is not None]
+        self._tool = rules.tool_called(request.model, messages, tools)
+        said = rules.answer(request.model, messages) if self._tool is None else rules.TOOL_ARGUMENTS
+        tokens = rules.tokenize(said)
         most = request.max_completion_tokens or request.max_tokens or len(tokens)
         self.tokens = tokens[:most]
-        self._finish_reason = "stop" if len(tokens) <= most else "length"
+        finished = "stop" if self._tool is None else "tool_calls"
+        self._finish_reason = finished if len(tokens) <= most else "length"
+        self._call_id = f"call_{identity}"
         self._wants_usage = request.stream_options is not None and request.stream_options.include_usage
         self._id = f"chatcmpl-{identity}"
         self._model = request.model
@@ -96,19 +114,29 @@ class Answer:
 
     def whole(self) -> bytes:
         """The JSON body of a unary answer."""
-        text = "".join(self.tokens)
-        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+        said = self._said("".join(self.tokens), first=True)
+        message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, "annotations": [], **said}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
         return _encode({**self._frame("chat.completion"), "choices": [choice], "usage": self._usage})
 
     def events(self) -> list[bytes]:
         """The events of a stream: role, one per token, the finish, and the usage when it was asked for; no [DONE]."""
-        events = [self._event({"role": "assistant", "content": "", "refusal": None})]
-        events += [self._event({"content": token}) for token in self.tokens]
+        first = {"role": "assistant", "content": None, "refusal": None, **self._said("", first=True, index=0)}
+        events = [self._event(first)]
+        events += [self._event(self._said(token, first=False, index=0)) for token in self.tokens]
         events.append(self._event({}, self._finish_reason))
         if self._wants_usage:
             events.append(self._chunk([], self._usage))
         return events
+
+    def _said(self, text: str, *, first: bool, **index: int) -> dict[str, Any]:
+        """Words of the answer, or of the arguments of the call; id and name of a call come `first`, and once."""
+        if self._tool is None:
+            return {"content": text}
+        if not first:
+            return {"tool_calls": [{**index, "function": {"arguments": text}}]}
+        function = {"name": self._tool, "arguments": text}
+        return {"tool_calls": [{**index, "id": self._call_id, "type": "function", "function": function}]}
 
     def _event(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         return self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}], None)

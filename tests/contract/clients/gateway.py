@@ -1,0 +1,133 @@
+"""The gateway that the clients call: real edge, routes, pipeline and upstream pool, before the simulated provider."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from tidegate.config import Config
+from tidegate.core.artifact import Artifact, Input, Message, Output, digest
+from tidegate.core.ledger import Served
+from tidegate.core.retries import RetryBudget
+from tidegate.fakes import FakePrompts, MemorySpool
+from tidegate.gateway.attempt import Attempts
+from tidegate.gateway.auth import Keys
+from tidegate.gateway.edge import Edge
+from tidegate.gateway.pipeline import Services
+from tidegate.gateway.routes import Routes
+from tidegate.simulate import rules
+from tidegate.simulate.server import Latency, Simulator
+from tidegate.system import SystemClock, SystemRandom
+from tidegate.upstream.http1 import Pool
+from tidegate.upstream.prices import PriceList
+from tidegate.upstream.targets import Targets
+
+CLIENT_KEY = "ck-the-clients-own"
+PROVIDER_KEY = "sk-canary-upstream"
+SYSTEM = "Answer in JSON."
+QUESTION = "Context: Shoes can be returned for 30 days. Hats can not.\n\nQuestion: How long can shoes be returned?"
+VARIABLES = {
+    "context": "Shoes can be returned for 30 days. Hats can not.",
+    "question": "How long can shoes be returned?",
+}
+ANSWER = '{"answer":"Shoes can be returned for 30 days.","needs_human":false}'
+INPUT_TOKENS = rules.input_tokens([rules.Message("system", SYSTEM), rules.Message("user", QUESTION)])
+OUTPUT_TOKENS = len(rules.tokenize(ANSWER))
+TOOL_RESULT = "17 degrees"
+TOOL_ANSWER = "The tool says: 17 degrees"
+LEAVES_WITHIN_S = 0.25
+"""A client that leaves is noticed, up to the provider and in the record, in this time."""
+WEATHER: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+"""The parameters of the tool that clients offer."""
+
+
+class Reply(BaseModel):
+    """What the support model answers."""
+
+    answer: str
+    needs_human: bool
+
+
+REPLY = Reply.model_validate_json(ANSWER)
+PROMPT = Artifact(
+    messages=(Message("user", "Context: {{ context }}\n\nQuestion: {{ question }}"),),
+    model=f"sim/{rules.SUPPORT}",
+    params={"max_output_tokens": 300},
+    inputs={"context": Input(), "question": Input()},
+    output=Output(format="schema", schema={"type": "object", "required": ["answer", "needs_human"]}),
+)
+
+
+@dataclass
+class Gateway:
+    """A gateway that listens, what stands behind it, and what it wrote down."""
+
+    origin: str
+    provider: Simulator
+    spool: MemorySpool = field(default_factory=MemorySpool)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of all calls, in the order they ended."""
+        return [json.loads(line)["call"] for line in self.spool.lines]
+
+    def record(self) -> dict[str, Any]:
+        """The one record of the one call."""
+        (record,) = self.records()
+        return record
+
+    async def left(self) -> dict[str, Any]:
+        """The record of the one call whose client has just left; neither it nor the provider may take long to know."""
+        async with asyncio.timeout(LEAVES_WITHIN_S):
+            while not self.spool.lines or self.provider.running:
+                await asyncio.sleep(0.002)
+        assert self.provider.cancelled == 1
+        return self.record()
+
+
+@asynccontextmanager
+async def gateway(*faults: str, latency: Latency = Latency()) -> AsyncIterator[Gateway]:  # noqa: B008  a frozen value
+    """A gateway with the routes `support`, `tools` and `fixed` and the prompt `support/answer`, without retries."""
+    clock, random = SystemClock(), SystemRandom()
+    async with Simulator(api_key=PROVIDER_KEY, script=faults, latency=latency) as provider:
+        targets = {"support": rules.SUPPORT, "tools": rules.TOOLS, "fixed": rules.FIXED}
+        config = Config.model_validate(
+            {
+                "providers": {"sim": {"base_url": provider.url, "api_key": PROVIDER_KEY}},
+                "routes": {name: {"targets": [f"sim/{model}"], "retries": 0} for name, model in targets.items()},
+                "prices": {f"sim/{rules.SUPPORT}": {"input": 1, "output": 2}},
+            }
+        )
+        pool = Pool()
+        here = Gateway("", provider)
+        served = Served("support/answer", 7, digest(PROMPT), PROMPT)
+        services = Services(
+            clock=clock,
+            random=random,
+            spool=here.spool,
+            attempts=Attempts(pool, RetryBudget(), clock, random),
+            targets=Targets(config, PriceList(config.prices, {})),
+            prompts=FakePrompts({("support/answer", "production"): served}),
+            keys=Keys(),
+            project="default",
+            content_sample=1.0,
+        )
+        edge = Edge(Routes(services))
+        here.origin = f"http://127.0.0.1:{await edge.start()}"
+        try:
+            yield here
+        finally:
+            await edge.close(grace_s=1)
+            await pool.close()
+        sent = [request.headers for request in provider.requests]
+        assert not [name for headers in sent for name, value in headers.items() if CLIENT_KEY in value]
