@@ -89,7 +89,7 @@ class Gateway:
     async def left(self) -> dict[str, Any]:
         """The record of the one call whose client has just left; neither it nor the provider may take long to know."""
         async with asyncio.timeout(LEAVES_WITHIN_S):
-            while not self.spool.lines or self.provider.running:
+            while not self.spool.lines or self.provider.running:  # noqa: ASYNC110  neither tells
                 await asyncio.sleep(0.002)
         assert self.provider.cancelled == 1
         return self.record()
