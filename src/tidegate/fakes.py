@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from tidegate.core.errors import NotFound, UpstreamProtocol
 from tidegate.core.ledger import Freshness, Served
 from tidegate.ports import UpstreamAnswer, UpstreamExchange, UpstreamRequest
@@ -87,9 +89,10 @@ class FakePrompts:
 
     async def find(self, prompt: str, selector: str) -> Served:
         """By `vN` or digest prefix."""
-        for (name, _), served in self.served.items():
-            if name == prompt and (selector == f"v{served.version}" or served.digest.startswith(selector)):
-                return served
+        known = [served for (name, _), served in self.served.items() if name == prompt]
+        for served in [*known, *(served.split.served for served in known if served.split)]:
+            if selector == f"v{served.version}" or served.digest.startswith(selector):
+                return msgspec.structs.replace(served, split=None)
         raise NotFound(f"prompt {prompt!r} has no version or environment {selector!r}.")
 
 

@@ -24,7 +24,7 @@ def choose(live: Served, environment: str, caller: str | None, draw: Callable[[]
 
     Args:
         caller: the user's or the session's id; None when the call names neither: then each call draws.
-        draw: a number in [0, 1).
+        draw: a number from 0 to 1; with 1 it is never the share.
     """
     share = live.split
     if share is None:

@@ -14,7 +14,7 @@ import msgspec
 from tidegate.core.errors import InvalidRequest, RequestError, TidegateError, UnknownModel
 from tidegate.dialects.capabilities import Capabilities, capabilities
 from tidegate.dialects.dialect import Dialect
-from tidegate.gateway import listing
+from tidegate.gateway import listing, prompt_page
 from tidegate.gateway.call import Call, parse_tags
 from tidegate.gateway.edge import Request
 from tidegate.gateway.endpoints import CALLS, DIALECTS, GEMINI_PATHS, Endpoint, client_key, dialect_of, endpoint
@@ -43,8 +43,10 @@ class Routes:
             return
         if found is not None:
             await self._call(found, request, reply)
+        elif request.path.startswith(prompt_page.PREFIX):
+            await prompt_page.answer(request, reply, self._services.prompts, _caller(request))
         elif request.path not in ANSWERS:
-            known = ", ".join([*CALLS, *GEMINI_PATHS, *ANSWERS])
+            known = ", ".join([*CALLS, *GEMINI_PATHS, *prompt_page.PATHS, *ANSWERS])
             unknown = UnknownModel(f"no such path: {request.path[:200]}. Known: {known}.")
             await _error(reply, dialect, unknown)
         elif request.method != "GET":
@@ -110,6 +112,12 @@ def _call(found: Endpoint, request: Request) -> Call:
         trace_id=trace.group(1) if trace else None,
         tags=parse_tags(headers.get("x-tidegate-tags")),
     )
+
+
+def _caller(request: Request) -> str | None:
+    """Who a split goes by, as for a call."""
+    headers = request.headers
+    return _label(headers.get("x-tidegate-user")) or _label(headers.get("x-tidegate-conversation"))
 
 
 def _label(text: str | None) -> str | None:
