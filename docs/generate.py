@@ -175,10 +175,11 @@ def _places(objects: Mapping[str, Any], name: str, at: str = "") -> Iterator[tup
     """(class, where it stands in the file), in the order of the file."""
     yield name, f"`{at}`" if at else "The top level"
     for key, field in objects[name]["properties"].items():
-        many = field.get("additionalProperties")
-        ref = _ref(many) if isinstance(many, dict) else _ref(field)
+        named, listed = field.get("additionalProperties"), field.get("items")
+        ref = _ref(next((inner for inner in (named, listed) if isinstance(inner, dict)), field))
         if ref:
-            yield from _places(objects, ref, f"{at}.{key}".lstrip(".") + (".NAME" if many else ""))
+            suffix = ".NAME" if named else "[]" if listed else ""
+            yield from _places(objects, ref, f"{at}.{key}".lstrip(".") + suffix)
 
 
 def _ref(field: Mapping[str, Any]) -> str | None:

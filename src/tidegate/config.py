@@ -131,8 +131,8 @@ class GatePolicy(Strict):
     """Names of environments that also ask for `tidegate approve` by somebody other than who deploys."""
 
 
-class Price(Strict):
-    """A price of your own, in US dollars per million tokens."""
+class TokenPrices(Strict):
+    """Prices in US dollars per million tokens."""
 
     input: Annotated[Decimal, Field(ge=0, strict=False)]
     """Of an input token that is not cached."""
@@ -142,6 +142,30 @@ class Price(Strict):
     """Of an input token read from the provider's cache; by default as `input`."""
     cache_write: Annotated[Decimal, Field(ge=0, strict=False)] | None = None
     """Of an input token written to it; by default as `input`."""
+    cache_write_1h: Annotated[Decimal, Field(ge=0, strict=False)] | None = None
+    """Of one written to be kept for an hour; by default as `cache_write`."""
+    audio_input: Annotated[Decimal, Field(ge=0, strict=False)] | None = None
+    """Of a token of audio; by default as `input`."""
+    audio_cache_read: Annotated[Decimal, Field(ge=0, strict=False)] | None = None
+    """Of a token of audio read from the cache; by default as `cache_read`."""
+    audio_output: Annotated[Decimal, Field(ge=0, strict=False)] | None = None
+    """Of a token of spoken answer; by default as `output`."""
+
+
+class LongPrice(TokenPrices):
+    """Prices of a whole call once its input is longer than `tokens`, in US dollars per million tokens."""
+
+    tokens: Annotated[int, Field(ge=1)]
+    """The longest input that is not at these prices yet, cached tokens included."""
+
+
+class Price(TokenPrices):
+    """A price of your own, in US dollars per million tokens."""
+
+    above: list[LongPrice] = []
+    """What calls with a long input cost; a call is at the prices of the highest number it is above of."""
+    service_tiers: dict[str, Annotated[Decimal, Field(ge=0, strict=False)]] = {}
+    """By the provider's word for it (`flex`, `priority`): what multiplies every price of a call served so."""
 
 
 class Config(Strict):
@@ -158,6 +182,8 @@ class Config(Strict):
     gate: GatePolicy = GatePolicy()
     prices: dict[str, Price] = {}
     """`provider/model` → its price."""
+    prices_unknown: Literal["flag", "reject"] = "flag"
+    """A model that neither `prices` nor the catalogue knows has calls without a cost (`flag`), or is not called."""
     unsupported: Unsupported = "warn"
     """What a provider's dialect can not say is dropped, with a header (`warn`) or without, or the call is refused."""
     timezone: str = "UTC"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from tidegate.core.usage import Usage
+
+STANDARD_TIERS = frozenset({"default", "standard", "on_demand", "auto"})
+"""What providers call the service that their price list is about."""
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -16,22 +21,68 @@ class Rates(msgspec.Struct, frozen=True):
     """None: cached reads cost the full input price."""
     cache_write: int | None = None
     """None: cache writes cost the full input price."""
+    cache_write_1h: int | None = None
+    """None: as `cache_write`."""
+    audio_input: int | None = None
+    """None: as `input`."""
+    audio_cache_read: int | None = None
+    """None: as `cache_read`."""
+    audio_output: int | None = None
+    """None: as `output`."""
+    above: tuple[Above, ...] = ()
+    """Prices of long calls, by rising number of tokens."""
+    service_tiers: Mapping[str, Rates] = {}
+    """What other service costs than the standard one, by the provider's word for it."""
 
 
-def price(usage: Usage, rates: Rates) -> int:
+class Above(msgspec.Struct, frozen=True):
+    """With more input tokens than these, cached ones included, a whole call is at these rates: a cliff, not a slope."""
+
+    tokens: int
+    rates: Rates
+
+
+def price(usage: Usage, rates: Rates) -> int | None:
     """
     Cost of one answer in nano-USD, ≥ 0: summed exactly, rounded half up once at the end.
 
-    Cached tokens are a part of `usage.input_tokens`, so they leave the full-price part before they are charged at their
-    own rate. Counts that contradict each other (more cached than input) never make a price negative.
+    None where the provider served the call on a service tier whose rates nobody told: not known is not free. Cached and
+    audio tokens are a part of the input, so they leave the full-price part before they are charged at their own rate.
+    Counts that contradict each other (more cached than input) never make a price negative.
     """
+    applied = _applied(usage, rates)
+    return None if applied is None else (_pico(usage, applied) + 500) // 1_000
+
+
+def _applied(usage: Usage, rates: Rates) -> Rates | None:
+    tier = usage.service_tier
+    served = rates if tier is None or tier in STANDARD_TIERS else rates.service_tiers.get(tier)
+    if served is None:
+        return None
+    return next((step.rates for step in reversed(served.above) if usage.input_tokens > step.tokens), served)
+
+
+def _pico(usage: Usage, rates: Rates) -> int:
+    cache_read = _or(rates.cache_read, rates.input)
+    cache_write = _or(rates.cache_write, rates.input)
     read = min(usage.cache_read_input_tokens, usage.input_tokens)
     write = min(usage.cache_write_input_tokens, usage.input_tokens - read)
+    write_1h = min(usage.cache_write_1h_input_tokens, write)
     plain = usage.input_tokens - read - write
-    pico = (
-        plain * rates.input
-        + read * (rates.input if rates.cache_read is None else rates.cache_read)
-        + write * (rates.input if rates.cache_write is None else rates.cache_write)
-        + usage.output_tokens * rates.output
+    audio_read = min(usage.audio_cache_read_input_tokens, read)
+    audio = min(max(usage.audio_input_tokens - audio_read, 0), plain)
+    audio_output = min(usage.audio_output_tokens, usage.output_tokens)
+    return (
+        (plain - audio) * rates.input
+        + audio * _or(rates.audio_input, rates.input)
+        + (read - audio_read) * cache_read
+        + audio_read * _or(rates.audio_cache_read, cache_read)
+        + (write - write_1h) * cache_write
+        + write_1h * _or(rates.cache_write_1h, cache_write)
+        + (usage.output_tokens - audio_output) * rates.output
+        + audio_output * _or(rates.audio_output, rates.output)
     )
-    return (pico + 500) // 1_000
+
+
+def _or(rate: int | None, otherwise: int) -> int:
+    return otherwise if rate is None else rate

@@ -11,8 +11,8 @@ class Usage(msgspec.Struct, frozen=True):
     """
     Token counts, each ≥ 0.
 
-    `input_tokens` includes the cached ones (read and write); `output_tokens` includes reasoning. Each dialect converts
-    to this rule (OTel GenAI semantic conventions, `gen_ai.usage.*`).
+    `input_tokens` includes the cached ones (read and write) and audio; `output_tokens` includes reasoning and audio.
+    Each dialect converts to this rule (OTel GenAI semantic conventions, `gen_ai.usage.*`).
     """
 
     input_tokens: int = 0
@@ -25,6 +25,13 @@ class Usage(msgspec.Struct, frozen=True):
     """Of those written: the ones kept for an hour, which cost more (Anthropic)."""
     server_tool_requests: int = 0
     """Web searches and the like that the provider ran by itself and may bill apart."""
+    audio_input_tokens: int = 0
+    """Of the input, cached or not: audio, which costs more."""
+    audio_cache_read_input_tokens: int = 0
+    """Of the audio: what was read from the cache."""
+    audio_output_tokens: int = 0
+    service_tier: str | None = None
+    """What the provider says it served the call as, in its own word: `default`, `flex`, `priority`, `batch` …"""
 
 
 def estimate_tokens(chars: int) -> int:

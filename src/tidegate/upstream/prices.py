@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
-from tidegate.config import Price
-from tidegate.core.pricing import Rates
+import msgspec
+
+from tidegate.config import Price, TokenPrices
+from tidegate.core.pricing import Above, Rates
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 PER_MILLION_TO_PICO = 1_000_000
 """1 USD per million tokens is 1,000,000 pico-USD per token."""
@@ -17,6 +24,19 @@ CATALOGUE = {
     **{name: name for name in ("google", "azure", "mistral", "groq", "deepseek", "openrouter", "together", "x-ai")},
 }
 """Name of a provider, or the dialect that it invented → the catalogue's name for it."""
+RATES = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cache_read": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
+    "audio_input": "input_audio_mtok",
+    "audio_cache_read": "cache_audio_read_mtok",
+    "audio_output": "output_audio_mtok",
+}
+"""Our name of a rate → the catalogue's."""
+SERVICE = ("service_tier", "processing", "speed")
+"""What the catalogue tells a service tier by; the answers of providers tell it in one word."""
 
 
 class PriceList:
@@ -29,7 +49,7 @@ class PriceList:
         self._known: dict[tuple[str, str], Rates | None] = {}
 
     def rates(self, provider: str, model: str) -> Rates | None:
-        """Nano-USD per token, or None when neither you nor the catalogue knows this model."""
+        """What a model costs today, or None when neither you nor the catalogue knows it."""
         key = (provider, model)
         if key not in self._known:
             self._known[key] = self._look_up(provider, model)
@@ -38,7 +58,7 @@ class PriceList:
     def _look_up(self, provider: str, model: str) -> Rates | None:
         own = self._own.get(f"{provider}/{model}")
         if own is not None:
-            return _compile(own.input, own.output, own.cache_read, own.cache_write)
+            return _own(own)
         catalogue = CATALOGUE.get(provider) or CATALOGUE.get(self._inventors.get(provider, ""))
         if catalogue is None:
             return None
@@ -46,24 +66,68 @@ class PriceList:
         from genai_prices import Usage, calc_price  # noqa: PLC0415
 
         try:
-            found = calc_price(Usage(input_tokens=1), model_ref=model, provider_id=catalogue).model_price
+            found = calc_price(Usage(), model_ref=model, provider_id=catalogue)
         except LookupError:
             return None
-        parts = [found.input_mtok, found.output_mtok, found.cache_read_mtok, found.cache_write_mtok]
-        flat = [part if part is None or isinstance(part, Decimal) else Decimal(part.base) for part in parts]
-        if flat[0] is None or flat[1] is None:
-            return None
-        return _compile(flat[0], flat[1], flat[2], flat[3])
+        return _catalogued(found.model, found.provider)
 
 
-def _compile(input_: Decimal, output: Decimal, cache_read: Decimal | None, cache_write: Decimal | None) -> Rates:
-    return Rates(
-        _pico(input_),
-        _pico(output),
-        None if cache_read is None else _pico(cache_read),
-        None if cache_write is None else _pico(cache_write),
-    )
+def _own(price: Price) -> Rates:
+    flat = _flat(price, Decimal(1))
+    steps = sorted(price.above, key=lambda step: step.tokens)
+    above = tuple(Above(step.tokens, _flat(step, Decimal(1))) for step in steps)
+    tiers = {
+        name: msgspec.structs.replace(
+            _flat(price, times), above=tuple(Above(step.tokens, _flat(step, times)) for step in steps)
+        )
+        for name, times in price.service_tiers.items()
+    }
+    return msgspec.structs.replace(flat, above=above, service_tiers=tiers)
 
 
-def _pico(usd_per_million: Decimal) -> int:
-    return int((usd_per_million * PER_MILLION_TO_PICO).to_integral_value())
+def _flat(prices: TokenPrices, times: Decimal) -> Rates:
+    given = {name: getattr(prices, name) for name in RATES}
+    return _rates({name: usd * times for name, usd in given.items() if usd is not None})
+
+
+def _catalogued(model: ModelInfo, provider: Provider) -> Rates | None:
+    now = datetime.now(tz=UTC)
+    standard = _steps(model.get_prices(now))
+    if standard is None:
+        return None
+    tiers: dict[str, Rates] = {}
+    # A model that is looked up at another provider's may cost the same here, but its service tiers are that other's.
+    for variant in (model.price_variants or ()) if any(model is known for known in provider.models) else ():
+        key, value = next(iter(variant.when.items()))
+        if len(variant.when) == 1 and key in SERVICE and (variant.constraint is None or variant.constraint.active(now)):
+            priced = _steps(model.get_prices(now, variant.when))
+            if priced is not None:
+                tiers.setdefault(value, priced)
+    return msgspec.structs.replace(standard, service_tiers=tiers)
+
+
+def _steps(prices: ModelPrice) -> Rates | None:
+    given = {name: price for name, key in RATES.items() if (price := prices.__dict__.get(key)) is not None}
+    if "input" not in given:
+        return None
+    starts = sorted({tier.start for price in given.values() if not isinstance(price, Decimal) for tier in price.tiers})
+    above = tuple(Above(start, _at(given, start)) for start in starts)
+    return msgspec.structs.replace(_at(given, -1), above=above)
+
+
+def _at(given: Mapping[str, Decimal | TieredPrices], start: int) -> Rates:
+    """The rates of calls of more than `start` input tokens."""
+    flat = {name: price if isinstance(price, Decimal) else _step(price, start) for name, price in given.items()}
+    # What has no price of output has no output: it embeds.
+    return _rates({"output": Decimal(0), **flat})
+
+
+def _step(price: TieredPrices, start: int) -> Decimal:
+    return next((Decimal(tier.price) for tier in reversed(price.tiers) if tier.start <= start), Decimal(price.base))
+
+
+def _rates(usd_per_million: Mapping[str, Decimal]) -> Rates:
+    pico: dict[str, Any] = {
+        name: int((usd * PER_MILLION_TO_PICO).to_integral_value()) for name, usd in usd_per_million.items()
+    }
+    return Rates(**pico)

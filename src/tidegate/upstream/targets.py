@@ -14,7 +14,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from tidegate.config import Config, Provider, Route, Timeouts, Unsupported
-from tidegate.core.errors import BadInput, UnknownModel, Unusable, nearest
+from tidegate.core.errors import BadInput, InvalidRequest, UnknownModel, Unusable, nearest
 from tidegate.core.pricing import Rates
 from tidegate.dialects import anthropic, gemini, openai_chat, openai_responses
 from tidegate.dialects.dialect import Dialect
@@ -78,17 +78,16 @@ class Targets:
     """Model names → paths. Built from one configuration; safe for concurrent calls."""
 
     def __init__(self, config: Config, prices: Prices) -> None:
+        """Raises BadInput for a route whose credential is missing, or whose price where that is asked for."""
         self._providers = config.providers
         self._prices = prices
+        self._unpriced_pass = config.prices_unknown == "flag"
         self._default = Route(targets=["-/-"])
         self.unsupported: Unsupported = config.unsupported
         """Where no route says otherwise."""
         self._secrets: dict[str, str | None] = {}
         self._dynamic = lru_cache(MAX_DYNAMIC_TARGETS)(self._single)
-        self._routes: Mapping[str, Path] = {
-            name: self._path(name, [self._target(target) for target in route.targets], route)
-            for name, route in config.routes.items()
-        }
+        self._routes: Mapping[str, Path] = {name: self._route(name, route) for name, route in config.routes.items()}
 
     def find(self, model: str, fallbacks: tuple[str, ...] = ()) -> Path:
         """
@@ -115,11 +114,31 @@ class Targets:
                 param="model",
             )
         try:
-            return self._path(None, [self._target(model)], self._default)
+            target = self._target(model)
         except BadInput as error:
             # The caller can not mend the operator's configuration, and need not know its names.
             log.error("provider %s can not be used: %s", provider, error)
             raise Unusable(f"provider {provider!r} is not usable: its credential is missing on the server.") from error
+        if not self._may_cost(target):
+            raise InvalidRequest(
+                f"{model[:200]} is not called: its price is not known here. The operator can give it under `prices`.",
+                param="model",
+            )
+        return self._path(None, [target], self._default)
+
+    def _route(self, name: str, route: Route) -> Path:
+        targets = [self._target(target) for target in route.targets]
+        for target in targets:
+            if not self._may_cost(target):
+                raise BadInput(
+                    f"routes.{name}: nobody knows the price of {target.name}. Give it under `prices`, or set "
+                    "`prices_unknown: flag`."
+                )
+        return self._path(name, targets, route)
+
+    def _may_cost(self, target: Target) -> bool:
+        """Whether the policy lets calls go where nobody can say what they cost."""
+        return self._unpriced_pass or target.rates is not None
 
     def _path(self, name: str | None, targets: list[Target], policy: Route) -> Path:
         return Path(name, tuple(targets), policy.retries, policy.timeouts, policy.unsupported or self.unsupported)

@@ -55,6 +55,8 @@ class WireUsage(msgspec.Struct):
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputDetails | None = None
     server_tool_use: dict[str, Any] | None = None
+    service_tier: str | None = None
+    speed: str | None = None
 
     def update(self, later: WireUsage) -> None:
         """Takes over what `later` says: its counts are running totals, and what it leaves out stands."""
@@ -182,6 +184,7 @@ def usage_in(usage: WireUsage | None) -> Usage | None:
         cache_write_1h_input_tokens=min(long, write),
         reasoning_output_tokens=min(_count((usage.output_tokens_details or OutputDetails()).thinking_tokens), output),
         server_tool_requests=sum(_count(count) for count in requests if isinstance(count, int)),
+        service_tier=usage.service_tier if usage.speed in (None, "standard") else usage.speed,
     )
 
 

@@ -41,12 +41,24 @@ _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
 _KIND = re.compile(r"[A-Z_]{1,40}\Z")
 
 
+class _Modality(msgspec.Struct, rename="camel"):
+    modality: str = ""
+    token_count: int | None = None
+
+
 class _UsageMetadata(msgspec.Struct, rename="camel"):
     prompt_token_count: int | None = None
     cached_content_token_count: int | None = None
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
     tool_use_prompt_token_count: int | None = None
+    prompt_tokens_details: list[_Modality] | None = None
+    cache_tokens_details: list[_Modality] | None = None
+    candidates_tokens_details: list[_Modality] | None = None
+    tool_use_prompt_tokens_details: list[_Modality] | None = None
+    service_tier: str | None = None
+    traffic_type: str | None = None
+    """Vertex's word for it."""
 
 
 class _Token(msgspec.Struct, rename="camel"):
@@ -111,7 +123,21 @@ class Generated(msgspec.Struct, rename="camel"):
             output_tokens=max(given.candidates_token_count or 0, 0) + thoughts,
             cache_read_input_tokens=max(given.cached_content_token_count or 0, 0),
             reasoning_output_tokens=thoughts,
+            audio_input_tokens=_audio(given.prompt_tokens_details) + _audio(given.tool_use_prompt_tokens_details),
+            audio_cache_read_input_tokens=_audio(given.cache_tokens_details),
+            audio_output_tokens=_audio(given.candidates_tokens_details),
+            service_tier=_tier(given),
         )
+
+
+def _audio(details: list[_Modality] | None) -> int:
+    return sum([max(part.token_count or 0, 0) for part in details or () if part.modality == "AUDIO"])
+
+
+def _tier(usage: _UsageMetadata) -> str | None:
+    """`flex`, `priority` …; Vertex says ON_DEMAND_FLEX. None: nothing that would change the price was said."""
+    said = (usage.service_tier or usage.traffic_type or "").lower().removeprefix("on_demand_")
+    return None if said.endswith("unspecified") else said or None
 
 
 _generated = msgspec.json.Decoder(Generated)

@@ -19,19 +19,27 @@ from tidegate.dialects.sse import data_of
 DONE = b"data: [DONE]\n\n"
 
 
-class _CachedTokens(msgspec.Struct):
+class _Cached(msgspec.Struct):
+    audio_tokens: int | None = None
+
+
+class _PromptDetails(msgspec.Struct):
     cached_tokens: int | None = None
+    cached_tokens_details: _Cached | None = None
+    cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
-class _ReasoningTokens(msgspec.Struct):
+class _CompletionDetails(msgspec.Struct):
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: _CachedTokens | None = None
-    completion_tokens_details: _ReasoningTokens | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
 
 
 class _Called(msgspec.Struct):
@@ -68,6 +76,7 @@ class _Completion(msgspec.Struct):
     usage: _Usage | None = None
     model: str | None = None
     system_fingerprint: str | None = None
+    service_tier: str | None = None
     error: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -91,7 +100,7 @@ def read_answer(body: bytes) -> Answer:
         finish_reason=first.finish_reason,
         model=completion.model,
         system_fingerprint=completion.system_fingerprint,
-        usage=_usage_in(completion.usage),
+        usage=_usage_in(completion),
         tool_calls=first.message is not None and bool(first.message.tool_calls),
     )
 
@@ -103,7 +112,7 @@ def answer_in(body: bytes) -> chat.Response:
         id=completion.id or "",
         model=completion.model or "",
         choices=tuple(_choice_in(choice) for choice in completion.choices),
-        usage=_usage_in(completion.usage),
+        usage=_usage_in(completion),
         fingerprint=completion.system_fingerprint,
         created=completion.created or 0,
     )
@@ -147,7 +156,7 @@ class Reader:
         answer.model = chunk.model or answer.model
         answer.system_fingerprint = chunk.system_fingerprint or answer.system_fingerprint
         if chunk.usage is not None:
-            answer.usage = _usage_in(chunk.usage)
+            answer.usage = _usage_in(chunk) or answer.usage
         if not chunk.choices:
             return _META if chunk.usage is None or self._wants_usage else _NOTHING
         contents = [self._choice(choice) for choice in chunk.choices]
@@ -192,7 +201,7 @@ class EventsIn:
             events.append(chat.Started(chunk.id or "", chunk.model or "", fingerprint=chunk.system_fingerprint))
         for choice in chunk.choices:
             events += self._choice(choice)
-        usage = _usage_in(chunk.usage)
+        usage = _usage_in(chunk)
         if usage is not None:
             events.append(chat.UsageReported(usage))
         return events
@@ -377,16 +386,23 @@ def _text(message: _Message) -> str:
     return message.refusal or ""
 
 
-def _usage_in(usage: _Usage | None) -> Usage | None:
+def _usage_in(completion: _Completion) -> Usage | None:
+    """OpenAI's arithmetic is ours: the prompt includes what was cached, the completion the reasoning."""
+    usage = completion.usage
     if usage is None or usage.prompt_tokens is None:
         return None
-    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    reasoning = usage.completion_tokens_details.reasoning_tokens if usage.completion_tokens_details else None
+    given = usage.prompt_tokens_details or _PromptDetails()
+    made = usage.completion_tokens_details or _CompletionDetails()
     return Usage(
         input_tokens=max(usage.prompt_tokens, 0),
         output_tokens=max(usage.completion_tokens or 0, 0),
-        cache_read_input_tokens=max(cached or 0, 0),
-        reasoning_output_tokens=max(reasoning or 0, 0),
+        cache_read_input_tokens=max(given.cached_tokens or 0, 0),
+        cache_write_input_tokens=max(given.cache_write_tokens or 0, 0),
+        reasoning_output_tokens=max(made.reasoning_tokens or 0, 0),
+        audio_input_tokens=max(given.audio_tokens or 0, 0),
+        audio_cache_read_input_tokens=max((given.cached_tokens_details or _Cached()).audio_tokens or 0, 0),
+        audio_output_tokens=max(made.audio_tokens or 0, 0),
+        service_tier=completion.service_tier,
     )
 
 

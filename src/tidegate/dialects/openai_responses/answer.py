@@ -27,10 +27,12 @@ _RUN_BY_PROVIDER = frozenset(
 class _InputDetails(msgspec.Struct):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
 class _OutputDetails(msgspec.Struct):
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -75,6 +77,7 @@ class Response(msgspec.Struct):
     status: str | None = None
     output: list[msgspec.Raw] | None = None
     usage: _Usage | None = None
+    service_tier: str | None = None
     error: Fault | None = None
     incomplete_details: _Incomplete | None = None
 
@@ -237,6 +240,9 @@ def usage_in(response: Response, output: Output) -> Usage | None:
         cache_write_input_tokens=max(given.cache_write_tokens or 0, 0),
         reasoning_output_tokens=max(made.reasoning_tokens or 0, 0),
         server_tool_requests=output.server_tools,
+        audio_input_tokens=max(given.audio_tokens or 0, 0),
+        audio_output_tokens=max(made.audio_tokens or 0, 0),
+        service_tier=response.service_tier,
     )
 
 
