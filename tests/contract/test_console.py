@@ -455,3 +455,42 @@ def test_the_console_never_listens_beyond_this_machine(seeded: seed.Seeded, host
     project = Project(seeded.project.root, Config.model_validate({"console": {"host": host}}))
     with pytest.raises(BadInput, match="no sign-in"):
         create_app(registry=seeded.registry, call_log=seeded.call_log, project=project)
+
+
+def test_a_split_is_shown_and_made_whole_or_ended(fresh: seed.Seeded) -> None:
+    """v1 90 % / v2 10 % in production."""
+    client, registry = client_of(fresh), fresh.registry
+    registry.rollback(seed.NAME, who="ada")
+    registry.deploy(seed.NAME, "v2", who="ada", weight=0.1, force=True, reason="try it")
+    (split,) = [
+        pointer["split"]
+        for pointer in client.get("/prompts/support/answer.json").json()["pointers"]
+        if pointer["split"]
+    ]
+    assert (split["version"], split["weight"]) == (2, 0.1)
+    page = client.get("/prompts/support/answer").text
+    for shown in ("v1 90 % / v2 10 %", "production 10 %", "production 90 %", "Make v2 100 %", "End the split"):
+        assert shown in page
+    assert "v1 → v2 for 10.0 % of its calls" in page
+    assert "production v1 90 % / v2 10 %" in Tags(client.get("/prompts").text).text
+    whole = client.get("/deploy/support/answer?version=v2&environment=production").text
+    assert "v1 90 % / v2 10 %" in whole
+    assert "from v1 to v2" in whole
+    end = client.get("/rollback/support/answer?environment=production").text
+    assert "from v2 to v1" in end
+    done = client.post("/rollback/support/answer", data={"environment": "production", "reason": "enough"})
+    assert done.status_code == 303
+    assert registry.log(seed.NAME)[0].to_version == 1
+    assert "End the split" not in client.get("/prompts/support/answer").text
+
+
+def test_the_api_splits_traffic(fresh: seed.Seeded) -> None:
+    client = client_of(fresh)
+    fresh.registry.rollback(seed.NAME, who="ada")
+    deploy = {"prompt": seed.NAME, "version": "v2", "reason": "try it", "force": True}
+    for weight in (0, 1, -1, "a"):
+        assert client.post("/api/v1/deployments", json=deploy | {"weight": weight}).status_code == 400
+    moved = client.post("/api/v1/deployments", json=deploy | {"weight": 0.25})
+    assert (moved.status_code, moved.json()["weight"]) == (201, 0.25)
+    (row,) = [row for row in client.get("/api/v1/status").json() if row["environment"] == "production"]
+    assert (row["version"], row["split"]["version"], row["split"]["weight"]) == (1, 2, 0.25)

@@ -231,6 +231,49 @@ def test_calls_from_before_the_move_are_not_stray(shop: Shop) -> None:
     assert "stray" not in shop.json(status_)[0]
 
 
+def test_a_split_is_told_where_the_pointer_is(shop: Shop) -> None:
+    deploy_(P, force=True, reason="first", config=shop.config)
+    shop.edit()
+    text = shop.text(deploy_, P, weight="10%", force=True, reason="try it")
+    assert "support/answer · production · v1 90 % / v2 10 %" in text
+    assert "all calls:  tidegate deploy support/answer --version v2\n" in text
+    assert "back again: tidegate rollback support/answer\n" in text
+    assert "is live in production already for 10 % of its calls" in shop.text(deploy_, P, weight="10%")
+    assert "v1 90 % / v2 10 %" in shop.text(status_)
+    text = shop.text(log_, P)
+    assert "production · v1 90 % / v2 10 %  deploy  FORCED" in text
+    assert "changed: system message" in text
+    shop.write(PROMPT.replace("0.2", "0.9"))
+    assert ") of v1 90 % / v2 10 % → working tree" in shop.text(diff_, P)
+    assert "production · v2 → v1" in shop.text(rollback_, P, reason="chats")
+    assert "v1 90 %" not in shop.text(status_)
+
+
+def test_status_says_when_traffic_does_not_follow_a_split(shop: Shop) -> None:
+    shop.ship()
+    shop.edit()
+    shop.write(PROMPT.replace("0.2", "0.9"))
+    deploy_(P, weight="10%", force=True, reason="colder", config=shop.config)
+    shop.served_by(calls(2, 90, 3), calls(3, 10, 3))
+    (row,) = shop.json(status_)
+    assert (row["served"], row.keys() & {"stray", "idle"}) == ({"v2": 0.9, "v3": 0.1}, set())
+    shop.served_by(calls(1, 5, 3), calls(2, 600, 3))
+    (row,) = shop.json(status_)
+    assert (row["stray"], row["idle"]) == (["v1"], ["v3"])
+    text = shop.text(status_)
+    assert "v1 still served calls after production moved to v2 90 % / v3 10 %: a gateway does not follow" in text
+    assert "v3 served none of production's calls since it became v2 90 % / v3 10 %" in text
+    shop.served_by(calls(2, 600))
+    assert "idle" not in shop.json(status_)[0], "these calls were before the split"
+
+
+@pytest.mark.parametrize("weight", ["10", "0%", "100%", "ten"])
+def test_a_weight_that_is_none_is_bad_input(shop: Shop, weight: str) -> None:
+    with pytest.raises(BadInput, match="share of an environment's calls"):
+        deploy_(P, weight=weight, config=shop.config)
+    assert not (shop.root / ".tidegate").exists()
+
+
 def test_the_log_tells_what_changed_and_why(shop: Shop) -> None:
     shop.ship()
     rollback_(P, reason="chats", config=shop.config)
