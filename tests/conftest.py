@@ -23,7 +23,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from tests.postgres import Postgres
 
-KEPT = ("TIDEGATE_REQUIRE_BROWSER", "TIDEGATE_REQUIRE_POSTGRES")
+KEPT = ("TIDEGATE_REQUIRE_BROWSER", "TIDEGATE_REQUIRE_NODE", "TIDEGATE_REQUIRE_POSTGRES")
 LEAKY = ("TIDEGATE_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "OTEL_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "no_proxy")
 WATCHED = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.bind")
