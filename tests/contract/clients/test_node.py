@@ -1,5 +1,5 @@
 """
-OpenAI's SDK for Node as a client, as a process of its own (node/client.mjs).
+OpenAI's SDK for Node as a client, in a process of its own (node/client.mjs).
 
 The package is installed once, from its lock file, into a folder in the user's cache. Where there is no Node or no
 package to be had, these tests are skipped; TIDEGATE_REQUIRE_NODE=1 makes that a failure.
@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,50 @@ from tests.contract.clients.gateway import (
 )
 
 SOURCES = Path(__file__).parent / "node"
-PACKAGE = ("package.json", "package-lock.json")
+PROGRAM = SOURCES / "client.mjs"
+PACKAGE = (SOURCES / "package.json", SOURCES / "package-lock.json")
 MESSAGES = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
 ASKED = [{"role": "user", "content": "How warm is it?"}]
 FORMAT = {"name": "reply", "strict": True, "schema": {"type": "object", "required": ["answer"]}}
 DIALECTS = pytest.mark.parametrize("dialect", ["chat", "responses"])
 
 
-@pytest.fixture(scope="session")
-def program() -> Path:
-    """client.mjs, beside the package that it imports."""
+class Node:
+    """The process: it takes a call as a line of JSON, and answers with another."""
+
+    def __init__(self, folder: Path) -> None:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(["node", PROGRAM, folder], stdin=pipe, stdout=pipe, text=True)
+
+    async def run(self, here: Gateway, **asked: Any) -> Any:
+        """What came of a call."""
+        self.tell({"origin": here.origin, "key": CLIENT_KEY, "model": "support", "messages": MESSAGES, **asked})
+        return await self.heard()
+
+    def tell(self, asked: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{json.dumps(asked)}\n")
+        self._process.stdin.flush()
+
+    async def heard(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(await asyncio.to_thread(self._process.stdout.readline))
+
+    def close(self) -> None:
+        self._process.communicate(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
     try:
-        return install() / "client.mjs"
+        folder = install()
     except (OSError, subprocess.SubprocessError) as error:
         if "TIDEGATE_REQUIRE_NODE" in os.environ:
             raise
         pytest.skip(f"Node's client can not be had here: {error}")
+    started = Node(folder)
+    yield started
+    started.close()
 
 
 def install() -> Path:
@@ -58,8 +87,7 @@ def install() -> Path:
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             raise FileNotFoundError(f"{tool} is not installed")
-    files = [SOURCES / name for name in (*PACKAGE, "client.mjs")]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in PACKAGE)).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate-tests"
     folder = cache / f"node-{digest}"
     if folder.exists():
@@ -67,7 +95,7 @@ def install() -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(dir=cache))
     try:
-        for file in files:
+        for file in PACKAGE:
             shutil.copy(file, making)
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         subprocess.run(command, cwd=making, check=True, capture_output=True, timeout=60)
@@ -81,34 +109,20 @@ def install() -> Path:
     return folder
 
 
-async def start(program: Path, here: Gateway, **asked: Any) -> asyncio.subprocess.Process:
-    asked = {"origin": here.origin, "key": CLIENT_KEY, "model": "support", "messages": MESSAGES, **asked}
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec("node", program, json.dumps(asked), stdin=pipe, stdout=pipe)
-
-
-async def run(program: Path, here: Gateway, **asked: Any) -> Any:
-    """What the program printed."""
-    process = await start(program, here, **asked)
-    printed, _ = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 0
-    return json.loads(printed)
-
-
 @pytest.mark.parametrize("call", ["chat", "chat_stream", "responses", "responses_stream"])
-async def test_an_answer(program: Path, call: str) -> None:
+async def test_an_answer(node: Node, call: str) -> None:
     async with gateway() as here:
-        assert await run(program, here, call=call) == {"text": ANSWER, "tokens": [INPUT_TOKENS, OUTPUT_TOKENS]}
+        assert await node.run(here, call=call) == {"text": ANSWER, "tokens": [INPUT_TOKENS, OUTPUT_TOKENS]}
     record = here.record()
     assert (record["outcome"], record["streamed"]) == ("ok", call.endswith("_stream"))
     assert record["dialect"] == ("openai_chat" if call.startswith("chat") else "openai_responses")
 
 
 @pytest.mark.parametrize(("call", "finish"), [("chat_tools", "tool_calls"), ("responses_tools", "function_call")])
-async def test_tools_over_two_turns(program: Path, call: str, finish: str) -> None:
+async def test_tools_over_two_turns(node: Node, call: str, finish: str) -> None:
     tools = {"model": "tools", "messages": ASKED, "parameters": WEATHER, "result": TOOL_RESULT}
     async with gateway() as here:
-        answer = await run(program, here, call=call, **tools)
+        answer = await node.run(here, call=call, **tools)
     assert answer == {"finish_reason": finish, "call": ["weather", {"city": "Paris"}], "text": TOOL_ANSWER}
 
 
@@ -119,32 +133,29 @@ async def test_tools_over_two_turns(program: Path, call: str, finish: str) -> No
         ("responses", {"text": {"format": {"type": "json_schema", **FORMAT}}}),
     ],
 )
-async def test_structured_output(program: Path, call: str, more: dict[str, Any]) -> None:
+async def test_structured_output(node: Node, call: str, more: dict[str, Any]) -> None:
     async with gateway() as here:
-        assert (await run(program, here, call=call, more=more))["text"] == ANSWER
+        assert (await node.run(here, call=call, more=more))["text"] == ANSWER
         sent = json.loads(here.provider.requests[0].body)
     assert sent["response_format"]["json_schema"]["name"] == "reply"
 
 
 @DIALECTS
-async def test_a_prompt_is_called_by_its_name(program: Path, dialect: str) -> None:
+async def test_a_prompt_is_called_by_its_name(node: Node, dialect: str) -> None:
     call = {"call": dialect, "model": "prompt:support/answer", "messages": [], "more": {"variables": VARIABLES}}
     async with gateway() as here:
-        assert (await run(program, here, **call))["text"] == ANSWER
+        assert (await node.run(here, **call))["text"] == ANSWER
     record = here.record()
     assert (record["prompt"], record["version"], record["output_valid"]) == ("support/answer", 7, True)
 
 
 @pytest.mark.parametrize(("call", "first"), [("chat_leave", "assistant"), ("responses_leave", "response.created")])
-async def test_a_client_that_leaves_frees_the_provider(program: Path, call: str, first: str) -> None:
+async def test_a_client_that_leaves_frees_the_provider(node: Node, call: str, first: str) -> None:
     async with gateway("stall=4") as here:
-        process = await start(program, here, call=call)
-        assert process.stdout is not None
-        assert json.loads(await asyncio.wait_for(process.stdout.readline(), 10)) == first
-        leaving = asyncio.create_task(process.communicate(b"leave\n"))
+        assert await node.run(here, call=call) == first
+        node.tell("leave")
         record = await here.left()
-        printed, _ = await asyncio.wait_for(leaving, 10)
-    assert json.loads(printed) == "left"
+        assert await node.heard() == "left"
     assert (record["outcome"], record["http_status"]) == ("client_closed", 499)
 
 
@@ -159,19 +170,19 @@ async def test_a_client_that_leaves_frees_the_provider(program: Path, call: str,
     ],
 )
 async def test_errors_are_the_sdks_own(
-    program: Path, dialect: str, fault: str, model: str, expected: tuple[str, int]
+    node: Node, dialect: str, fault: str, model: str, expected: tuple[str, int]
 ) -> None:
     async with gateway(*filter(None, [fault])) as here:
-        error = (await run(program, here, call=dialect, model=model, messages=MESSAGES[1:], retries=2))["error"]
+        error = (await node.run(here, call=dialect, model=model, messages=MESSAGES[1:], retries=2))["error"]
     assert (error["kind"], error["status"]) == expected
     assert error["retryAfter"] == ("7" if "retry-after" in fault else None)
     assert len(here.records()) == 1  # the SDK was told not to try again
 
 
 @pytest.mark.parametrize("call", ["chat_stream", "responses_stream"])
-async def test_a_stream_that_breaks_throws(program: Path, call: str) -> None:
+async def test_a_stream_that_breaks_throws(node: Node, call: str) -> None:
     async with gateway("cut=4") as here:
-        error = (await run(program, here, call=call))["error"]
+        error = (await node.run(here, call=call))["error"]
     assert error["kind"] == "APIError"
     assert error["code"] == "stream_broken"
     assert here.record()["error_type"] == "stream_broken"
