@@ -1,4 +1,4 @@
-"""A deploy or a rollback reaches every gateway within a second, under load, and no call fails: on both stores."""
+"""A deploy, split or rollback reaches every gateway within a second, under load, and no call fails: on both stores."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tidegate.simulate.traffic import Customers, Sent
 
 PROMPT = "support/answer"
 MOVES = 8
+"""v2 for all calls, back, v2 for half of them, back; twice."""
 LIMIT_S = 1.0
 LIFELINE = {"TIDEGATE_LIFELINE": "stdin"}
 
@@ -114,21 +115,28 @@ async def traffic(gateway: Gateway, calls: list[Call], stop: asyncio.Event) -> N
         await asyncio.gather(customer(), customer())
 
 
-async def moves(registry: Registry) -> list[tuple[float, str]]:
-    """Deploys and rolls back; each moment at which that was done, and what is live from then on."""
+Move = tuple[float, set[str]]
+"""A moment, and the versions that are live from then on."""
+
+
+async def moves(registry: Registry) -> list[Move]:
+    """Deploys, splits and rolls back."""
     done = []
     for number in range(MOVES):
         await asyncio.sleep(0.9 + 0.07 * number)
         if number % 2:
-            move = await asyncio.to_thread(registry.rollback, PROMPT, who="test")
+            await asyncio.to_thread(registry.rollback, PROMPT, who="test")
         else:
-            move = await asyncio.to_thread(registry.deploy, PROMPT, "v2", who="test", reason="test", force=True)
-        done.append((time.monotonic(), f"v{move.to_version}"))
+            options: dict[str, Any] = {"who": "test", "reason": "test", "force": True}
+            options["weight"] = 0.5 if number % 4 else None
+            await asyncio.to_thread(registry.deploy, PROMPT, "v2", **options)
+        (pointer,) = registry.pointers(PROMPT)
+        done.append((time.monotonic(), {f"v{version}" for version in pointer.shares}))
     await asyncio.sleep(1.1)
     return done
 
 
-async def play(gateways: list[Gateway], registry: Registry) -> tuple[list[list[Call]], list[tuple[float, str]]]:
+async def play(gateways: list[Gateway], registry: Registry) -> tuple[list[list[Call]], list[Move]]:
     stop = asyncio.Event()
     calls: list[list[Call]] = [[] for _ in gateways]
     customers = [asyncio.create_task(traffic(one, made, stop)) for one, made in zip(gateways, calls, strict=True)]
@@ -140,14 +148,15 @@ async def play(gateways: list[Gateway], registry: Registry) -> tuple[list[list[C
     return calls, done
 
 
-def took(calls: list[Call], moves: list[tuple[float, str]]) -> list[float]:
+def took(calls: list[Call], moves: list[Move]) -> list[float]:
     """For each move, how long after it the last call was sent that another version served; 0 when none was."""
     ends = [moment for moment, _ in moves[1:]] + [float("inf")]
     late = []
-    for (moment, version), end in zip(moves, ends, strict=True):
+    for (moment, versions), end in zip(moves, ends, strict=True):
         after = [call for call in calls if moment < call.sent_at < end - 0.3]  # the next move is made a little earlier
-        assert after
-        late.append(max((call.sent_at - moment for call in after if call.answer.version != version), default=0.0))
+        assert {call.answer.version for call in after} >= versions
+        others = (call.sent_at - moment for call in after if call.answer.version not in versions)
+        late.append(max(others, default=0.0))
     return late
 
 
