@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from tidegate.gateway.auth import Keys
 from tidegate.gateway.edge import Edge
 from tidegate.gateway.pipeline import Services
 from tidegate.gateway.routes import Routes
+from tidegate.ports import Upstream
 from tidegate.simulate import rules
 from tidegate.simulate.server import Latency, Simulator
 from tidegate.system import SystemClock, SystemRandom
@@ -96,8 +97,16 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(*faults: str, latency: Latency = Latency()) -> AsyncIterator[Gateway]:  # noqa: B008  a frozen value
-    """A gateway with the routes `support`, `tools` and `fixed` and the prompt `support/answer`, without retries."""
+async def gateway(
+    *faults: str,
+    latency: Latency = Latency(),  # noqa: B008  a frozen value
+    way_out: Callable[[Pool], Upstream] = lambda pool: pool,
+) -> AsyncIterator[Gateway]:
+    """
+    A gateway with the routes `support`, `tools` and `fixed` and the prompt `support/answer`, without retries.
+
+    `way_out`: what stands before the pool.
+    """
     clock, random = SystemClock(), SystemRandom()
     async with Simulator(api_key=PROVIDER_KEY, script=faults, latency=latency) as provider:
         targets = {"support": rules.SUPPORT, "tools": rules.TOOLS, "fixed": rules.FIXED}
@@ -115,7 +124,7 @@ async def gateway(*faults: str, latency: Latency = Latency()) -> AsyncIterator[G
             clock=clock,
             random=random,
             spool=here.spool,
-            attempts=Attempts(pool, RetryBudget(), clock, random),
+            attempts=Attempts(way_out(pool), RetryBudget(), clock, random),
             targets=Targets(config, PriceList(config.prices, {})),
             prompts=FakePrompts({("support/answer", "production"): served}),
             keys=Keys(),

@@ -6,13 +6,16 @@ import asyncio
 import json
 import random
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.contract.clients.gateway import gateway
+from tidegate.ports import UpstreamAnswer, UpstreamExchange, UpstreamRequest
 from tidegate.simulate.server import Latency
+from tidegate.upstream.http1 import Pool
 
 STREAMS = 200
 ABORTED = 0.3
@@ -28,6 +31,55 @@ PATHS = (
     "/v1/messages",
     "/v1beta/models/support:streamGenerateContent?alt=sse",
 )
+
+
+class Chopped:
+    """Implements ports.Upstream before a pool: answers arrive cut anywhere, as on a real network."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def request(self, request: UpstreamRequest) -> UpstreamExchange:
+        return ChoppedExchange(self._pool.request(request))
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+
+class ChoppedExchange:
+    """One exchange of a Chopped."""
+
+    def __init__(self, whole: UpstreamExchange) -> None:
+        self._whole = whole
+
+    async def __aenter__(self) -> UpstreamAnswer:
+        return ChoppedAnswer(await self._whole.__aenter__())
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._whole.__aexit__(*exc)
+
+
+class ChoppedAnswer:
+    """One answer of a Chopped."""
+
+    def __init__(self, whole: UpstreamAnswer) -> None:
+        self._whole = whole
+        self.status = whole.status
+        self.headers = whole.headers
+        self.read = whole.read
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The same bytes, each time up to some place in what has come."""
+        dice = random.Random(7)
+        held = b""
+        async for chunk in self._whole.chunks():
+            held += chunk
+            cut = dice.randint(0, len(held))
+            if cut:
+                yield held[:cut]
+            held = held[cut:]
+        if held:
+            yield held
 
 
 def tag(number: int) -> str:
@@ -67,7 +119,7 @@ async def test_no_stream_carries_a_byte_of_another() -> None:
     assert 40 < len(leaving) < 80
     gate = asyncio.Semaphore(AT_ONCE)
     async with (
-        gateway(latency=Latency(first_byte_s=0.005, tokens_per_s=400, sigma=0.5)) as here,
+        gateway(latency=Latency(first_byte_s=0.005, tokens_per_s=400, sigma=0.5), way_out=Chopped) as here,
         httpx.AsyncClient(base_url=here.origin, limits=httpx.Limits(max_connections=AT_ONCE), timeout=15) as client,
     ):
 
