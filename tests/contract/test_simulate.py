@@ -18,7 +18,7 @@ import pytest
 
 from tidegate.core.errors import BadInput
 from tidegate.simulate import rules
-from tidegate.simulate.server import Latency, Simulator
+from tidegate.simulate.server import MODELS, Latency, Simulator
 
 QUESTION = "Context: Shoes can be returned for 30 days. Hats can not.\n\nQuestion: How long can shoes be returned?"
 MESSAGES: Any = [{"role": "system", "content": "Answer in JSON."}, {"role": "user", "content": QUESTION}]
@@ -130,7 +130,7 @@ async def test_the_tools_model_calls_the_first_tool_whole_and_as_a_stream() -> N
 
 async def test_models_are_listed() -> None:
     async with Simulator() as simulator, sdk(simulator) as client:
-        assert [model.id async for model in client.models.list()] == list(rules.MODELS)
+        assert [model.id async for model in client.models.list()] == list(MODELS)
         async with httpx.AsyncClient() as plain:
             assert (await plain.get(f"{simulator.origin}/livez")).json() == {"status": "ok"}
 

@@ -388,7 +388,7 @@ async def test_capabilities_say_what_comes_through_between_dialects() -> None:
 
 async def test_models_are_listed_in_the_shape_that_is_asked_for() -> None:
     routes = {"support": {"targets": ["oai/m-1"]}}
-    names = ["support", "prompt:support/answer"]
+    names = ["support", "prompt:support/answer", "oai/m-1"]
 
     async def listed(path: str, **headers: str) -> Any:
         reply = await bench(routes=routes).ask(path, b"", method="GET", **headers)

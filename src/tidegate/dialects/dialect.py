@@ -41,6 +41,8 @@ class Answer(msgspec.Struct):
     system_fingerprint: str | None = None
     usage: Usage | None = None
     tool_calls: bool = False
+    unseen_chars: int = 0
+    """Of reasoning and of what tools are called with: output too, should nobody count the tokens."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -90,7 +92,12 @@ class Dialect(Protocol):
 
     @property
     def name(self) -> str:
-        """`openai_chat`, `openai_responses`, `anthropic`, `gemini`."""
+        """`openai_chat`, `openai_responses`, `anthropic`, `gemini`, `openai_embeddings`."""
+        ...
+
+    @property
+    def operation(self) -> str:
+        """What its calls ask for, in OpenTelemetry's words: `chat` or `embeddings`."""
         ...
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:

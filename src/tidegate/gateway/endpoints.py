@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote
 
 from tidegate.core.errors import InvalidRequest
-from tidegate.dialects import anthropic, gemini, openai_chat, openai_responses
+from tidegate.dialects import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway.edge import Request
 from tidegate.gateway.json_array import JsonArrayReply
@@ -23,6 +23,7 @@ CALLS: dict[str, Dialect] = {
     "/v1/chat/completions": openai_chat.DIALECT,
     "/v1/responses": openai_responses.DIALECT,
     "/v1/messages": anthropic.DIALECT,
+    "/v1/embeddings": openai_embeddings.DIALECT,
 }
 """Path → dialect, where the body says everything else."""
 GEMINI = re.compile(r"/v1(?:beta|alpha)?/models/(?P<model>.+):(?P<method>generateContent|streamGenerateContent)")
@@ -34,7 +35,13 @@ _FAMILIES: dict[str, Dialect] = {
     "/v1/models/": gemini.DIALECT,
     "/v1/messages": anthropic.DIALECT,
 }
-DIALECTS: tuple[Dialect, ...] = (*CALLS.values(), gemini.DIALECT)
+DIALECTS: tuple[Dialect, ...] = (
+    openai_chat.DIALECT,
+    openai_responses.DIALECT,
+    anthropic.DIALECT,
+    gemini.DIALECT,
+)
+"""What conversations are held in."""
 
 
 def _as_is(reply: Reply) -> Reply:

@@ -1,4 +1,4 @@
-"""The models a client may name – routes and prompts – in the shape its dialect lists models in."""
+"""What a client may call – routes, prompts, models of providers – in the shape its dialect lists models in."""
 
 from __future__ import annotations
 

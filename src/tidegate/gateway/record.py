@@ -83,19 +83,29 @@ class Record:
         row.system_fingerprint = answer.system_fingerprint
         row.finish_reason = answer.finish_reason
         self.output = answer.text
-        usage = answer.usage
-        if usage is None:
-            if not answer.text and answer.finish_reason is None:
-                return
-            usage = Usage(estimate_tokens(len(self.input)), estimate_tokens(len(answer.text)), source="estimated")
+        usage = self._usage(answer)
+        row.service_tier = usage.service_tier
         row.input_tokens = usage.input_tokens
         row.output_tokens = usage.output_tokens
         row.cache_read_input_tokens = usage.cache_read_input_tokens
         row.cache_write_input_tokens = usage.cache_write_input_tokens
+        row.cache_write_1h_input_tokens = usage.cache_write_1h_input_tokens
         row.reasoning_output_tokens = usage.reasoning_output_tokens
+        row.audio_input_tokens = usage.audio_input_tokens
+        row.audio_output_tokens = usage.audio_output_tokens
         row.usage_source = usage.source
         if self.target is not None and self.target.rates is not None:
             row.cost_nano_usd = price(usage, self.target.rates)
+
+    def _usage(self, answer: Answer) -> Usage:
+        """What the provider counted, also nothing; what it did not count is estimated, and marked so."""
+        arrived = estimate_tokens(len(answer.text) + answer.unseen_chars)
+        if answer.usage is None:
+            return Usage(estimate_tokens(len(self.input)), arrived, source="estimated")
+        if answer.finish_reason is None and arrived > answer.usage.output_tokens:
+            # The stream broke before its final count: Anthropic tells the input first, and with it next to no output.
+            return msgspec.structs.replace(answer.usage, output_tokens=arrived, source="estimated")
+        return answer.usage
 
     def failed(self, error: TidegateError) -> None:
         """Notes why there is no (whole) answer."""

@@ -111,6 +111,7 @@ async def resolve(
     """Finds prompt and targets, renders, and writes both into the record. Raises UnknownModel, InvalidRequest."""
     row = record.row
     row.dialect = client.name
+    row.operation = client.operation
     row.streamed = incoming.stream
     row.request_model = incoming.model[:200]
     name = parse_prompt_name(incoming.model)
@@ -122,6 +123,8 @@ async def resolve(
         row.system_digest = hashlib.sha256(await off_loop(large, client.system_bytes, incoming)).hexdigest()
         record.input = without_data(client.input_text(incoming))
         return Plan(client, incoming, path, large=large)
+    if client.operation != "chat":
+        raise InvalidRequest("a prompt asks a model to talk, not to embed: name an embedding model.", param="model")
     environment = name.selector or DEFAULT_ENVIRONMENT
     row.prompt = name.prompt[:200]
     served = prompts.live(name.prompt, environment)

@@ -93,7 +93,8 @@ class Routes:
         }
 
     def _names(self) -> list[str]:
-        return [*self._services.targets.names(), *(f"prompt:{name}" for name in self._services.prompts.names())]
+        targets = self._services.targets
+        return [*targets.names(), *(f"prompt:{name}" for name in self._services.prompts.names()), *targets.models()]
 
 
 def _call(found: Endpoint, request: Request) -> Call:

@@ -17,7 +17,7 @@ import msgspec
 
 from tidegate.core.errors import BadInput
 from tidegate.gateway.edge import Edge, HttpReply, Request
-from tidegate.simulate import rules
+from tidegate.simulate import embed, rules
 from tidegate.simulate.faults import HEADER, NONE, Fault, Script, parse_fault
 from tidegate.simulate.wire import (
     CREATED,
@@ -31,6 +31,7 @@ from tidegate.simulate.wire import (
     parse_request,
 )
 
+MODELS = (*rules.MODELS, embed.EMBED)
 REMEMBERED = 1_000
 JSON = ("content-type", "application/json")
 EVENTS = ("content-type", "text/event-stream; charset=utf-8")
@@ -72,7 +73,7 @@ class Simulator:
         self._latency = latency
         self._api_key = api_key
         self._edge = Edge(self._handle, max_body_bytes=64 << 20)
-        self._times = {model: random.Random(f"latency {seed} {model}") for model in rules.MODELS}
+        self._times = {model: random.Random(f"latency {seed} {model}") for model in MODELS}
         question = [ChatMessage("user", "How long do I have to return a pair of shoes?")]
         silent, counted = (
             Answer(ChatRequest(rules.FIXED, question, True, StreamOptions(usage)), seed=seed) for usage in (False, True)
@@ -150,10 +151,16 @@ class Simulator:
         if request.path == "/v1/chat/completions":
             _allow(request, "POST")
             await self._chat(request, reply, fault)
+        elif request.path == "/v1/embeddings":
+            _allow(request, "POST")
+            answer = embed.answer(request.body)
+            first_byte_s, _ = self._draw_times(embed.EMBED)
+            await asyncio.sleep(first_byte_s)
+            await _send_whole(reply, answer, fault)
         elif request.path == "/v1/models":
             _allow(request, "GET")
             shown = {"object": "model", "created": CREATED, "owned_by": "simulated"}
-            await _send_json(reply, 200, {"object": "list", "data": [{"id": model, **shown} for model in rules.MODELS]})
+            await _send_json(reply, 200, {"object": "list", "data": [{"id": model, **shown} for model in MODELS]})
         else:
             raise Failure(404, f"Invalid URL ({request.method} {request.path})", code="unknown_url")
 

@@ -7,7 +7,7 @@ Knows nothing of HTTP, time or faults. The same seed and the same body give the 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ CREATED = 1_772_323_200
 """Every answer's `created`: 2026-03-01, so that answers are the same from run to run."""
 DONE = b"data: [DONE]\n\n"
 
+T = TypeVar("T")
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -74,7 +75,6 @@ class Failure(Exception):
         self.code = code
 
 
-_request = msgspec.json.Decoder(ChatRequest)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -158,10 +158,10 @@ class Answer:
         return b"data: " + _encode(chunk) + b"\n\n"
 
 
-def parse_request(body: bytes) -> ChatRequest:
-    """Raises Failure with the field's name where one is wrong."""
+def decode(body: bytes, kind: type[T]) -> T:
+    """The body as `kind`. Raises Failure with the field's name where one is wrong."""
     try:
-        chat = _request.decode(body)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
         missing = what.rpartition("missing required field ")[2].strip("`") if "missing required" in what else ""
@@ -169,9 +169,19 @@ def parse_request(body: bytes) -> ChatRequest:
         raise Failure(400, f"{what}{f': {field}' if field else ''}.", param=field or None) from error
     except msgspec.DecodeError as error:
         raise Failure(400, "We could not parse the JSON body of your request.") from error
+
+
+def no_such_model(model: str) -> Failure:
+    """What OpenAI says to a model's name that it does not know."""
+    message = f"The model `{model[:200]}` does not exist or you do not have access to it."
+    return Failure(404, message, code="model_not_found")
+
+
+def parse_request(body: bytes) -> ChatRequest:
+    """Raises Failure with the field's name where one is wrong."""
+    chat = decode(body, ChatRequest)
     if chat.model not in rules.MODELS:
-        message = f"The model `{chat.model[:200]}` does not exist or you do not have access to it."
-        raise Failure(404, message, code="model_not_found")
+        raise no_such_model(chat.model)
     if not chat.messages:
         raise Failure(400, "'messages' is too short: it has at least one.", param="messages", code="empty_array")
     if chat.stream_options is not None and not chat.stream:

@@ -59,11 +59,17 @@ class CallRow(msgspec.Struct):
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_write_input_tokens: int | None = None
+    cache_write_1h_input_tokens: int | None = None
+    """Of those written: kept for an hour, and dearer."""
     reasoning_output_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    service_tier: str | None = None
+    """What the provider says it served the call as, such as `flex` or `priority`."""
     usage_source: str | None = None
     """provider, estimated, or None when there was nothing to count."""
     cost_nano_usd: int | None = None
-    """None: the price of this model is not known."""
+    """None: the price of this model, or of this service tier, is not known."""
     latency_s: float = 0.0
     time_to_first_chunk_s: float | None = None
     attempts: list[AttemptRow] = []

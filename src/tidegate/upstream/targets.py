@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from tidegate.config import Config, Provider, Route, Timeouts, Unsupported
 from tidegate.core.errors import BadInput, InvalidRequest, UnknownModel, Unusable, nearest
 from tidegate.core.pricing import Rates
-from tidegate.dialects import anthropic, gemini, openai_chat, openai_responses
+from tidegate.dialects import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
 from tidegate.dialects.dialect import Dialect
 from tidegate.ports import Prices
 from tidegate.upstream.credentials import resolve
@@ -25,7 +25,7 @@ MAX_DYNAMIC_TARGETS = 1_024
 log = logging.getLogger("tidegate.upstream")
 OWN_HEADERS = (("content-type", "application/json"), ("user-agent", "tidegate"))
 PROVIDER_DIALECTS: Mapping[str, tuple[Dialect, ...]] = {
-    "openai": (openai_chat.DIALECT, openai_responses.DIALECT),
+    "openai": (openai_chat.DIALECT, openai_embeddings.DIALECT, openai_responses.DIALECT),
     "anthropic": (anthropic.DIALECT,),
     "gemini": (gemini.DIALECT,),
 }
@@ -81,6 +81,7 @@ class Targets:
         """Raises BadInput for a route whose credential is missing, or whose price where that is asked for."""
         self._providers = config.providers
         self._prices = prices
+        self._priced = tuple(config.prices)
         self._unpriced_pass = config.prices_unknown == "flag"
         self._default = Route(targets=["-/-"])
         self.unsupported: Unsupported = config.unsupported
@@ -100,6 +101,11 @@ class Targets:
             return path
         more = [target for name in fallbacks for target in self.find(name).targets]
         return replace(path, targets=(*path.targets, *more))
+
+    def models(self) -> list[str]:
+        """`provider/model`, as far as the configuration tells: what routes lead to, and what has a price of its own."""
+        named = {target.name for path in self._routes.values() for target in path.targets}
+        return sorted(named | {name for name in self._priced if name.partition("/")[0] in self._providers})
 
     def names(self) -> list[str]:
         """The routes, for `/v1/models` and for suggestions."""
@@ -167,6 +173,8 @@ class Targets:
 
 
 def _dialects(provider: Provider) -> tuple[Dialect, ...]:
-    """What a provider speaks. Compatible servers rarely know more than an inventor's first dialect."""
+    """What a provider speaks. Compatible servers rarely know OpenAI's Responses."""
     spoken = PROVIDER_DIALECTS[provider.dialect]
-    return spoken if provider.base_url is None or provider.responses else spoken[:1]
+    if provider.base_url is None or provider.responses:
+        return spoken
+    return tuple(dialect for dialect in spoken if dialect is not openai_responses.DIALECT)

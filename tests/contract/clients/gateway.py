@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
@@ -23,6 +24,7 @@ from tidegate.gateway.pipeline import Services
 from tidegate.gateway.routes import Routes
 from tidegate.ports import Upstream
 from tidegate.simulate import rules
+from tidegate.simulate.embed import EMBED
 from tidegate.simulate.server import Latency, Simulator
 from tidegate.system import SystemClock, SystemRandom
 from tidegate.upstream.http1 import Pool
@@ -44,6 +46,11 @@ TOOL_RESULT = "17 degrees"
 TOOL_ANSWER = "The tool says: 17 degrees"
 LEAVES_WITHIN_S = 0.25
 """A client that leaves is noticed, up to the provider and in the record, in this time."""
+NAMES = [
+    *("embed", "fixed", "support", "tools", "prompt:support/answer"),
+    *(f"sim/{model}" for model in sorted([rules.SUPPORT, rules.TOOLS, rules.FIXED, EMBED])),
+]
+"""What can be called: routes, prompts, and the models that the configuration names."""
 WEATHER: dict[str, Any] = {
     "type": "object",
     "properties": {"city": {"type": "string"}},
@@ -103,18 +110,21 @@ async def gateway(
     way_out: Callable[[Pool], Upstream] = lambda pool: pool,
 ) -> AsyncIterator[Gateway]:
     """
-    A gateway with the routes `support`, `tools` and `fixed` and the prompt `support/answer`, without retries.
+    A gateway with the routes `support`, `tools`, `fixed`, `embed` and the prompt `support/answer`; no retries.
 
     `way_out`: what stands before the pool.
     """
     clock, random = SystemClock(), SystemRandom()
     async with Simulator(api_key=PROVIDER_KEY, script=faults, latency=latency) as provider:
-        targets = {"support": rules.SUPPORT, "tools": rules.TOOLS, "fixed": rules.FIXED}
+        targets = {"support": rules.SUPPORT, "tools": rules.TOOLS, "fixed": rules.FIXED, "embed": EMBED}
         config = Config.model_validate(
             {
                 "providers": {"sim": {"base_url": provider.url, "api_key": PROVIDER_KEY}},
                 "routes": {name: {"targets": [f"sim/{model}"], "retries": 0} for name, model in targets.items()},
-                "prices": {f"sim/{rules.SUPPORT}": {"input": 1, "output": 2}},
+                "prices": {
+                    f"sim/{rules.SUPPORT}": {"input": 1, "output": 2},
+                    f"sim/{EMBED}": {"input": Decimal("0.02"), "output": 0},
+                },
             }
         )
         pool = Pool()

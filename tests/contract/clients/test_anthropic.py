@@ -14,6 +14,7 @@ from tests.contract.clients.gateway import (
     ANSWER,
     CLIENT_KEY,
     INPUT_TOKENS,
+    NAMES,
     OUTPUT_TOKENS,
     QUESTION,
     REPLY,
@@ -199,4 +200,4 @@ async def test_the_sdk_does_not_repeat_what_the_gateway_has_tried() -> None:
 async def test_models_are_listed() -> None:
     async with client_of() as (client, _):
         names = [model.id async for model in client.models.list()]
-    assert names == ["fixed", "support", "tools", "prompt:support/answer"]
+    assert names == NAMES

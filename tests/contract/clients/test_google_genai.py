@@ -16,6 +16,7 @@ from tests.contract.clients.gateway import (
     ANSWER,
     CLIENT_KEY,
     INPUT_TOKENS,
+    NAMES,
     OUTPUT_TOKENS,
     QUESTION,
     REPLY,
@@ -232,4 +233,4 @@ async def test_a_provider_that_is_down_is_a_server_error(ask: Any, status: int, 
 async def test_models_are_listed() -> None:
     async with client_of() as (client, _):
         names = [model.name async for model in await client.models.list()]
-    assert names == ["models/fixed", "models/support", "models/tools", "models/prompt:support/answer"]
+    assert names == [f"models/{name}" for name in NAMES]

@@ -18,6 +18,7 @@ class Anthropic:
     """Implements dialect.Dialect."""
 
     name = "anthropic"
+    operation = "chat"
     headers: tuple[tuple[str, str], ...] = (("anthropic-version", "2023-06-01"),)
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:

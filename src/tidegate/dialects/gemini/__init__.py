@@ -22,6 +22,7 @@ class Gemini:
     """Implements dialect.Dialect."""
 
     name = "gemini"
+    operation = "chat"
     headers: tuple[tuple[str, str], ...] = ()
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:

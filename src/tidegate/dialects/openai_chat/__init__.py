@@ -20,6 +20,7 @@ class OpenAIChat:
     """Implements dialect.Dialect."""
 
     name = "openai_chat"
+    operation = "chat"
     headers: tuple[tuple[str, str], ...] = ()
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:

@@ -26,6 +26,7 @@ class OpenAIResponses:
     """Implements dialect.Dialect."""
 
     name = "openai_responses"
+    operation = "chat"
     headers: tuple[tuple[str, str], ...] = ()
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:
