@@ -146,6 +146,7 @@ async def run_gateway(project: Project) -> None:
     from tidegate.gateway.auth import check_open_bind
     from tidegate.gateway.claim import Claim
     from tidegate.gateway.edge import Edge
+    from tidegate.gateway.refusal import refusal_body
     from tidegate.gateway.routes import Routes
     from tidegate.prompts.snapshot_file import SnapshotFile
 
@@ -158,7 +159,7 @@ async def run_gateway(project: Project) -> None:
         snapshot = SnapshotFile(project.snapshot, project.config.project)
         async with services(project, store, internal_key=claim.internal_key, snapshot=snapshot) as parts:
             gc.freeze()  # what is loaded now stays: going through it in every full collection stops calls for 50 ms
-            edge = Edge(Routes(parts), max_body_bytes=listen.max_body_bytes)
+            edge = Edge(Routes(parts), max_body_bytes=listen.max_body_bytes, error_body=refusal_body)
             port = await _bind(edge.start, project, "gateway", listen.host, listen.port)
             claim.publish(f"http://{listen.host}:{port}")
             await until_told_to_stop()

@@ -10,15 +10,24 @@ from tidegate.core.errors import InvalidRequest
 from tidegate.dialects.dialect import Fields
 
 MAX_KEYS = 256
+MAX_VALUES = 100_000
+"""JSON values in one body: 20,000 messages of five. Decoding more would stop every other call for over 100 ms."""
 OWN_KEYS = ("variables",)
 """Keys of a request that are tidegate's and never go upstream."""
 
+_NULL = memoryview(b"null")
 _fields = msgspec.json.Decoder(Fields)
 encode = msgspec.json.Encoder().encode
 
 
 def read_fields(body: bytes) -> Fields:
-    """The top level of `body`. Raises InvalidRequest when it is not a JSON object, or has more than 256 keys."""
+    """
+    The top level of `body`.
+
+    Raises InvalidRequest when it is not a JSON object, or has more than 256 keys or 100,000 values in all.
+    """
+    if len(body) > 2 * MAX_VALUES and _has_many_values(body):
+        raise InvalidRequest(f"the body holds more than {MAX_VALUES:,} JSON values.")
     try:
         # The values stay as they came, so it is here that all of them are known to be text.
         str(body, "utf-8")
@@ -30,12 +39,23 @@ def read_fields(body: bytes) -> Fields:
     return fields
 
 
+def _has_many_values(body: bytes) -> bool:
+    """More than MAX_VALUES, by counting what stands between the strings; 60 ms at worst for 10 MiB, and no objects."""
+    if body.count(b",") + body.count(b"[") + body.count(b"{") < MAX_VALUES:
+        return False  # every value follows one of them
+    marks = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if marks.count(b'"') > 4 * MAX_VALUES:  # two of each string, which is a value or a value's key
+        return True
+    between = b"".join(marks.split(b'"')[::2])
+    return between.count(b",") + between.count(b"[") + between.count(b"{") >= MAX_VALUES
+
+
 def value(fields: Fields, key: str, kind: Any, expected: str) -> Any:
     """`fields[key]` as `kind`; None when it is absent or null. Raises InvalidRequest naming the key."""
     if key not in fields:
         return None
     raw = fields[key]
-    if bytes(raw) == b"null":
+    if memoryview(raw) == _NULL:  # without a copy of what may be 10 MiB
         return None
     try:
         return msgspec.json.decode(raw, type=kind)

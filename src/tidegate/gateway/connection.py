@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from tidegate.gateway.parser import SLICE_BYTES, Limits, Refusal, Request, RequestParser
-from tidegate.gateway.reply import HttpReply, error_body, head_bytes
+from tidegate.gateway.reply import HttpReply, head_bytes
 
 _log = logging.getLogger("tidegate.edge")
 
@@ -40,16 +40,19 @@ LEFT = "the client has left"
 
 
 Handler = Callable[[Request, HttpReply], Awaitable[None]]
+ErrorBody = Callable[[int, str, str], bytes]
+"""(status, message, path as far as it is known) → the JSON of an error that no handler gave."""
 
 
 class Shared:
     """What all connections of one edge share."""
 
-    def __init__(self, handler: Handler, limits: Limits, max_body_bytes: int) -> None:
+    def __init__(self, handler: Handler, limits: Limits, max_body_bytes: int, error_body: ErrorBody) -> None:
         self.loop = asyncio.get_running_loop()
         self.handler = handler
         self.limits = limits
         self.max_body_bytes = max_body_bytes
+        self.error_body = error_body
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         """Running handlers, also those whose client has left and that are still cleaning up."""
@@ -246,7 +249,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._closing:
             return
-        body = error_body(refusal.status, str(refusal))
+        body = self._shared.error_body(refusal.status, str(refusal), refusal.path)
         head = head_bytes(refusal.status, (("content-type", "application/json"),)) + self._shared.date
         transport.write(head + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body) + body)
         transport.write_eof()

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from email.utils import formatdate
 
-from tidegate.gateway.connection import Connection, Handler, Shared
+from tidegate.gateway.connection import Connection, ErrorBody, Handler, Shared
 from tidegate.gateway.parser import Limits, Request
 from tidegate.gateway.reply import HttpReply, error_body
 from tidegate.ports import SERVER_CLOSING
@@ -32,11 +32,20 @@ class Edge:
     `handler(request, reply)` runs in a task of its own per request; on one connection they run one after the other.
     When the client leaves, the task is cancelled at once (`CancelledError("the client has left")`); when `close` loses
     patience likewise (`CancelledError("the server is closing")`), and then the reply still works. A handler that raises
-    gives a 500 in OpenAI's error shape, or a visibly broken answer when it had begun.
+    gives a 500, or a visibly broken answer when it had begun. What is refused before a handler runs has the shape that
+    `error_body` gives it: OpenAI's, by default.
     """
 
-    def __init__(self, handler: Handler, *, max_body_bytes: int = 10 << 20, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        max_body_bytes: int = 10 << 20,
+        limits: Limits = DEFAULT_LIMITS,
+        error_body: ErrorBody = error_body,
+    ) -> None:
         self._handler = handler
+        self._error_body = error_body
         self._max_body_bytes = max_body_bytes
         self._limits = limits
         self._server: asyncio.Server | None = None
@@ -55,7 +64,7 @@ class Edge:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listens; returns the port, which matters when 0 was asked for. Raises OSError when it can not be had."""
-        shared = Shared(self._handler, self._limits, self._max_body_bytes)
+        shared = Shared(self._handler, self._limits, self._max_body_bytes, self._error_body)
         self._server = await shared.loop.create_server(lambda: Connection(shared), host, port, backlog=BACKLOG)
         self._shared = shared
         self._tick(shared)

@@ -65,6 +65,8 @@ class Refusal(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+        self.path = ""
+        """Of the refused request, as far as it was read: it says what its client understands."""
 
 
 class Arrived(msgspec.Struct, frozen=True, gc=False):
@@ -143,6 +145,7 @@ class RequestParser:
     def _stop(self, refusal: Refusal) -> None:
         """Nothing after this is parsed. What was complete before it is still answered."""
         self._refused = refusal
+        refusal.path = self._url.decode("latin-1").partition("?")[0]
         self.ready.append(refusal)
 
     def _fail(self, status: int, message: str) -> NoReturn:

@@ -135,7 +135,7 @@ def head_bytes(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
     return (_LINES.get(status) or f"HTTP/1.1 {status} \r\n".encode()) + text.encode("latin-1")
 
 
-def error_body(status: int, message: str) -> bytes:
+def error_body(status: int, message: str, _path: str = "") -> bytes:
     """OpenAI's error shape as JSON bytes; `status` is one of HTTP's own."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     code = HTTPStatus(status).name.lower()

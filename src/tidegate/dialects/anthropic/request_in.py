@@ -15,6 +15,7 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
+from tidegate.dialects import bounds
 from tidegate.dialects.dialect import Fields, Incoming
 from tidegate.dialects.fields import OWN_KEYS, encode, read_fields, value
 from tidegate.dialects.losses import Losses
@@ -26,6 +27,7 @@ _READ = frozenset(
         *("tools", "tool_choice", "thinking", "metadata", "output_config", "output_format", *OWN_KEYS),
     }
 )
+_BOUNDS = {"tools": bounds.MAX_TOOLS, "stop_sequences": bounds.MAX_STOPS}
 _SPEAKS_OF_NOTHING = frozenset({"model", "messages", "stream", "metadata", "system", *OWN_KEYS})
 
 
@@ -109,6 +111,7 @@ class _Metadata(msgspec.Struct):
 def parse_request(body: bytes) -> Incoming:
     """Reads the top level of a request. Raises InvalidRequest, naming the field."""
     fields = read_fields(body)
+    bounds.check(fields, _BOUNDS)
     model = value(fields, "model", str, "a string")
     if not model:
         raise InvalidRequest("model is missing: the name of a route, provider/model, or prompt:NAME.", param="model")
@@ -137,7 +140,7 @@ def system_bytes(incoming: Incoming) -> bytes:
 
 def input_text(incoming: Incoming) -> str:
     """The conversation as JSON text, the system text as its first message."""
-    messages = bytes(incoming.fields.get("messages", b"[]")).decode()
+    messages = str(incoming.fields.get("messages", b"[]"), "utf-8")
     if "system" not in incoming.fields:
         return messages
     first = f'{{"role":"system","content":{bytes(incoming.fields["system"]).decode()}}}'

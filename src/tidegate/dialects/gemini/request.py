@@ -5,21 +5,37 @@ from __future__ import annotations
 import re
 
 from tidegate.core.errors import InvalidRequest
-from tidegate.dialects.dialect import Incoming
+from tidegate.dialects import bounds
+from tidegate.dialects.dialect import Fields, Incoming
 from tidegate.dialects.fields import OWN_KEYS, encode, read_fields, value
 
 _NOT_SHAPING = frozenset({"model", "contents", "labels", "store", "safetySettings", "safety_settings", *OWN_KEYS})
+_TOOLS = dict.fromkeys(("functionDeclarations", "function_declarations"), bounds.MAX_TOOLS)
+_CONFIG = {
+    **dict.fromkeys(("candidateCount", "candidate_count"), bounds.MAX_ANSWERS),
+    **dict.fromkeys(("stopSequences", "stop_sequences"), bounds.MAX_STOPS),
+    "logprobs": bounds.MAX_LOGPROBS,
+}
 _DATA = re.compile(r'("data"\s*:\s*")([A-Za-z0-9+/=_-]{64,})"')
 
 
 def parse_request(body: bytes, *, model: str | None, stream: bool | None) -> Incoming:
     """The top level of a request; its own `model`, which the URL overrules, never counts. Raises InvalidRequest."""
     fields = read_fields(body)
+    _check_bounds(fields)
     name = (model or "").removeprefix("models/")
     if not name:
         raise InvalidRequest("the URL names no model: a route, provider/model, or prompt:NAME.", param="model")
     variables = value(fields, "variables", dict, "an object")
     return Incoming(fields=fields, model=name, stream=bool(stream), variables=variables)
+
+
+def _check_bounds(fields: Fields) -> None:
+    bounds.check(fields, {"tools": bounds.MAX_TOOLS})
+    for tool in value(fields, "tools", list[Fields], "a list of objects") or []:
+        bounds.check(tool, _TOOLS, "tools[].")
+    for key in ("generationConfig", "generation_config"):
+        bounds.check(value(fields, key, Fields, "an object") or {}, _CONFIG, f"{key}.")
 
 
 def same_body(incoming: Incoming) -> bytes:
@@ -36,7 +52,7 @@ def system_bytes(incoming: Incoming) -> bytes:
 def input_text(incoming: Incoming) -> str:
     """The conversation as JSON text, the system instruction as its first message; of data only the length."""
     fields = incoming.fields
-    contents = bytes(fields.get("contents", b"[]")).decode()
+    contents = str(fields.get("contents", b"[]"), "utf-8")
     system = fields.get("systemInstruction", fields.get("system_instruction"))
     if system is not None:
         first = f'{{"role":"system","content":{bytes(system).decode()}}}'

@@ -9,12 +9,21 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
+from tidegate.dialects import bounds
 from tidegate.dialects.dialect import Incoming
 from tidegate.dialects.fields import OWN_KEYS, encode, read_fields, value
 
 BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """OpenAI's name for the bound on output, the older one that compatible servers know, and that of prompts."""
 EFFORT_TOKENS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 65_536}
+
+
+_BOUNDS = {
+    **dict.fromkeys(("n", "best_of"), bounds.MAX_ANSWERS),
+    **dict.fromkeys(("tools", "functions"), bounds.MAX_TOOLS),
+    "top_logprobs": bounds.MAX_LOGPROBS,
+    "stop": bounds.MAX_STOPS,
+}
 
 
 class _Function(msgspec.Struct):
@@ -99,6 +108,7 @@ _READ = frozenset(
 def parse_request(body: bytes) -> Incoming:
     """Reads the top level of a request. Raises InvalidRequest, naming the field."""
     fields = read_fields(body)
+    bounds.check(fields, _BOUNDS)
     model = value(fields, "model", str, "a string")
     if not model:
         raise InvalidRequest("model is missing: the name of a route, provider/model, or prompt:NAME.", param="model")
@@ -138,7 +148,7 @@ _SHAPING = _READ - {"model", "messages", "stream", "stream_options", "variables"
 
 def input_text(incoming: Incoming) -> str:
     """The conversation as JSON text, for the record."""
-    return bytes(incoming.fields["messages"]).decode() if "messages" in incoming.fields else "[]"
+    return str(incoming.fields["messages"], "utf-8") if "messages" in incoming.fields else "[]"
 
 
 def messages_in(messages: Any) -> tuple[chat.Message, ...]:

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from tidegate.core.errors import InvalidRequest
+from tidegate.dialects import bounds
 from tidegate.dialects.dialect import Incoming
 from tidegate.dialects.fields import OWN_KEYS, encode, read_fields, value
 
+_BOUNDS = {"tools": bounds.MAX_TOOLS, "top_logprobs": bounds.MAX_LOGPROBS}
 LONGEST_VERSION = 5
 """Digits of a version's number; a longer row of digits is a digest's beginning."""
 _NOT_SHAPING = frozenset(
@@ -39,6 +41,7 @@ def parse_request(body: bytes) -> Incoming:
     OpenAI's own way to call a stored prompt, `prompt: {id, version, variables}`, is tidegate's `prompt:ID@VERSION`.
     """
     fields = read_fields(body)
+    bounds.check(fields, _BOUNDS)
     model = value(fields, "model", str, "a string")
     variables = value(fields, "variables", dict[str, Any], "an object")
     prompt = value(fields, "prompt", _Prompt, "an object with an id")
@@ -114,4 +117,4 @@ def _system_contents(incoming: Incoming) -> list[bytes]:
 
 def input_text(incoming: Incoming) -> str:
     """The conversation as JSON text, for the record."""
-    return bytes(incoming.fields["input"]).decode() if "input" in incoming.fields else "[]"
+    return str(incoming.fields["input"], "utf-8") if "input" in incoming.fields else "[]"

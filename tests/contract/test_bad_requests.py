@@ -1,0 +1,257 @@
+"""
+Bad input at the gateway: whatever comes in, a refusal in the client's own dialect goes out, soon and at little cost.
+
+The gateway is whole but for its providers, which answer everything: what passes through to one may well be fine there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.contract.bad_requests import MAX_BODY, WIRES, Answered, Wire, gateway, mutants, watched
+
+DEPTH = 100_000
+SECONDS = 1.0
+LAG_S = 0.1
+REFUSED_BYTES = 30 << 20
+SERVED_BYTES = 8 * MAX_BODY
+"""A large body that is served stands in the call, in the record and in what goes to the provider."""
+MARK = "@@"
+wires = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+
+
+def models(wire: Wire) -> tuple[str, ...]:
+    """Passed through, translated, and through a prompt."""
+    return (f"{wire.own}/m", f"{wire.other}/m", "prompt:answer")
+
+
+def with_raw(wire: Wire, model: str, key: str, raw: bytes) -> bytes:
+    """A valid body but for the value of one key, which is these bytes."""
+    return json.dumps(wire.body(model, **{key: MARK})).encode().replace(f'"{MARK}"'.encode(), raw)
+
+
+def nested(opening: bytes, closing: bytes) -> bytes:
+    return opening * DEPTH + b"1" + closing * DEPTH
+
+
+def of_size(item: bytes, size: int = MAX_BODY - (64 << 10)) -> bytes:
+    """A JSON array of so many bytes."""
+    return b"[" + b",".join([item] * (size // (len(item) + 1))) + b"]"
+
+
+def bombs(wire: Wire, model: str) -> Iterator[tuple[str, bytes]]:
+    """Bodies that are to be refused."""
+    said = wire.conversation
+    keys = b",".join(b'"%x":1' % number for number in range(1_000_000))[: 9 << 20].rpartition(b",")[0]
+    turn = {"role": "user", "content": "x", "parts": [{"text": "x"}]}
+    for key in (said, "tools"):
+        yield f"deep array in {key}", with_raw(wire, model, key, nested(b"[", b"]"))
+        yield f"deep object in {key}", with_raw(wire, model, key, nested(b'{"a":', b"}"))
+    yield "deep and unclosed", b"[" * DEPTH
+    yield "a million keys", b"{" + keys + b"}"
+    yield "a million keys inside", with_raw(wire, model, said, b"[{" + keys + b"}]")
+    yield "100,000 turns", with_raw(wire, model, said, of_size(json.dumps(turn).encode()))
+    yield "numbers", with_raw(wire, model, said, of_size(b"1"))
+    yield "empty objects", with_raw(wire, model, said, of_size(b"{}"))
+    yield "empty tools", with_raw(wire, model, "tools", of_size(b"{}"))
+    yield "short strings", with_raw(wire, model, said, of_size(b'""'))
+    yield "raw NUL", with_raw(wire, model, said, b'"\x00"')
+    yield "invalid UTF-8", with_raw(wire, model, said, b'"\xff\xfe"')
+    yield "half a UTF-8 character", with_raw(wire, model, said, b'"\xc3"')
+    yield "UTF-16", json.dumps(wire.body(model)).encode("utf-16")
+    yield "NaN", with_raw(wire, model, said, b"NaN")
+    yield "empty", b""
+    yield "not an object", b'"hello"'
+    yield "cut", json.dumps(wire.body(model)).encode()[:-1]
+    yield "two values", json.dumps(wire.body(model)).encode() * 2
+
+
+def check_refused(wire: Wire, what: str, answer: Answered) -> None:
+    assert 400 <= answer.status < 500, (what, answer.status, answer.body[:300])
+    assert answer.headers["content-type"] == "application/json", what
+    wire.error_of(answer.body)
+    assert answer.seconds < SECONDS, (what, answer.seconds)
+
+
+@wires
+async def test_a_bomb_is_refused_soon_and_costs_nobody_else(wire: Wire) -> None:
+    async with gateway() as bench:
+        for model in models(wire):
+            for what, body in bombs(wire, model):
+                async with watched() as cost:
+                    answer = await bench.post(wire.url(model), body)
+                check_refused(wire, f"{what}, {model}", answer)
+                assert cost.lag_s < LAG_S, (what, model, cost)
+                assert cost.peak_bytes <= REFUSED_BYTES, (what, model, cost)
+                [call] = bench.take_records()
+                assert call["outcome"] == "rejected", (what, call)
+
+
+@wires
+async def test_one_huge_string_holds_nobody_up(wire: Wire) -> None:
+    """10 MB of text, whose commas, braces and escapes are no JSON values, are a request like any other."""
+    for text in (b"a" * 9_900_000, b'a, [{\\"b\\": ' * 700_000):
+        turn = b'{"role":"user","content":"%b"}' % text
+        if wire.name == "gemini":
+            turn = b'{"role":"user","parts":[{"text":"%b"}]}' % text
+        async with gateway() as bench:
+            for model in models(wire)[:2]:
+                async with watched() as cost:
+                    answer = await bench.post(wire.url(model), with_raw(wire, model, wire.conversation, b"[%b]" % turn))
+                assert answer.status == 200, answer.body
+                assert answer.seconds < SECONDS
+                assert cost.lag_s < LAG_S, (model, cost)
+                assert cost.peak_bytes <= SERVED_BYTES, (model, cost)
+                [call] = bench.take_records()
+                assert call["outcome"] == "ok"
+
+
+@wires
+async def test_no_wrong_type_at_any_place_is_more_than_a_refusal(wire: Wire) -> None:
+    """Every node of a rich request becomes each kind of JSON: passed through, translated, and through a prompt."""
+    seen: dict[int, int] = {}
+    async with gateway() as bench, bench.connected() as client:
+        for model in models(wire):
+            for place, mutant in mutants(wire.body(model)):
+                if isinstance(mutant, dict) and mutant.get("stream") is True:
+                    continue  # which is right, and not what these providers answer
+                answer = await client.post(wire.url(model), json.dumps(mutant).encode())
+                seen[answer.status] = seen.get(answer.status, 0) + 1
+                if answer.status != 200:
+                    check_refused(wire, f"{place} = {mutant!r}"[:300], answer)
+                assert len(bench.take_records()) == 1, place
+    assert seen[200] > 100, seen
+    assert seen[400] > 100, seen
+
+
+@wires
+async def test_what_python_can_hold_and_utf8_can_not_breaks_nothing(wire: Wire) -> None:
+    """Lone surrogates and NUL, as keys and as values, in every place that is text."""
+    oddities: tuple[Any, ...] = ("\ud800", "\udfff x", "\0", {"\ud800": "\ud800"}, {"\0": 1})
+    async with gateway() as bench, bench.connected() as client:
+        for model in models(wire):
+            for place, mutant in mutants(wire.body(model), oddities):
+                answer = await client.post(wire.url(model), json.dumps(mutant).encode())
+                if answer.status != 200:
+                    check_refused(wire, place, answer)
+                assert len(bench.take_records()) == 1, place
+
+
+@wires
+async def test_of_two_equal_keys_the_same_one_counts_everywhere(wire: Wire) -> None:
+    """What is checked, kept and sent is one of them, so that none is smuggled past the other."""
+    valid = json.dumps(wire.body("nobody/m")).encode()
+    async with gateway() as bench:
+        body = valid[:-1] + b"".join(b',"model":"%b/m"' % wire.own.encode() for _ in range(1_000)) + b"}"
+        answer = await bench.post(wire.url(f"{wire.own}/m"), body)
+        assert answer.status == 200, answer.body
+        assert len(bench.take_records()) == 1
+
+
+LIMITS: list[tuple[str, dict[str, Any], str]] = [
+    ("openai_chat", {"n": 10**6}, "n"),
+    ("openai_chat", {"n": 1e300}, "n"),
+    ("openai_chat", {"best_of": 129}, "best_of"),
+    ("openai_chat", {"top_logprobs": 10**6}, "top_logprobs"),
+    ("openai_chat", {"stop": ["x"] * 257}, "stop"),
+    ("openai_chat", {"tools": [{}] * 1_025}, "tools"),
+    ("openai_responses", {"top_logprobs": 10**6}, "top_logprobs"),
+    ("openai_responses", {"tools": [{}] * 1_025}, "tools"),
+    ("anthropic", {"stop_sequences": ["x"] * 257}, "stop_sequences"),
+    ("anthropic", {"tools": [{}] * 1_025}, "tools"),
+    ("gemini", {"generationConfig": {"candidateCount": 10**6}}, "candidateCount"),
+    ("gemini", {"generation_config": {"candidate_count": 10**6}}, "candidate_count"),
+    ("gemini", {"generationConfig": {"stopSequences": ["x"] * 257}}, "stopSequences"),
+    ("gemini", {"generationConfig": {"logprobs": 10**6}}, "logprobs"),
+    ("gemini", {"tools": [{"functionDeclarations": [{}] * 1_025}]}, "functionDeclarations"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "named"), LIMITS)
+async def test_what_multiplies_the_cost_of_a_call_has_a_bound(name: str, changes: dict[str, Any], named: str) -> None:
+    wire = next(wire for wire in WIRES if wire.name == name)
+    async with gateway() as bench:
+        for model in models(wire):
+            answer = await bench.post(wire.url(model), json.dumps(wire.body(model, **changes)).encode())
+            check_refused(wire, named, answer)
+            assert f"{named} " in answer.body.decode()
+            assert "more than" in answer.body.decode()
+            [call] = bench.take_records()
+            assert call["outcome"] == "rejected"
+
+
+@wires
+async def test_an_unknown_model_is_a_404_with_the_nearest_name(wire: Wire) -> None:
+    near = {"suport": "support", "oaai/m": "oai/", "prompt:anser": "", "no/such/thing": ""}
+    async with gateway() as bench:
+        for model, hint in near.items():
+            answer = await bench.post(wire.url(model), json.dumps(wire.body(model)).encode())
+            check_refused(wire, model, answer)
+            assert answer.status == 404
+            assert hint in wire.error_of(answer.body)["message"]
+            assert len(bench.take_records()) == 1
+
+
+@wires
+async def test_a_wrong_method_is_a_405_that_says_the_right_one(wire: Wire) -> None:
+    async with gateway() as bench:
+        for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            answer = await bench.send(f"{method} {wire.url('m')} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+            assert (answer.status, answer.headers["allow"]) == (405, "POST")
+            wire.error_of(answer.body)
+        assert bench.take_records() == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/v1", "/v1/chat/completions/", "//v1/chat/completions", "/v1/chat/../chat/completions", "/V1/messages"],
+)
+async def test_an_unknown_path_is_a_404_that_names_the_known(path: str) -> None:
+    async with gateway() as bench:
+        answer = await bench.post(path, b"{}")
+        assert answer.status == 404
+        assert "/v1/chat/completions" in WIRES[0].error_of(answer.body)["message"]
+        assert bench.take_records() == []
+
+
+@wires
+async def test_the_edge_refuses_in_the_words_of_the_path(wire: Wire) -> None:
+    """Too large, too many headers, two hosts, none, odd framing: no call, no record, the client's own error shape."""
+    path = wire.url("m")
+    heads = {
+        f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {MAX_BODY + 1}\r\n\r\n": 413,
+        f"POST {path} HTTP/1.1\r\nhost: a\r\n" + "x: 1\r\n" * 300 + "\r\n": 431,
+        f"POST {path} HTTP/1.1\r\nhost: a\r\nx: {'a' * 100_000}\r\n\r\n": 431,
+        f"POST {path} HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n": 400,
+        f"POST {path} HTTP/1.1\r\ncontent-length: 2\r\n\r\n{{}}": 400,
+        f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n": 400,
+        f"POST {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n": 400,
+        f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{{}}": 415,
+        f"POST {path} HTTP/1.1\r\nhost: a\r\nexpect: tea\r\n\r\n": 417,
+    }
+    async with gateway() as bench:
+        for head, status in heads.items():
+            async with watched() as cost:
+                answer = await bench.send(head.encode())
+            check_refused(wire, head[:200], answer)
+            assert answer.status == status
+            assert cost.peak_bytes <= REFUSED_BYTES
+        assert bench.take_records() == []
+
+
+@wires
+async def test_a_host_decides_nothing(wire: Wire) -> None:
+    """Neither a Host header nor an absolute target changes where a call goes."""
+    body = json.dumps(wire.body(f"{wire.own}/m")).encode()
+    path = wire.url(f"{wire.own}/m")
+    async with gateway() as bench:
+        for target in (path, f"http://evil.example{path}"):
+            for host in ("a", "evil.example:1", "[::1]", "169.254.169.254", "x" * 2_000):
+                head = f"POST {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n\r\n"
+                answer = await bench.send(head.encode() + body)
+                assert answer.status == 200, answer.body
+                assert len(bench.take_records()) == 1
