@@ -12,6 +12,7 @@ import sys
 
 from tidegate.core.errors import InvalidRequest, TidegateError, UpstreamError, UpstreamRejected, UpstreamUnavailable
 from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
+from tidegate.dialects.reason import reason
 from tidegate.gateway.record import Record
 from tidegate.gateway.resolve import Plan, off_loop
 from tidegate.gateway.source import Source, StreamSource, WholeSource
@@ -19,7 +20,8 @@ from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamExch
 from tidegate.upstream.targets import Target
 
 MAX_ERROR_BYTES = 64 << 10
-THIS_TARGETS_FAULT = (401, 402, 403, 404)
+CREDENTIAL_REFUSED = (401, 402, 403)
+THIS_TARGETS_FAULT = (*CREDENTIAL_REFUSED, 404)
 """A refused credential or a model it does not have: another target may do better. A bad request is bad everywhere."""
 
 
@@ -84,12 +86,7 @@ class Attempts:
         answer = await exchange.__aenter__()
         try:
             if answer.status >= 300:
-                raise UpstreamRejected(
-                    f"{target.name} answered {answer.status}",
-                    status=answer.status,
-                    body=target.redact((await _error_body(answer)).decode("utf-8", "replace")).encode(),
-                    retry_after_s=retry_after_s(answer.headers),
-                )
+                raise _rejected(target, answer, await _error_body(answer))
             source = _source(answer, plan, target, call_id, self._clock.now_ns() // 1_000_000_000)
             await source.begin()
         except BaseException:
@@ -122,6 +119,19 @@ def _source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str, cr
     if plan.incoming.stream:
         return StreamSource(answer, wire, plan.client, plan.incoming, call_id=call_id, created=created)
     return WholeSource(answer, wire, plan.client)
+
+
+def _rejected(target: Target, answer: UpstreamAnswer, body: bytes) -> UpstreamRejected:
+    status = answer.status
+    redacted = target.redact(body.decode("utf-8", "replace")).encode()
+    # Providers quote parts of a key that they refuse.
+    why = "" if status in CREDENTIAL_REFUSED else reason(redacted)
+    return UpstreamRejected(
+        f"{target.name} answered {status}{f': {why}' if why else ''}",
+        status=status,
+        body=redacted,
+        retry_after_s=retry_after_s(answer.headers),
+    )
 
 
 async def _error_body(answer: UpstreamAnswer) -> bytes:

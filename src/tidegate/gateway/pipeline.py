@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tidegate.core.errors import InternalError, Saturated, TidegateError, Unusable, UpstreamRejected, UpstreamTimeout
 from tidegate.dialects.dialect import Dialect
-from tidegate.gateway.attempt import Attempts
+from tidegate.gateway.attempt import CREDENTIAL_REFUSED, Attempts
 from tidegate.gateway.auth import Keys, authenticate
 from tidegate.gateway.call import Call
 from tidegate.gateway.record import Record
@@ -25,7 +25,6 @@ from tidegate.upstream.targets import Targets
 
 CLIENT_CLOSED = 499
 LARGE_BODY_BYTES = 256 << 10
-PROVIDER_REFUSED_US = (401, 402, 403)
 log = logging.getLogger("tidegate.gateway")
 
 
@@ -83,15 +82,15 @@ async def _refuse(error: TidegateError, client: Dialect, record: Record, reply: 
     if reply.started:
         await reply.end(client.error_event(error, call_id=record.id))
         return
-    status, body = error.http_status, b""
+    body = b""
     if isinstance(error, UpstreamRejected):
-        if status in PROVIDER_REFUSED_US:
+        if error.http_status in CREDENTIAL_REFUSED:
             # Our credential was refused: to the client this is a broken gateway, not a broken key of its own.
-            status = 502
+            error = UpstreamRejected(str(error), status=502, body=b"")
         elif error.body.startswith(b"{") and record.target is not None and client in record.target.dialects:
             body = error.body
     headers = [JSON_HEADERS, *identity_headers(record), ("x-should-retry", "false")]
     if isinstance(error, UpstreamRejected | Saturated) and error.retry_after_s is not None:
         headers.append(("retry-after", str(max(1, round(error.retry_after_s)))))
-    await reply.start(status, headers, streamed=False)
+    await reply.start(error.http_status, headers, streamed=False)
     await reply.end(body or client.error_body(error, call_id=record.id))

@@ -68,7 +68,7 @@ def compose(
     return msgspec.structs.replace(
         client,
         **{**own, **given},
-        messages=(*messages_in(rendered), *client.messages),
+        messages=(*messages_in(rendered), *filter(_says_something, client.messages)),
         max_output_tokens=_output_bound(artifact, incoming, client),
     )
 
@@ -91,6 +91,11 @@ def _refuse_owned(artifact: Artifact, incoming: Incoming, client: chat.Request) 
             raise InvalidRequest(
                 "the prompt decides the system messages; send only what follows them.", param=f"messages[{index}].role"
             )
+
+
+def _says_something(message: chat.Message) -> bool:
+    """Google's SDK always sends contents: empty ones are how it calls a prompt that needs no more."""
+    return any(not isinstance(part, chat.Text) or part.text for part in message.parts)
 
 
 def _sent(incoming: Incoming, field: str) -> bool:

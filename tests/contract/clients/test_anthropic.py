@@ -170,6 +170,22 @@ async def test_a_wrong_type_is_a_bad_request_that_names_the_field() -> None:
         assert not here.provider.requests
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_why_the_provider_refused_is_told_across_dialects(streamed: bool) -> None:
+    async with client_of("status=400") as (client, here):
+        with pytest.raises(anthropic.BadRequestError, match=r"answered 400: A simulated failure\."):
+            await client.messages.create(**ASK, stream=streamed)
+    assert here.record()["error_message"] == "sim/support-2026-03-01 answered 400: A simulated failure."
+
+
+async def test_that_the_provider_refused_our_key_is_no_matter_of_the_clients() -> None:
+    async with client_of("status=401") as (client, _):
+        with pytest.raises(anthropic.InternalServerError) as refused:
+            await client.messages.create(**ASK)
+    assert isinstance(refused.value.body, dict)
+    assert (refused.value.status_code, refused.value.body["error"]["type"]) == (502, "api_error")
+
+
 async def test_a_rate_limit_says_when_to_come_back() -> None:
     async with client_of("status=429; retry-after=7") as (client, _):
         with pytest.raises(anthropic.RateLimitError) as limited:

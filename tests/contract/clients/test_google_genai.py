@@ -157,6 +157,16 @@ async def test_a_prompt_is_called_by_its_name(streamed: bool) -> None:
     assert (record["prompt"], record["version"], record["output_valid"]) == ("support/answer", 7, True)
 
 
+async def test_a_prompt_that_needs_no_more_is_called_with_empty_contents() -> None:
+    """The SDK refuses to send none at all."""
+    config = types.GenerateContentConfig(http_options=types.HttpOptions(extra_body={"variables": VARIABLES}))
+    async with client_of() as (client, here):
+        answer = await client.models.generate_content(model="prompt:support/answer", contents="", config=config)
+        messages = json.loads(here.provider.requests[0].body)["messages"]
+    assert answer.text == ANSWER
+    assert [message["content"] for message in messages] == [QUESTION]
+
+
 async def test_a_client_that_leaves_frees_the_provider() -> None:
     """Its streams can not be closed: a client leaves by cancelling the task that reads."""
     texts: asyncio.Queue[str | None] = asyncio.Queue()
@@ -218,6 +228,13 @@ async def test_a_rate_limit_is_told(ask: Any) -> None:
             await ask(client, **ASK)
     assert (limited.value.code, limited.value.status) == (429, "RESOURCE_EXHAUSTED")
     assert limited.value.response.headers["retry-after"] == "7"
+
+
+async def test_that_the_provider_refused_our_key_is_a_server_error() -> None:
+    async with client_of("status=401") as (client, _):
+        with pytest.raises(errors.ServerError) as refused:
+            await client.models.generate_content(**ASK)
+    assert (refused.value.code, refused.value.status) == (502, "UNAVAILABLE")
 
 
 @pytest.mark.parametrize(("status", "name"), [(500, "INTERNAL"), (503, "UNAVAILABLE")])
