@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import msgspec
 
 from tidegate.core.artifact import Artifact
-from tidegate.core.chain import Line
+from tidegate.core.chain import Line, SealedKeyLine
 from tidegate.core.evaluation import Run
+from tidegate.core.keys import KeyLine
 from tidegate.core.ledger import Approval, Deployment, Freshness, Head, Pointer, Served, Version
 from tidegate.core.pricing import Rates
 
@@ -200,6 +201,11 @@ class ControlTransaction(Protocol):
     def add_approval(self, approval: Approval) -> None: ...
     def approvals(self, prompt: str | None = None, environment: str | None = None) -> Sequence[Approval]:
         """Oldest first."""
+        ...
+
+    def add_key_line(self, line: KeyLine) -> None: ...
+    def key_lines(self) -> Sequence[SealedKeyLine]:
+        """What happened to keys, with its hashes, oldest first."""
         ...
 
     def save_run(self, run: Run) -> None: ...

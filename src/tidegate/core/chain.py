@@ -9,11 +9,12 @@ but then an environment points at something that no line says: that is found too
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 import rfc8785
 
+from tidegate.core.keys import KeyLine, seal_key
 from tidegate.core.ledger import Deployment, Pointer, after, seal
 
 
@@ -26,6 +27,46 @@ class Line(msgspec.Struct, frozen=True):
     move: Deployment
     prev_hash: str
     hash: str
+
+    @property
+    def sealed(self) -> str:
+        return seal(self.move, self.project, self.prev_hash)
+
+    def __str__(self) -> str:
+        return _named(self)
+
+
+class SealedKeyLine(msgspec.Struct, frozen=True):
+    """One line of what happened to keys, as it is stored; a chain of its own."""
+
+    number: int
+    project: str
+    line: KeyLine
+    prev_hash: str
+    hash: str
+
+    @property
+    def sealed(self) -> str:
+        return seal_key(self.line, self.project, self.prev_hash)
+
+    def __str__(self) -> str:
+        line = self.line
+        return f"key line {self.number} ({line.action} of {line.name} {line.prefix} at {line.at} by {line.who})"
+
+
+class Link(Protocol):
+    """A line of either chain; as text it names itself."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def prev_hash(self) -> str: ...
+    @property
+    def hash(self) -> str: ...
+    @property
+    def sealed(self) -> str:
+        """The hash that it ought to have."""
+        ...
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -41,23 +82,23 @@ class Fault(msgspec.Struct, frozen=True):
         return self.message
 
 
-def faults(lines: Sequence[Line], pointers: Sequence[Pointer]) -> list[Fault]:
-    """All that does not fit, `lines` being oldest first. Empty for a ledger that nobody touched."""
-    return [*_in_the_chain(lines), *_in_the_pointers(lines, pointers)]
+def faults(lines: Sequence[Line], pointers: Sequence[Pointer], keys: Sequence[SealedKeyLine] = ()) -> list[Fault]:
+    """All that does not fit, lines being oldest first. Empty where nobody touched anything."""
+    return [*_in_the_chain(lines), *_in_the_pointers(lines, pointers), *_in_the_chain(keys)]
 
 
-def _in_the_chain(lines: Sequence[Line]) -> Iterator[Fault]:
-    before: Line | None = None
+def _in_the_chain(lines: Sequence[Link]) -> Iterator[Fault]:
+    before: Link | None = None
     for line in lines:
         if line.prev_hash != (before.hash if before else ""):
-            after = _named(before) if before else "the beginning"
+            earlier = str(before) if before else "the beginning"
             yield Fault(
                 "broken",
                 line.number,
-                f"{_named(line)} does not follow {after}: lines were removed, added or put in another order there.",
+                f"{line} does not follow {earlier}: lines were removed, added or put in another order there.",
             )
         if not _intact(line):
-            yield Fault("edited", line.number, f"{_named(line)} was edited.")
+            yield Fault("edited", line.number, f"{line} was edited.")
         before = line
 
 
@@ -81,9 +122,9 @@ def _in_the_pointers(lines: Sequence[Line], pointers: Sequence[Pointer]) -> Iter
         yield Fault("pointer", line.number, f"{_named(line)} moved a pointer that is not there any more.")
 
 
-def _intact(line: Line) -> bool:
+def _intact(line: Link) -> bool:
     try:
-        return seal(line.move, line.project, line.prev_hash) == line.hash
+        return line.sealed == line.hash
     except rfc8785.CanonicalizationError:  # a value that no line of ours ever held
         return False
 

@@ -10,6 +10,7 @@ import msgspec
 import rfc8785
 
 from tidegate.core.artifact import Artifact
+from tidegate.core.keys import Key
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -217,6 +218,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Where the ledger stood."""
     texts: dict[str, str] = {}
     """Digest → canonical text of every artifact in `live`: what is written to disk, and need not be read again."""
+    keys: tuple[Key, ...] = ()
+    """Every key that was ever made."""
     anew: bool = False
     """The store's ledger does not hold the head of the snapshot before: another database, or one put back."""
 

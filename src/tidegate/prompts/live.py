@@ -12,12 +12,14 @@ import asyncio
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
 from tidegate.core.errors import TidegateError, Unusable
 from tidegate.core.instant import iso_utc
+from tidegate.core.keys import Key, KeyRing
 from tidegate.core.ledger import Freshness, Served, Snapshot
 from tidegate.ports import Clock
 from tidegate.prompts.registry import Registry
@@ -42,6 +44,7 @@ class LivePrompts:
         self._names: list[str] = []
         self._freshness = Freshness(following=False, source="store", read_at="")
         self._written: Snapshot | None = None
+        self._keys: tuple[Sequence[Key], KeyRing] = ((), KeyRing())
         self._found: OrderedDict[tuple[str, str], Served] = OrderedDict()
 
     def live(self, prompt: str, environment: str) -> Served | None:
@@ -51,6 +54,10 @@ class LivePrompts:
     def names(self) -> list[str]:
         """Every prompt that is live somewhere, sorted."""
         return self._names
+
+    def keys(self) -> KeyRing:
+        """The keys of the last snapshot."""
+        return self._keys[1]
 
     def freshness(self) -> Freshness:
         """How the last snapshot stands with the store."""
@@ -143,6 +150,8 @@ class LivePrompts:
     def _swap(self, snapshot: Snapshot, freshness: Freshness) -> None:
         if self._snapshot is None or snapshot.live.keys() != self._snapshot.live.keys():
             self._names = sorted(snapshot.prompts())
+        if snapshot.keys != self._keys[0]:
+            self._keys = snapshot.keys, KeyRing(snapshot.keys)
         self._snapshot = snapshot
         self._freshness = freshness
 
@@ -171,7 +180,10 @@ class LivePrompts:
 
     def _save(self) -> None:
         snapshot = self._snapshot
-        if self._file is None or snapshot is None or (self._written and snapshot.head == self._written.head):
+        written = self._written
+        if self._file is None or snapshot is None:
+            return
+        if written and (snapshot.head, snapshot.keys) == (written.head, written.keys):
             return
         self._written = snapshot
         try:

@@ -20,6 +20,7 @@ from tidegate.core.errors import BadInput, NotFound, Refused, nearest
 from tidegate.core.evaluation import Run
 from tidegate.core.ids import uuid7
 from tidegate.core.instant import iso_utc
+from tidegate.core.keys import keys_of
 from tidegate.core.ledger import (
     Approval,
     Deployment,
@@ -37,6 +38,7 @@ from tidegate.core.split import check_weight, shown
 from tidegate.ports import Clock, ControlStore, ControlTransaction, Random
 from tidegate.prompts import approval
 from tidegate.prompts.files import check_name
+from tidegate.prompts.keys import KeyBook
 
 _VERSION = re.compile(r"v[1-9][0-9]{0,8}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{6,64}\Z")
@@ -60,6 +62,7 @@ class Registry:
         self._clock = clock
         self._random = random
         self._policy = approval.Policy(frozenset(protects), frozenset(second_approver))
+        self.keys = KeyBook(store, clock, random)
 
     def close(self) -> None:
         """Lets go of the store."""
@@ -139,8 +142,9 @@ class Registry:
         generation = self.generation()  # before the rest: a change in between is then seen by the next look
         with self._store.read() as tx:
             head = tx.head()
+            keys = keys_of([sealed.line for sealed in tx.key_lines()])
             if before is not None and head == before.head:
-                return Snapshot(generation, before.live, head, before.texts)
+                return Snapshot(generation, before.live, head, before.texts, keys)
             moved = None if before is None else tx.moved(before.head)
             pointers = tx.pointers() if moved is None else moved
             known = {} if before is None else before.texts
@@ -148,7 +152,7 @@ class Registry:
             texts = {**known, **tx.texts(wanted - known.keys())}
         live = {} if before is None or moved is None else dict(before.live)
         live |= {(pointer.prompt, pointer.environment): _live(pointer, texts) for pointer in pointers}
-        snapshot = Snapshot(generation, live, head)
+        snapshot = Snapshot(generation, live, head, keys=keys)
         return msgspec.structs.replace(
             snapshot,
             texts={served.digest: texts[served.digest] for served in snapshot.versions()},
@@ -160,9 +164,9 @@ class Registry:
         return self._store.wait_for_change(generation, timeout_s)
 
     def verify(self) -> list[Fault]:
-        """Every line of the ledger that was edited, removed or moved since it was written; empty when none was."""
+        """Every line about deployments or keys that was edited, removed or moved since; empty when none was."""
         with self._store.read() as tx:
-            return faults(tx.lines(), tx.pointers())
+            return faults(tx.lines(), tx.pointers(), tx.key_lines())
 
     def generation(self) -> int:
         """A number that is another one after any change."""

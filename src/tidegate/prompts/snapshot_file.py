@@ -2,7 +2,8 @@
 The last snapshot on disk: what a gateway serves when it starts and its control store can not be reached.
 
 One JSON file, readable by its owner only, replaced whole. Artifacts stand in it as the registry keeps them, so that
-each is checked against its digest when it is read; a file that is damaged in any way is not used at all.
+each is checked against its digest when it is read; a file that is damaged in any way is not used at all. The keys are
+in it as they are stored, hashed: a gateway that starts without its store asks for the same ones.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ import msgspec
 
 from tidegate.core.artifact import Artifact, from_canonical
 from tidegate.core.errors import BadInput, TidegateError, Unusable
+from tidegate.core.keys import Key
 from tidegate.core.ledger import Head, Served, Share, Snapshot
 
-FORMAT = 2
-KNOWN_FORMATS = (1, FORMAT)
-"""1 had no splits."""
+FORMAT = 3
 PIECES = 250
 """Written at once. Each write lets the event loop's thread run, which encoding it all at once would hold up."""
 
@@ -48,6 +48,7 @@ class _Contents(msgspec.Struct):
     read_at: datetime
     generation: int
     ledger: Head
+    keys: tuple[Key, ...]
     live: list[_Live]
     artifacts: dict[str, msgspec.Raw]
 
@@ -76,7 +77,7 @@ class SnapshotFile:
     def _pieces(self, snapshot: Snapshot, read_at: str) -> Iterator[bytes]:
         encode = msgspec.json.encode
         start = {"format": FORMAT, "project": self._project, "read_at": read_at, "generation": snapshot.generation}
-        yield encode({**start, "ledger": snapshot.head})[:-1] + b',\n"live": ['
+        yield encode({**start, "ledger": snapshot.head, "keys": snapshot.keys})[:-1] + b',\n"live": ['
         between = b"\n"
         for (prompt, environment), served in snapshot.live.items():
             yield between + encode((prompt, environment, served.version, served.digest, _share(served)))
@@ -103,8 +104,8 @@ class SnapshotFile:
             raise BadInput(f"{self.path}: can not be read: {error.strerror}.") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"{self.path}: is damaged, or of another version of tidegate: {error}.") from error
-        if contents.format not in KNOWN_FORMATS:
-            raise BadInput(f"{self.path}: has format {contents.format}, this tidegate knows up to {FORMAT}.")
+        if contents.format != FORMAT:
+            raise BadInput(f"{self.path}: has format {contents.format}, this tidegate knows {FORMAT}.")
         if contents.project != self._project:
             raise BadInput(f"{self.path}: is of the project {contents.project!r}, not of {self._project!r}.")
         return self._snapshot(contents), contents.read_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -122,7 +123,7 @@ class SnapshotFile:
             raise BadInput(f"{self.path}: is damaged: the artifact {error} is missing.") from error
         except TidegateError as error:
             raise BadInput(f"{self.path}: is damaged: {error}") from error
-        return Snapshot(contents.generation, live, contents.ledger, texts)
+        return Snapshot(contents.generation, live, contents.ledger, texts, contents.keys)
 
 
 def _share(served: Served) -> tuple[object, ...] | None:

@@ -21,9 +21,10 @@ from sqlalchemy import Connection, Engine, Row, Select, insert, inspect, select,
 from sqlalchemy.exc import SQLAlchemyError
 
 from tidegate.core.artifact import Artifact, canonical, from_canonical, short
-from tidegate.core.chain import Line
+from tidegate.core.chain import Line, SealedKeyLine
 from tidegate.core.errors import BadInput, TidegateError, Unusable
 from tidegate.core.evaluation import Repeat, Run
+from tidegate.core.keys import KeyLine, seal_key
 from tidegate.core.ledger import Approval, Deployment, Head, Pointer, Split, Version, after, seal
 from tidegate.stores import schema
 from tidegate.stores.schema import (
@@ -31,6 +32,7 @@ from tidegate.stores.schema import (
     artifacts,
     deployments,
     documents,
+    key_lines,
     meta,
     pointers,
     run_results,
@@ -314,6 +316,22 @@ class SqlControlTransaction:
             query = query.where(approvals.c.environment == environment)
         return [Approval(**row._mapping) for row in self._rows(query.order_by(approvals.c.seq))]
 
+    def add_key_line(self, line: KeyLine) -> None:
+        """Appends to the chain of keys. Each row's hash covers the row before it."""
+        last = select(key_lines.c.hash).where(key_lines.c.project == self._project)
+        last = last.order_by(key_lines.c.seq.desc()).limit(1)
+        prev_hash = self._connection.execute(last).scalar_one_or_none() or ""
+        row = msgspec.structs.asdict(line)
+        lists = {name: row[name] and _json(row[name]) for name in _KEY_LISTS}
+        self._insert(key_lines, **{**row, **lists}, prev_hash=prev_hash, hash=seal_key(line, self._project, prev_hash))
+
+    def key_lines(self) -> list[SealedKeyLine]:
+        """The chain of keys, oldest first."""
+        sealed = [key_lines.c[name] for name in ("seq", "project", "prev_hash", "hash")]
+        query = select(*sealed, *(key_lines.c[name] for name in KeyLine.__struct_fields__))
+        rows = self._rows(query.where(key_lines.c.project == self._project).order_by(key_lines.c.seq))
+        return [SealedKeyLine(row.seq, row.project, _key_line(row), row.prev_hash, row.hash) for row in rows]
+
     def save_run(self, run: Run) -> None:
         """Raises BadInput when a run of this id is stored already: a run never changes."""
         if self._connection.execute(select(runs.c.id).where(runs.c.id == run.id)).first() is not None:
@@ -389,6 +407,21 @@ def _pointer(row: Row[Any]) -> Pointer:
         raise Unusable(
             f"what {row.environment} of {row.prompt} points at is damaged: restore the control store from a backup."
         ) from error
+
+
+_KEY_LISTS = ("prompts", "models", "environments")
+
+
+def _key_line(row: Row[Any]) -> KeyLine:
+    """What is damaged is no key: a line that can not be read stops everything rather than opening something."""
+    values = {name: row._mapping[name] for name in KeyLine.__struct_fields__}
+    try:
+        lists = {name: values[name] and json.loads(values[name]) for name in _KEY_LISTS}
+        line = msgspec.convert({**values, **lists}, KeyLine)
+        bytes.fromhex(line.sha256)
+        return line
+    except ValueError as error:  # msgspec's ValidationError is one
+        raise Unusable(f"line {row.seq} about keys is damaged: restore the control store from a backup.") from error
 
 
 def _run(row: Row[Any], results: tuple[Repeat, ...]) -> Run:

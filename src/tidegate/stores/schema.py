@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that this code reads and writes."""
 
 metadata = MetaData(
@@ -168,6 +168,28 @@ run_results = Table(
     Column("body", Text, nullable=False),
     PrimaryKeyConstraint("run_id", "position"),
     ForeignKeyConstraint(["run_id"], ["runs.id"]),
+)
+
+key_lines = Table(
+    "key_lines",
+    metadata,
+    Column("seq", Sequence, primary_key=True),
+    Column("project", Text, nullable=False),
+    Column("id", Text, nullable=False, unique=True),
+    Column("action", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("role", Text),
+    Column("sha256", Text, nullable=False),
+    Column("prompts", Text),
+    Column("models", Text),
+    Column("environments", Text),
+    Column("expires_at", Text),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    UniqueConstraint("project", "prefix", "action"),
 )
 
 documents = Table(
