@@ -81,7 +81,7 @@ async def services(
     """All that the pipeline needs, with its owner tasks running until the block ends."""
     from tidegate.core.retries import RetryBudget
     from tidegate.gateway.attempt import Attempts
-    from tidegate.gateway.auth import Keys
+    from tidegate.gateway.auth import Keys, is_loopback
     from tidegate.gateway.pipeline import Services
     from tidegate.prompts.live import LivePrompts
     from tidegate.telemetry.spool import SpoolWriter
@@ -110,7 +110,7 @@ async def services(
             attempts=Attempts(pool, RetryBudget(), clock, random),
             targets=targets,
             prompts=prompts,
-            keys=Keys(internal=internal_key),
+            keys=Keys(internal_key, prompts.keys, loopback=is_loopback(config.gateway.host)),
             project=config.project,
             content_sample=telemetry.content_sample,
         )
@@ -143,7 +143,7 @@ async def caller(project: Project, registry: Registry) -> AsyncIterator[Caller]:
 
 async def run_gateway(project: Project) -> None:
     """The gateway process, until it is told to stop; then it drains. Raises BadInput when the port is taken."""
-    from tidegate.gateway.auth import check_open_bind
+    from tidegate.gateway.auth import check_bind
     from tidegate.gateway.claim import Claim
     from tidegate.gateway.edge import Edge
     from tidegate.gateway.refusal import refusal_body
@@ -151,13 +151,13 @@ async def run_gateway(project: Project) -> None:
     from tidegate.prompts.snapshot_file import SnapshotFile
 
     listen = project.config.gateway
-    check_open_bind(listen.host, "gateway")
     claim = Claim(project.lock)
     claim.take()
     try:
         store = registry(project, lazy=True, busy_s=GATEWAY_BUSY_S)
         snapshot = SnapshotFile(project.snapshot, project.config.project)
         async with services(project, store, internal_key=claim.internal_key, snapshot=snapshot) as parts:
+            check_bind(listen.host, "gateway", parts.keys.ring())
             gc.freeze()  # what is loaded now stays: going through it in every full collection stops calls for 50 ms
             edge = Edge(Routes(parts), max_body_bytes=listen.max_body_bytes, error_body=refusal_body)
             port = await _bind(edge.start, project, "gateway", listen.host, listen.port)
@@ -174,10 +174,8 @@ async def run_console(project: Project) -> None:
     from granian.server.embed import Server
 
     from tidegate.console.app import create_app
-    from tidegate.gateway.auth import check_open_bind
 
     listen = project.config.console
-    check_open_bind(listen.host, "console")
     await _bind(_probe, project, "console", listen.host, listen.port)
     app = create_app(registry=registry(project, lazy=True), call_log=call_log(project), project=project)
     server = Server(

@@ -95,6 +95,15 @@ class Gateway(Listen):
     """0 takes a free one."""
     max_body_bytes: Annotated[int, Field(ge=1_024, le=1 << 30)] = 10 << 20
     """Of a request; a larger one is refused with 413."""
+    public_url: str | None = None
+    """Its address for others, where a proxy stands before it: commands elsewhere make the calls of an eval there."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("a public_url starts with http:// or https://")
+        return value
 
 
 class Console(Listen):

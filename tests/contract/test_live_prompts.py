@@ -228,7 +228,7 @@ def write(file: SnapshotFile, edit: Callable[[bytes], bytes]) -> None:
         (lambda raw: b"", "is damaged"),
         (lambda raw: b"\xff" + raw, "is damaged"),
         (lambda raw: raw.replace(b'"content":"a"', b'"content":"b"'), "is not what its digest says"),
-        (lambda raw: raw.replace(b'"format":2', b'"format":3'), "has format 3, this tidegate knows up to 2"),
+        (lambda raw: raw.replace(b'"format":3', b'"format":2'), "has format 2, this tidegate knows 3"),
         (lambda raw: raw.replace(b'"project":"default"', b'"project":"other"'), "is of the project 'other'"),
         (lambda raw: re.sub(rb'"artifacts": \{.*\}\}', b'"artifacts": {}}', raw, flags=re.S), "is missing"),
         (lambda raw: b"null", "is damaged"),

@@ -422,12 +422,12 @@ async def test_the_total_deadline_spans_the_whole_answer() -> None:
     assert bench.record()["call"]["http_status"] == 504
 
 
-async def test_only_the_internal_key_may_claim_an_origin() -> None:
+async def test_only_the_internal_key_may_claim_an_origin_of_tidegates_own() -> None:
     bench = Bench(FakeUpstream(ScriptedAnswer(body=[completion(GOOD)])))
-    assert (await bench.call(PROMPT, origin="eval", key="sk-client")).status == 400
+    assert (await bench.call(PROMPT, origin="canary", key="sk-client")).status == 400
     bench.spool.lines.clear()
-    assert (await bench.call(PROMPT, origin="eval", key="tgi_secret")).status == 200
-    assert bench.record()["call"]["origin"] == "eval"
+    assert (await bench.call(PROMPT, origin="canary", key="tgi_secret")).status == 200
+    assert bench.record()["call"]["origin"] == "canary"
 
 
 async def test_a_full_disk_does_not_stop_serving() -> None:

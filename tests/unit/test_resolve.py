@@ -11,6 +11,7 @@ import pytest
 from tidegate.config import Config
 from tidegate.core.artifact import Artifact, Input, Message, Output, Tool, digest
 from tidegate.core.errors import InvalidRequest, UnknownModel
+from tidegate.core.keys import OPEN, Access
 from tidegate.core.ledger import Served
 from tidegate.dialects import openai_chat
 from tidegate.fakes import FakePrompts, FixedClock, FixedRandom, MemorySpool
@@ -40,7 +41,14 @@ def changed(**fields: Any) -> Artifact:
     return msgspec.structs.replace(BASE, **fields)
 
 
-async def plan(artifact: Artifact, *, origin: Origin = "live", record: Record | None = None, **body: Any) -> Plan:
+async def plan(
+    artifact: Artifact,
+    *,
+    origin: Origin = "live",
+    record: Record | None = None,
+    access: Access = OPEN,
+    **body: Any,
+) -> Plan:
     record = record or Record(clock=FixedClock(), random=FixedRandom(), spool=MemorySpool(), content_sample=1.0)
     record.row.origin = origin
     request = {"model": "prompt:p", "variables": {"question": "why?"}, **body}
@@ -50,6 +58,7 @@ async def plan(artifact: Artifact, *, origin: Origin = "live", record: Record | 
         record,
         FakePrompts({("p", "production"): Served("p", 1, digest(artifact), artifact)}),
         Targets(CONFIG, PriceList({}, {})),
+        access=access,
         random=FixedRandom(),
     )
 

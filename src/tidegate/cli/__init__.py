@@ -32,6 +32,7 @@ COMMANDS = {
     "log": "Every move of a prompt: what changed, when, by whom, and why.",
     "diff": "Two versions of a prompt, field by field.",
     "import": "Prompts of promptfoo, Dotprompt or Prompty, as folders of yours.",
+    "keys": "Who may call, read and deploy: make keys, list them, revoke them.",
     "calls": "The records of calls.",
     "sql": "Read-only SQL over the records.",
 }

@@ -1,33 +1,63 @@
-"""The admin API: what pages and CLI can do, as JSON with OpenAPI. Errors are `{"error": {"code", "message"}}`."""
+"""
+The admin API: what pages and commands can do with prompts, as JSON with OpenAPI.
+
+Errors are `{"error": {"code", "message"}}`. Who may use which route stands in access.py; who moves something is the
+holder of the key, never what a request says.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from importlib.metadata import version as installed
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from tidegate.console.calls import CallQuery, search
+from tidegate.console.access import Asking, check_move, who
+from tidegate.console.json_answer import json_answer
 from tidegate.console.page import Pages
-from tidegate.console.prompts import RECENT, known_versions, served_by_now
-from tidegate.console.who import who
-from tidegate.core.errors import NotFound
+from tidegate.console.prompts import known_versions
+from tidegate.core.artifact import Artifact, canonical
+from tidegate.core.errors import BadInput
+from tidegate.core.evaluation import Run
+from tidegate.core.keys import Access
+from tidegate.core.ledger import Measure
+from tidegate.gateway.claim import running_gateway
 from tidegate.prompts.registry import Registry
-from tidegate.telemetry.queries import CallLog
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Move(BaseModel):
-    """What both moves take."""
+class Body(BaseModel):
+    """What a request sends; an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
+
+class Measured(Body):
+    """A suite and a golden set, by digest; both empty where there is no suite."""
+
+    suite_digest: Sha256 | Annotated[str, Field(max_length=0)]
+    golden_digest: Sha256 | Annotated[str, Field(max_length=0)]
+
+    def plain(self) -> Measure:
+        """As the registry knows it."""
+        return Measure(self.suite_digest, self.golden_digest)
+
+
+class Move(Body):
+    """What all moves take."""
+
     prompt: str
     environment: str = "production"
-    reason: str = Field(default="", max_length=2_000)
+    reason: str = Field(default="", max_length=4_000)
+    who: str = Field(default="", max_length=200)
+    """Only without keys: who the ledger names. With keys that is the key's holder, whatever stands here."""
 
 
 class Deploy(Move):
@@ -37,6 +67,10 @@ class Deploy(Move):
     weight: float | None = Field(default=None, gt=0, lt=1)
     """The share of the calls it gets while what is live keeps the rest; by default all of them."""
     force: bool = False
+    git_commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")] | None = None
+    git_dirty: bool | None = None
+    measure: Measured | None = None
+    """Only a verdict and an approval under just these count; by default the last verdict under any."""
 
 
 class Rollback(Move):
@@ -45,89 +79,178 @@ class Rollback(Move):
     to: str | None = None
 
 
-class Api:
-    """Everything below /api/v1."""
+class Approve(Move):
+    """A second person's yes to a version."""
 
-    def __init__(self, pages: Pages, registry: Registry, call_log: CallLog) -> None:
+    version: str
+    measure: Measured | None = None
+
+
+class NewVersion(Body):
+    """An artifact to be known under a number."""
+
+    prompt: str
+    artifact: dict[str, Any]
+    description: str = Field(default="", max_length=4_000)
+    file_sha256: Sha256 | Annotated[str, Field(max_length=0)] = ""
+
+
+class NewRun(Body):
+    """A run with its results and perhaps a verdict, and the texts of what it was measured by."""
+
+    run: dict[str, Any]
+    suite: str
+    golden: str
+
+
+class Api:
+    """Prompts, what is live, moves and runs."""
+
+    def __init__(self, pages: Pages, registry: Registry) -> None:
         self._pages = pages
         self._registry = registry
-        self._call_log = call_log
 
     def routes(self) -> APIRouter:
         routes = APIRouter(prefix="/api/v1")
         for path, endpoint, summary in (
-            ("/status", self.status, "What is live where, and what recent live traffic was served by"),
+            ("/server", self.server, "What this server is, where its gateway is, and what your key may do"),
             ("/prompts", self.prompts, "Names of all prompts"),
             ("/versions/{prompt:path}", self.versions, "Versions of a prompt, newest first"),
+            ("/version", self.version, "The version that `v3`, a digest prefix or an environment means"),
+            ("/artifacts/{digest}", self.artifact, "A stored artifact in canonical form, by its whole digest"),
+            ("/pointers", self.pointers, "What every environment points at"),
             ("/deployments", self.deployments, "The ledger, newest first"),
+            ("/rollbacks/target", self.rollback_target, "Where a rollback would go; null when there is nowhere"),
+            ("/approvals", self.approvals, "What second approvers said, newest first"),
+            ("/faults", self.faults, "What does not fit in the ledger's chain of hashes; empty when it is intact"),
             ("/runs", self.runs, "Stored eval runs without their results, newest first"),
             ("/runs/{run_id}", self.run, "One run with its results and the gate's verdict"),
-            ("/calls", self.calls, "Calls that a filter leaves, newest first; `older` is the next page's `before`"),
-            ("/calls/{call_id}", self.call, "One call with its content"),
+            ("/documents/{digest}", self.document, "The text of a stored suite or golden set"),
         ):
             routes.add_api_route(path, endpoint, summary=summary)
         post: dict[str, Any] = {"methods": ["POST"], "status_code": 201}
+        routes.add_api_route("/versions", self.register, summary="Register an artifact", **post)
         routes.add_api_route("/deployments", self.deploy, summary="Point an environment at a version", **post)
         routes.add_api_route("/rollbacks", self.rollback, summary="Point an environment back", **post)
+        routes.add_api_route("/approvals", self.approve, summary="Approve a version as the second person", **post)
+        routes.add_api_route("/runs", self.save_run, summary="Store a run", **post)
         return routes
 
-    def status(self) -> Response:
-        served = served_by_now(self._call_log, self._pages.now() - RECENT)
-        return _json(
-            [
-                msgspec.to_builtins(pointer)
-                | {
-                    "served": {
-                        f"v{item.version}": item.calls
-                        for item in served
-                        if (item.prompt, item.environment) == (pointer.prompt, pointer.environment)
-                    }
-                }
-                for pointer in self._registry.pointers()
-            ]
+    def server(self, access: Asking) -> Response:
+        project = self._pages.project
+        config = project.config
+        serving = running_gateway(project.lock)
+        port = urlsplit(serving.url).port if serving else config.gateway.port
+        key = None
+        if access.name:
+            key = {"name": access.name, "prefix": access.prefix, "rights": sorted(access.rights)}
+        return json_answer(
+            {
+                "tidegate": installed("tidegate"),
+                "project": config.project,
+                "gateway": {"url": config.gateway.public_url, "port": port},
+                "gate": {"protects": config.gate.protects, "second_approver": config.gate.second_approver},
+                "key": key,
+            }
         )
 
     def prompts(self) -> list[str]:
         return self._registry.prompts()
 
     def versions(self, prompt: str) -> Response:
-        return _json(known_versions(self._registry, prompt))
+        return json_answer(known_versions(self._registry, prompt))
+
+    def version(self, prompt: str, selector: str) -> Response:
+        return json_answer(self._registry.resolve(prompt, selector))
+
+    def artifact(self, digest: str) -> Response:
+        return Response(canonical(self._registry.artifact(digest)), media_type="application/json")
+
+    def register(self, new: NewVersion, access: Asking) -> Response:
+        access.require_prompt(new.prompt)
+        try:
+            artifact = msgspec.convert(new.artifact, Artifact)
+        except msgspec.ValidationError as error:
+            raise BadInput(f"artifact: {error}.") from error
+        registered = self._registry.register(
+            new.prompt, artifact, description=new.description, file_sha256=new.file_sha256
+        )
+        return json_answer(registered, 201)
+
+    def pointers(self, prompt: str | None = None) -> Response:
+        return json_answer(self._registry.pointers(prompt))
 
     def deployments(self, prompt: str | None = None) -> Response:
-        return _json(self._registry.log(prompt))
+        return json_answer(self._registry.log(prompt))
 
-    def deploy(self, move: Deploy) -> Response:
+    def deploy(self, move: Deploy, access: Asking) -> Response:
+        check_move(access, move.prompt, move.environment, force=move.force)
         done = self._registry.deploy(
             move.prompt,
             move.version,
             move.environment,
-            who=who(),
+            who=_who(access, move),
             reason=move.reason,
             force=move.force,
+            git_commit=move.git_commit,
+            git_dirty=move.git_dirty,
+            measure=move.measure.plain() if move.measure else None,
             weight=move.weight,
         )
-        return _json(done, 201)
+        return json_answer(done, 201)
 
-    def rollback(self, move: Rollback) -> Response:
-        done = self._registry.rollback(move.prompt, move.environment, who=who(), reason=move.reason, to=move.to)
-        return _json(done, 201)
+    def rollback(self, move: Rollback, access: Asking) -> Response:
+        check_move(access, move.prompt, move.environment)
+        done = self._registry.rollback(
+            move.prompt, move.environment, who=_who(access, move), reason=move.reason, to=move.to
+        )
+        return json_answer(done, 201)
+
+    def rollback_target(self, prompt: str, environment: str = "production") -> Response:
+        return json_answer(self._registry.rollback_target(prompt, environment))
+
+    def approve(self, move: Approve, access: Asking) -> Response:
+        check_move(access, move.prompt, move.environment)
+        given = self._registry.approve(
+            move.prompt,
+            move.version,
+            move.environment,
+            who=_who(access, move),
+            reason=move.reason,
+            measure=move.measure.plain() if move.measure else None,
+        )
+        return json_answer(given, 201)
+
+    def approvals(self, prompt: str | None = None) -> Response:
+        return json_answer(self._registry.approvals(prompt))
+
+    def faults(self) -> Response:
+        return json_answer(self._registry.verify())
 
     def runs(self, prompt: str | None = None, limit: Limit = 100) -> Response:
-        return _json(self._registry.runs(prompt, limit))
+        return json_answer(self._registry.runs(prompt, limit))
 
     def run(self, run_id: str) -> Response:
-        return _json(self._registry.run(run_id))
+        return json_answer(self._registry.run(run_id))
 
-    def calls(self, query: Annotated[CallQuery, Query()], limit: Limit = 50) -> Response:
-        page = search(self._call_log, self._pages.now(), query.wanted(), limit=limit, before=query.before or None)
-        return _json(page)
+    def save_run(self, new: NewRun, access: Asking) -> Response:
+        try:
+            run = msgspec.convert(new.run, Run)
+        except msgspec.ValidationError as error:
+            raise BadInput(f"run: {error}.") from error
+        access.require_prompt(run.prompt)
+        if all(version.digest != run.digest for version in self._registry.versions(run.prompt)):
+            raise BadInput(f"{run.prompt} has no version with the digest {run.digest[:80]!r}: register it first.")
+        for name, text, digest in (("suite", new.suite, run.suite_digest), ("golden", new.golden, run.golden_digest)):
+            if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() != digest:
+                raise BadInput(f"{name}: the run's {name}_digest is not that of this text.")
+        # A version is a number that this store gives, never one that a client says.
+        self._registry.save_run(msgspec.structs.replace(run, version=None), suite=new.suite, golden=new.golden)
+        return json_answer({"id": run.id}, 201)
 
-    def call(self, call_id: str) -> Response:
-        found = self._call_log.call(call_id)
-        if found is None:
-            raise NotFound(f"There is no call {call_id!r}.")
-        return _json(found)
+    def document(self, digest: str) -> Response:
+        return json_answer(self._registry.document(digest))
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+def _who(access: Access, move: Move) -> str:
+    return who(access) if access.name or not move.who.strip() else move.who

@@ -17,16 +17,21 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse
 
 from tidegate.config import Project
+from tidegate.console.access import Doorkeeper, hang_doors
 from tidegate.console.api import Api
+from tidegate.console.api_keys import KeysApi
+from tidegate.console.api_records import RecordsApi
 from tidegate.console.assets import Assets
 from tidegate.console.calls import CallPages
-from tidegate.console.guard import Guard, JsonSuffix, require_loopback
+from tidegate.console.guard import Guard, JsonSuffix
 from tidegate.console.moves import MovePages
 from tidegate.console.overview import OverviewPage
 from tidegate.console.page import NAVIGATION, Now, Pages
 from tidegate.console.prompts import PromptPages
 from tidegate.console.runs import RunPages
-from tidegate.core.errors import TidegateError, nearest
+from tidegate.console.sign_in import SignIn, sign_in_url
+from tidegate.core.errors import TidegateError, Unauthenticated, nearest
+from tidegate.gateway.auth import check_bind, is_loopback
 from tidegate.prompts.registry import Registry
 from tidegate.telemetry.queries import CallLog
 
@@ -41,9 +46,13 @@ def create_app(*, registry: Registry, call_log: CallLog, project: Project, now: 
     """
     The application; serve it on `project.config.console`'s host.
 
-    Raises: BadInput when that host is not loopback: the console has no sign-in.
+    Raises: BadInput when that host is not loopback and there are no keys: nobody would have to sign in; Unusable when
+        there it can not be told.
     """
-    require_loopback(project.config.console.host)
+    host = project.config.console.host
+    if not is_loopback(host):
+        check_bind(host, "console", registry.keys.ring())
+    keeper = Doorkeeper(registry.keys, loopback=is_loopback(host))
     assets = Assets(project.state / "cache")
     pages = Pages(project, assets, now)
     app = FastAPI(
@@ -68,12 +77,16 @@ def create_app(*, registry: Registry, call_log: CallLog, project: Project, now: 
         PromptPages(pages, registry, call_log),
         MovePages(pages, registry),
         RunPages(pages, registry),
-        Api(pages, registry, call_log),
+        SignIn(pages, keeper),
+        Api(pages, registry),
+        RecordsApi(pages, registry, call_log),
+        KeysApi(registry),
     ):
-        app.include_router(part.routes())
+        app.router.routes.extend(part.routes().routes)
+    hang_doors(app, keeper)
     _answer_errors(app, pages)
     app.add_middleware(JsonSuffix)
-    app.add_middleware(Guard, host=project.config.console.host)
+    app.add_middleware(Guard, host=host, keeper=keeper)
     return app
 
 
@@ -82,6 +95,8 @@ def _answer_errors(app: FastAPI, pages: Pages) -> None:
 
     def ours(request: Request, error: Exception) -> Response:
         known = cast("TidegateError", error)
+        if isinstance(known, Unauthenticated) and not pages.for_programs(request):
+            return RedirectResponse(sign_in_url(request), status_code=303)
         return pages.error(request, known.http_status, str(known), known.code)
 
     def http(request: Request, error: Exception) -> Response:

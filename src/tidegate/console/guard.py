@@ -1,21 +1,22 @@
 """
-Who may talk to the console, and what a browser may do with its answers.
+From where one may talk to the console, and what a browser may do with its answers.
 
-The console has no sign-in: it listens on loopback only, and what a web page from elsewhere could make a browser send is
-refused here. A foreign name that resolves to this machine (DNS rebinding) fails on `Host`; a form or script of another
-site fails on `Sec-Fetch-Site` or `Origin`. There are no cookies to ride on. One plain ASGI wrapper around everything.
+What a web page from elsewhere could make a browser send is refused here. While nobody has to sign in, a foreign name
+that resolves to this machine (DNS rebinding) fails on `Host`; with keys it has no session to ride on. A form or script
+of another site fails on `Sec-Fetch-Site` or `Origin`. One plain ASGI wrapper around everything.
 """
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tidegate.core.errors import BadInput
+from tidegate.console.access import Doorkeeper
+from tidegate.core.errors import TidegateError
+from tidegate.upstream.server import API_HEADER, API_VERSION
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 JSON_SUFFIX = ".json"
@@ -30,27 +31,16 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
+    API_HEADER: API_VERSION,
 }
-
-
-def require_loopback(host: str) -> None:
-    """Raises BadInput unless `host` is this machine only."""
-    try:
-        loopback = host == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise BadInput(
-            f"console.host: {host!r} can be reached from elsewhere, and the console has no sign-in. "
-            "Use 127.0.0.1, and an SSH tunnel to look at it from another machine."
-        )
 
 
 class Guard:
     """The wrapper. `host` is the configured one; the usual names of loopback are accepted beside it."""
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
+    def __init__(self, app: ASGIApp, host: str, keeper: Doorkeeper) -> None:
         self.app = app
+        self.keeper = keeper
         self.hosts = {"127.0.0.1", "localhost", "::1", host.strip("[]").lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,23 +56,30 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        refusal = self._refusal(scope)
+        refusal = await self._refusal(scope)
         if refusal is not None:
             await refusal(scope, receive, guarded)
         else:
             await self.app(scope, receive, guarded)
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    async def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
         hosts = headers.get("host", [])
-        if len(hosts) != 1 or _name(hosts[0]) not in self.hosts:
+        name = _name(hosts[0]) if len(hosts) == 1 else None
+        if name is None or (name not in self.hosts and await self._open()):
             names = ", ".join(sorted(self.hosts))
             return PlainTextResponse(f"This console answers to {names} only.\n", 421)
         if scope["method"] not in SAFE_METHODS and not _from_here(headers, hosts[0]):
             return PlainTextResponse("This request comes from another site: refused, nothing was changed.\n", 403)
         return None
+
+    async def _open(self) -> bool:
+        try:
+            return await self.keeper.open()
+        except TidegateError:  # nobody can be let in, so what is said of it may be said to those nearby
+            return True
 
 
 def _from_here(headers: dict[str, list[str]], host: str) -> bool:

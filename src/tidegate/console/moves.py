@@ -4,42 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
-from urllib.parse import parse_qsl
+from typing import Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
+from tidegate.console.access import Asking, check_move, who
+from tidegate.console.form import Form
 from tidegate.console.page import Pages, prompt_url
 from tidegate.console.prompts import known_versions, run_line, shown_diff
-from tidegate.console.who import who
 from tidegate.core.diff import diff
-from tidegate.core.errors import BadInput, InvalidFile, NotFound, Refused, TidegateError, TooLarge
+from tidegate.core.errors import BadInput, InvalidFile, NotFound, Refused, TidegateError
+from tidegate.core.keys import Access
 from tidegate.core.ledger import Deployment, Version
 from tidegate.core.split import shown
 from tidegate.evals.session import measure
 from tidegate.prompts.files import check_name
 from tidegate.prompts.registry import Registry
 
-MAX_FORM_BYTES = 64 << 10
-
 Action = Literal["deploy", "rollback"]
-
-
-async def form(request: Request) -> dict[str, str]:
-    """A form's fields; of a name that stands twice the last. Raises TooLarge, BadInput."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise TooLarge(f"a form is at most {MAX_FORM_BYTES >> 10} KiB.")
-    try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True)) if body else {}
-    except ValueError as error:
-        raise BadInput("the body is not a form.") from error
-
-
-Form = Annotated[dict[str, str], Depends(form)]
 
 
 class MovePages:
@@ -67,17 +50,17 @@ class MovePages:
     ) -> Response:
         return self._confirm(request, "deploy", name, {"environment": environment, "to": version})
 
-    def rollback(self, request: Request, name: str, fields: Form) -> Response:
-        return self._move(request, "rollback", name, fields)
+    def rollback(self, request: Request, name: str, fields: Form, access: Asking) -> Response:
+        return self._move(request, "rollback", name, fields, access)
 
-    def deploy(self, request: Request, name: str, fields: Form) -> Response:
-        return self._move(request, "deploy", name, fields)
+    def deploy(self, request: Request, name: str, fields: Form, access: Asking) -> Response:
+        return self._move(request, "deploy", name, fields, access)
 
-    def _move(self, request: Request, action: Action, name: str, fields: Mapping[str, str]) -> Response:
+    def _move(self, request: Request, action: Action, name: str, fields: Mapping[str, str], access: Access) -> Response:
         known = {move.id for move in self._registry.log(name)}
         began = time.perf_counter()
         try:
-            done = self._do(action, name, fields)
+            done = self._do(action, name, fields, access)
         except (Refused, BadInput, InvalidFile, NotFound) as error:
             known_versions(self._registry, name)  # an unknown prompt is a 404 of its own
             return self._confirm(request, action, name, fields, error)
@@ -85,14 +68,15 @@ class MovePages:
         moved = prompt_url(name, moved=done.id, ms=None if done.id in known else took_ms)
         return RedirectResponse(moved, status_code=303)
 
-    def _do(self, action: Action, name: str, fields: Mapping[str, str]) -> Deployment:
+    def _do(self, action: Action, name: str, fields: Mapping[str, str], access: Access) -> Deployment:
         environment, to = fields.get("environment") or "production", fields.get("to", "")
         reason = fields.get("reason", "").strip()
+        force = fields.get("force") == "yes"
+        check_move(access, name, environment, force=force)
         if action == "rollback":
-            return self._registry.rollback(name, environment, who=who(), reason=reason, to=to or None)
+            return self._registry.rollback(name, environment, who=who(access), reason=reason, to=to or None)
         if not to:
             raise BadInput("the form does not say which version to deploy.")
-        force = fields.get("force") == "yes"
         check_name(name)
         project = self._pages.project
         needed = environment in project.config.gate.protects and not force
@@ -100,7 +84,7 @@ class MovePages:
             name,
             to,
             environment,
-            who=who(),
+            who=who(access),
             reason=reason,
             force=force,
             measure=measure(project.prompts / name, strict=needed),

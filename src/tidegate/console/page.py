@@ -61,6 +61,7 @@ class Pages:
             folder=project.root.name,
             project=project,
             zone_name=project.config.timezone,
+            signed_in=signed_in,
         )
         self._environment.filters.update(
             count=human.count,
@@ -95,15 +96,24 @@ class Pages:
 
     def error(self, request: Request, status: int, message: str, code: str) -> Response:
         """An error as a page that says what to do, or in the API's shape."""
-        if wants_json(request) or request.url.path.startswith("/api/"):
+        if self.for_programs(request):
             body = msgspec.json.encode({"error": {"code": code, "message": message}})
             return Response(body, status, media_type="application/json")
         phrase = HTTPStatus(status).phrase
         data = {"phrase": phrase, "message": message}
         return self.answer(request, "error.html", data, active="", title=phrase, status=status)
 
+    def for_programs(self, request: Request) -> bool:
+        """Whether the answer is read by a program: JSON, also when it is an error."""
+        return wants_json(request) or request.url.path.startswith("/api/")
+
     def _exact(self, value: str | datetime) -> str:
         return human.instant(value).astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def signed_in(request: Request) -> str:
+    """The name of the key that somebody signed in with; empty where nobody has to."""
+    return getattr(request.scope.get("access"), "name", "")
 
 
 def link(request: Request, **changed: Any) -> str:

@@ -1,11 +1,11 @@
-"""Who the ledger says it was: the console has no sign-in, so it is whoever runs it."""
+"""Who runs the console: where nobody signs in, the ledger says that it was them."""
 
 from __future__ import annotations
 
 import getpass
 
 
-def who() -> str:
+def who_runs_it() -> str:
     """`ada (console)`."""
     try:
         return f"{getpass.getuser()} (console)"

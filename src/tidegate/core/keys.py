@@ -117,15 +117,21 @@ class Access(msgspec.Struct, frozen=True):
             can = [role for role in ROLES if right in RIGHTS[role]]
             raise Forbidden(f"this key may not {MEANINGS[right]}; that takes the role {' or '.join(can)}.")
 
+    def may_call(self, *, prompt: str | None = None, model: str | None = None) -> bool:
+        """Whether it may use this prompt, or this route or model."""
+        if self.prompts is None and self.models is None:
+            return True
+        return _among(prompt, self.prompts) or _among(model, self.models)
+
     def require_prompt(self, prompt: str) -> None:
         """Raises Forbidden for a prompt that it may not use, whether there is one or not."""
-        if self.prompts is not None or self.models is not None:
-            _require(prompt, self.prompts, "prompt")
+        if not self.may_call(prompt=prompt):
+            raise Forbidden(f"this key may not use the prompt {prompt[:200]!r}.", param="model")
 
     def require_model(self, model: str) -> None:
         """Raises Forbidden for a route or a model that it may not call, whether there is one or not."""
-        if self.prompts is not None or self.models is not None:
-            _require(model, self.models, "model")
+        if not self.may_call(model=model):
+            raise Forbidden(f"this key may not use the model {model[:200]!r}.", param="model")
 
     def require_environment(self, environment: str) -> None:
         """Raises Forbidden for another environment than its own; a version or a digest is none."""
@@ -136,11 +142,10 @@ class Access(msgspec.Struct, frozen=True):
             )
 
 
-def _require(name: str, allowed: Names | None, kind: str) -> None:
-    for pattern in allowed or ():
-        if name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])):
-            return
-    raise Forbidden(f"this key may not use the {kind} {name[:200]!r}.", param="model")
+def _among(name: str | None, allowed: Names | None) -> bool:
+    return name is not None and any(
+        name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])) for pattern in allowed or ()
+    )
 
 
 OPEN = Access()

@@ -30,6 +30,7 @@ _SHAPES = (
     ("a Slack token", r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
     ("a Hugging Face token", r"\bhf_[A-Za-z0-9]{30,}"),
     ("a Groq API key", r"\bgsk_[A-Za-z0-9]{40,}"),
+    ("a tidegate key", r"\btg_[0-9a-z]{8}_[0-9A-Za-z]{43}\b"),
     ("a JSON web token", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
     ("a bearer token", r"\b[Bb]earer[ \t]+[A-Za-z0-9._~+/=-]{20,}"),
 )

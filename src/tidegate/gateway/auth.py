@@ -1,54 +1,110 @@
-"""Who calls, and as what. No keys configured = open, and then the gateway listens on loopback only (compose.py)."""
+"""
+Who calls, and as what.
+
+Without keys everybody may call, and then only this machine can reach the gateway (compose.py). Once a key was made
+every call needs one; who has none, an unknown, a revoked or an expired one is told the same. Tidegate's own calls come
+with an internal key, made anew at each start.
+"""
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from tidegate.core.errors import BadInput, InvalidRequest
+from tidegate.core.errors import BadInput, InvalidRequest, Unauthenticated
+from tidegate.core.failures import Failures
+from tidegate.core.keys import OPEN, Access, KeyRing
 from tidegate.gateway.call import ORIGINS, Call
 from tidegate.gateway.record import Record
-from tidegate.telemetry.record import Origin
+from tidegate.ports import Clock
+from tidegate.telemetry.record import CallRow, Origin
+
+NO_KEY = "no valid API key. Send one as `Authorization: Bearer KEY`, `x-api-key: KEY` or `x-goog-api-key: KEY`."
+_NO_KEYS = KeyRing()
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys a gateway knows. `internal` is made anew at each start and lies in a 0600 file beside the lock."""
+    """The keys a gateway knows."""
 
     internal: str | None = field(default=None, repr=False)
+    """Lies in a 0600 file beside the lock."""
+    ring: Callable[[], KeyRing] = lambda: _NO_KEYS
+    """Those of clients, as they are now."""
+    loopback: bool = True
+    """Only this machine reaches the gateway: then it is open as long as there are no keys."""
+    failures: Failures = field(default_factory=Failures)
+
+    @property
+    def open(self) -> bool:
+        return self.loopback and self.ring().empty
 
 
-def authenticate(call: Call, record: Record, keys: Keys, project: str) -> None:
-    """Writes project and origin into the record. Raises InvalidRequest for an origin it may not claim."""
-    origin: Origin = "live"
-    if call.origin is not None and call.origin != "live":
-        claimed = next((known for known in ORIGINS if known == call.origin), None)
-        if claimed is None or not is_internal(call.key, keys):
-            raise InvalidRequest(
-                f"x-tidegate-origin {call.origin!r} needs the internal key.", param="x-tidegate-origin"
-            )
-        origin = claimed
-    record.describe(call, project=project, origin=origin)
+def authenticate(call: Call, record: Record, keys: Keys, project: str, clock: Clock) -> Access:
+    """
+    What the caller may do; writes project, origin and key into the record.
+
+    Raises: Unauthenticated, Saturated after too many tries, Forbidden without the right to call, InvalidRequest for an
+        origin it may not claim.
+    """
+    record.describe(call, project=project, origin="live")
+    access = identify(call.key, keys, peer=call.peer, clock=clock, row=record.row)
+    record.row.origin = _origin(call, keys, access)
+    return access
 
 
-def is_internal(key: str | None, keys: Keys) -> bool:
+def identify(token: str | None, keys: Keys, *, peer: str, clock: Clock, row: CallRow | None = None) -> Access:
+    """What the holder of a credential may do. `row` learns whose it is, also when it is not valid any more."""
+    if is_internal(token, keys):
+        return OPEN
+    if keys.open:
+        return OPEN
+    ring = keys.ring()
+    owner = ring.owner(token) if token else None
+    if owner is not None:
+        if row is not None:
+            row.key, row.key_prefix = owner.name, owner.prefix
+        access = ring.access(owner.prefix, clock.now_ns())
+        if access is not None:
+            return access
+    keys.failures.count(peer, token, clock.monotonic())
+    raise Unauthenticated(NO_KEY)
+
+
+def is_internal(token: str | None, keys: Keys) -> bool:
     """Whether tidegate itself is calling; in constant time."""
-    return keys.internal is not None and key is not None and hmac.compare_digest(key.encode(), keys.internal.encode())
+    if token is None or keys.internal is None:
+        return False
+    return hmac.compare_digest(token.encode("utf-8", "replace"), keys.internal.encode())
+
+
+def _origin(call: Call, keys: Keys, access: Access) -> Origin:
+    """An eval may come from elsewhere, with a key that may evaluate; every other origin is tidegate's own."""
+    if call.origin is None or call.origin == "live":
+        access.require("call")
+        return "live"
+    claimed = next((known for known in ORIGINS if known == call.origin), None)
+    if claimed == "eval":
+        access.require("evaluate")
+    elif claimed is None or not is_internal(call.key, keys):
+        raise InvalidRequest(f"x-tidegate-origin {call.origin!r} needs the internal key.", param="x-tidegate-origin")
+    return claimed
 
 
 def is_loopback(host: str) -> bool:
     """Whether `host` is `localhost` or an address of the loopback range; any other name may point anywhere."""
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
 
 
-def check_open_bind(host: str, section: str) -> None:
-    """Without keys only loopback may listen. Raises BadInput."""
-    if not is_loopback(host):
+def check_bind(host: str, section: str, ring: KeyRing) -> None:
+    """As long as there are no keys only loopback may listen. Raises BadInput."""
+    if ring.empty and not is_loopback(host):
         raise BadInput(
-            f"{section}.host is {host}: without keys tidegate listens on loopback only. Use 127.0.0.1 and put a proxy "
-            "that authenticates in front."
+            f"{section}.host is {host}: without keys tidegate listens on loopback only. Use 127.0.0.1, or make a key:"
+            " `tidegate keys create NAME --role admin`."
         )

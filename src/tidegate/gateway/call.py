@@ -27,8 +27,10 @@ class Call:
     """Likewise."""
     key: str | None = field(default=None, repr=False)
     """The credential the client sent; never goes upstream."""
+    peer: str = ""
+    """The client's IP address."""
     origin: str | None = None
-    """What the caller says it is; only the internal key may say anything but live."""
+    """What the caller says it is; live, or what its key allows."""
     service: str | None = None
     conversation_id: str | None = None
     user_id: str | None = None

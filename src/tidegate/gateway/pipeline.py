@@ -47,10 +47,13 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
     """Serves one call into `reply`. Raises only CancelledError, when the client is gone; that is recorded too."""
     record = Record(clock=s.clock, random=s.random, spool=s.spool, content_sample=s.content_sample)
     try:
-        authenticate(call, record, s.keys, s.project)  # before anything that costs money or tells what exists
+        # Before anything that costs money or tells what exists.
+        access = authenticate(call, record, s.keys, s.project, s.clock)
         incoming = call.dialect.parse_request(call.body, model=call.model, stream=call.stream)
         large = len(call.body) > LARGE_BODY_BYTES
-        plan = await resolve(call.dialect, incoming, record, s.prompts, s.targets, random=s.random, large=large)
+        plan = await resolve(
+            call.dialect, incoming, record, s.prompts, s.targets, access=access, random=s.random, large=large
+        )
         async with (
             asyncio.timeout(plan.path.timeouts.total_s),  # one deadline over every attempt and the whole answer
             s.attempts.attempt(plan, record) as source,

@@ -18,11 +18,11 @@ import msgspec
 from tidegate.core import split
 from tidegate.core.artifact import Artifact
 from tidegate.core.errors import InvalidRequest, NotFound, RequestError, TidegateError, nearest
+from tidegate.core.keys import Access
 from tidegate.core.ledger import Served
 from tidegate.dialects import openai_chat
 from tidegate.gateway.edge import Request
 from tidegate.gateway.relay import JSON_HEADERS
-from tidegate.gateway.resolve import DEFAULT_ENVIRONMENT
 from tidegate.ports import PromptSource, Reply
 from tidegate.prompts.files import is_name
 from tidegate.prompts.render import render
@@ -44,7 +44,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     variables: dict[str, Any] = {}
 
 
-async def answer(request: Request, reply: Reply, prompts: PromptSource, caller: str | None) -> None:
+async def answer(request: Request, reply: Reply, prompts: PromptSource, access: Access, caller: str | None) -> None:
     """
     Answers a request below PREFIX.
 
@@ -56,12 +56,12 @@ async def answer(request: Request, reply: Reply, prompts: PromptSource, caller: 
         if request.method == "POST" and name.endswith(RENDER):
             name = name.removesuffix(RENDER)
             variables = _variables(request.body)
-            served, environment = await _find(name, request.query, prompts, caller)
+            served, environment = await _find(name, request.query, prompts, access, caller)
             page = _page(served, environment, render(served.artifact, variables))
             await reply.start(200, _HEADERS, streamed=False)
             await reply.end(page)
         elif request.method in ("GET", "HEAD"):
-            served, environment = await _find(name, request.query, prompts, caller)
+            served, environment = await _find(name, request.query, prompts, access, caller)
             await _answer_get(request, reply, served, environment)
         else:
             allowed = "GET, HEAD" if not name.endswith(RENDER) else "GET, HEAD, POST"
@@ -98,9 +98,18 @@ def _variables(body: bytes) -> Mapping[str, Any]:
         raise InvalidRequest(f'the body must be {{"variables": {{…}}}}: {error}.') from error
 
 
-async def _find(name: str, query: str, prompts: PromptSource, caller: str | None) -> tuple[Served, str | None]:
-    """What is asked for, and the environment it is live in. Raises NotFound with the nearest names, InvalidRequest."""
-    environment, selector = _asked(query)
+async def _find(
+    name: str, query: str, prompts: PromptSource, access: Access, caller: str | None
+) -> tuple[Served, str | None]:
+    """
+    What is asked for, and the environment it is live in.
+
+    Raises: Forbidden for what a call with this key would not reach either, NotFound with the nearest names,
+        InvalidRequest.
+    """
+    access.require_prompt(name)
+    environment, selector = _asked(query, access.environment)
+    access.require_environment(selector)
     if not is_name(name):
         raise NotFound(f"no prompt is named {name[:100]!r}.{nearest(name[:255], prompts.names())}")
     live = prompts.live(name, environment) if environment else None
@@ -114,7 +123,7 @@ def _no_share() -> float:
     return 1.0
 
 
-def _asked(query: str) -> tuple[str | None, str]:
+def _asked(query: str, default: str) -> tuple[str | None, str]:
     """The environment, where one is asked for, and the selector of the version."""
     try:
         given = parse_qsl(query, keep_blank_values=True, strict_parsing=True, max_num_fields=16) if query else []
@@ -125,7 +134,7 @@ def _asked(query: str) -> tuple[str | None, str]:
             raise InvalidRequest(f"there is no parameter {key[:60]!r}.{nearest(key, SELECTORS)}", param=key[:60])
     if len(given) > 1:
         raise InvalidRequest("give one of environment, version and digest, once.", param=given[1][0])
-    key, text = given[0] if given else ("environment", DEFAULT_ENVIRONMENT)
+    key, text = given[0] if given else ("environment", default)
     number, digits = _VERSION.fullmatch(text), _DIGEST.fullmatch(text)
     if key == "version" and number:
         return None, f"v{number[1]}"

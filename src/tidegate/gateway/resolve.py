@@ -15,6 +15,7 @@ import msgspec
 
 from tidegate.core import chat, split
 from tidegate.core.errors import InvalidRequest, NotFound, UnknownModel
+from tidegate.core.keys import Access
 from tidegate.core.ledger import Served
 from tidegate.dialects.dialect import Dialect, Fields, Incoming
 from tidegate.dialects.fields import OWN_KEYS, encode, read_fields, value
@@ -28,7 +29,6 @@ from tidegate.prompts.render import render
 from tidegate.telemetry.record import CallRow, SplitBy
 from tidegate.upstream.targets import Path, Target, Targets
 
-DEFAULT_ENVIRONMENT = "production"
 MAX_NAMES = 20
 MAX_NAME = 80
 _UNPRINTABLE = re.compile(r"[^!-~]")
@@ -105,10 +105,16 @@ async def resolve(
     prompts: PromptSource,
     targets: Targets,
     *,
+    access: Access,
     random: Random,
     large: bool = False,
 ) -> Plan:
-    """Finds prompt and targets, renders, and writes both into the record. Raises UnknownModel, InvalidRequest."""
+    """
+    Finds prompt and targets, renders, and writes both into the record.
+
+    Raises: Forbidden for what `access` does not reach, whether there is such a thing or not; UnknownModel,
+        InvalidRequest.
+    """
     row = record.row
     row.dialect = client.name
     row.operation = client.operation
@@ -118,14 +124,18 @@ async def resolve(
     if name is None:
         if incoming.variables is not None:
             raise InvalidRequest("variables belong to a prompt; call one as model prompt:NAME.", param="variables")
+        access.require_model(incoming.model)
         path = targets.find(incoming.model)
         row.route = path.route
         row.system_digest = hashlib.sha256(await off_loop(large, client.system_bytes, incoming)).hexdigest()
         record.input = without_data(client.input_text(incoming))
         return Plan(client, incoming, path, large=large)
+    access.require_prompt(name.prompt)
     if client.operation != "chat":
         raise InvalidRequest("a prompt asks a model to talk, not to embed: name an embedding model.", param="model")
-    environment = name.selector or DEFAULT_ENVIRONMENT
+    environment = name.selector or access.environment
+    if row.origin == "live":
+        access.require_environment(environment)
     row.prompt = name.prompt[:200]
     served = prompts.live(name.prompt, environment)
     if served is not None:

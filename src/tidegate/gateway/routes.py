@@ -12,9 +12,11 @@ import re
 import msgspec
 
 from tidegate.core.errors import InvalidRequest, RequestError, TidegateError, UnknownModel
+from tidegate.core.keys import OPEN, Access
 from tidegate.dialects.capabilities import Capabilities, capabilities
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway import listing, prompt_page
+from tidegate.gateway.auth import identify
 from tidegate.gateway.call import Call, parse_tags
 from tidegate.gateway.edge import Request
 from tidegate.gateway.endpoints import CALLS, DIALECTS, GEMINI_PATHS, Endpoint, client_key, dialect_of, endpoint
@@ -26,6 +28,8 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\
 _LABEL = re.compile(r"[\w.:@/+=-]{1,128}\Z")
 ANSWERS = ("/v1/models", "/v1beta/models", "/v1/capabilities", "/livez", "/readyz")
 """Paths that are read, without a call."""
+FOR_EVERYBODY = ("/livez", "/readyz")
+"""Of them, those that need no key."""
 
 
 class Routes:
@@ -43,8 +47,14 @@ class Routes:
             return
         if found is not None:
             await self._call(found, request, reply)
-        elif request.path.startswith(prompt_page.PREFIX):
-            await prompt_page.answer(request, reply, self._services.prompts, _caller(request))
+            return
+        try:
+            access = self._access(request)
+        except RequestError as error:
+            await _error(reply, dialect, error)
+            return
+        if request.path.startswith(prompt_page.PREFIX):
+            await prompt_page.answer(request, reply, self._services.prompts, access, _caller(request))
         elif request.path not in ANSWERS:
             known = ", ".join([*CALLS, *GEMINI_PATHS, *prompt_page.PATHS, *ANSWERS])
             unknown = UnknownModel(f"no such path: {request.path[:200]}. Known: {known}.")
@@ -52,7 +62,7 @@ class Routes:
         elif request.method != "GET":
             await _wrong_method(reply, dialect, request, "GET")
         else:
-            await _json(reply, await self._answer(request))
+            await _json(reply, await self._answer(request, access))
 
     async def _call(self, found: Endpoint, request: Request, reply: Reply) -> None:
         if request.method != "POST":
@@ -65,12 +75,19 @@ class Routes:
             return
         await serve(call, found.form(reply), self._services)
 
-    async def _answer(self, request: Request) -> object:
+    def _access(self, request: Request) -> Access:
+        """What the client may do. Raises Unauthenticated, except for what everybody may ask."""
+        if request.path in FOR_EVERYBODY:
+            return OPEN
+        s = self._services
+        return identify(client_key(request), s.keys, peer=request.peer, clock=s.clock)
+
+    async def _answer(self, request: Request, access: Access) -> object:
         match request.path:
             case "/v1/models":
-                return listing.listing_for(request.headers)(self._names())
+                return listing.listing_for(request.headers)(self._names(access))
             case "/v1beta/models":
-                return listing.gemini(self._names())
+                return listing.gemini(self._names(access))
             case "/v1/capabilities":
                 return {"unsupported": self._services.targets.unsupported, "dialects": await self._capabilities()}
             case "/readyz":
@@ -92,9 +109,13 @@ class Routes:
             "prompts": {"count": len(prompts.names()), "source": freshness.source, "read_at": freshness.read_at},
         }
 
-    def _names(self) -> list[str]:
+    def _names(self, access: Access) -> list[str]:
         targets = self._services.targets
-        return [*targets.names(), *(f"prompt:{name}" for name in self._services.prompts.names()), *targets.models()]
+        prompts = (f"prompt:{name}" for name in self._services.prompts.names() if access.may_call(prompt=name))
+        routes, models = (
+            [name for name in names if access.may_call(model=name)] for names in (targets.names(), targets.models())
+        )
+        return [*routes, *prompts, *models]
 
 
 def _call(found: Endpoint, request: Request) -> Call:
@@ -106,6 +127,7 @@ def _call(found: Endpoint, request: Request) -> Call:
         model=found.model,
         stream=found.stream,
         key=client_key(request),
+        peer=request.peer,
         origin=headers.get("x-tidegate-origin"),
         service=_label(headers.get("x-tidegate-service")),
         conversation_id=_label(headers.get("x-tidegate-conversation")),

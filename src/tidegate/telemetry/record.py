@@ -76,6 +76,10 @@ class CallRow(msgspec.Struct):
     output_valid: bool | None = None
     """None: the prompt declares no output format, or there was no whole answer to check."""
     output_problem: str | None = None
+    key: str | None = None
+    """The name of the client's API key; None where none was asked for, and for tidegate's own calls."""
+    key_prefix: str | None = None
+    """Tells keys of one name apart."""
     service: str | None = None
     conversation_id: str | None = None
     user_id: str | None = None
