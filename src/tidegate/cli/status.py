@@ -132,7 +132,7 @@ def _print(rows: list[Live], timezone: str, minutes: int) -> None:
         table.add_row(
             Text(row.prompt, "bold"),
             row.environment,
-            Text(shown(row), "bold green"),
+            Text(shown(row).replace(" / ", "\n"), "bold green"),  # a split takes two lines, and no more columns
             moment((row.split or row).since, timezone),
             Text((row.split or row).by),
             Text(", ".join(f"{version} {share:.0%}" for version, share in row.served.items()) or "no calls"),
