@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from urllib.parse import unquote
 
 import msgspec
 
-from tidegate.core.errors import InvalidRequest, RequestError, TidegateError, UnknownModel
+from tidegate.core.errors import InvalidRequest, RequestError, TidegateError, UnknownModel, nearest
 from tidegate.core.keys import OPEN, Access
 from tidegate.dialects.capabilities import Capabilities, capabilities
 from tidegate.dialects.dialect import Dialect
@@ -26,6 +27,7 @@ from tidegate.ports import Reply
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _LABEL = re.compile(r"[\w.:@/+=-]{1,128}\Z")
+_MODEL = re.compile(r"/v1(?:beta)?/models/(?P<name>.+)")
 ANSWERS = ("/v1/models", "/v1beta/models", "/v1/capabilities", "/livez", "/readyz")
 """Paths that are read, without a call."""
 FOR_EVERYBODY = ("/livez", "/readyz")
@@ -55,8 +57,10 @@ class Routes:
             return
         if request.path.startswith(prompt_page.PREFIX):
             await prompt_page.answer(request, reply, self._services.prompts, access, _caller(request))
+        elif request.method == "GET" and (asked := _MODEL.fullmatch(request.path)):
+            await self._model(unquote(asked["name"]), request, access, reply)
         elif request.path not in ANSWERS:
-            known = ", ".join([*CALLS, *GEMINI_PATHS, *prompt_page.PATHS, *ANSWERS])
+            known = ", ".join([*CALLS, *GEMINI_PATHS, *prompt_page.PATHS, *ANSWERS, "/v1/models/MODEL"])
             unknown = UnknownModel(f"no such path: {request.path[:200]}. Known: {known}.")
             await _error(reply, dialect, unknown)
         elif request.method != "GET":
@@ -82,12 +86,19 @@ class Routes:
         s = self._services
         return identify(client_key(request), s.keys, peer=request.peer, clock=s.clock)
 
+    async def _model(self, name: str, request: Request, access: Access, reply: Reply) -> None:
+        """One of the names that the client may call: of any other it learns nothing."""
+        dialect, names = listing.asker(request), self._names(access)
+        if name in names:
+            await _json(reply, listing.model(dialect, name))
+        else:
+            message = f"no route, provider/model or prompt:NAME is called {name[:200]!r}.{nearest(name, names)}"
+            await _error(reply, dialect, UnknownModel(message, param="model"))
+
     async def _answer(self, request: Request, access: Access) -> object:
         match request.path:
-            case "/v1/models":
-                return listing.listing_for(request.headers)(self._names(access))
-            case "/v1beta/models":
-                return listing.gemini(self._names(access))
+            case "/v1/models" | "/v1beta/models":
+                return listing.models(listing.asker(request), self._names(access))
             case "/v1/capabilities":
                 return {"unsupported": self._services.targets.unsupported, "dialects": await self._capabilities()}
             case "/readyz":

@@ -251,3 +251,11 @@ async def test_models_are_listed() -> None:
     async with client_of() as (client, _):
         names = [model.name async for model in await client.models.list()]
     assert names == [f"models/{name}" for name in NAMES]
+
+
+async def test_a_model_is_told_of_by_its_name() -> None:
+    async with client_of() as (client, _):
+        assert (await client.models.get(model="support")).name == "models/support"
+        with pytest.raises(errors.ClientError, match="Did you mean 'support'") as unknown:
+            await client.models.get(model="suport")
+    assert unknown.value.status == "NOT_FOUND"

@@ -288,3 +288,11 @@ async def test_models_are_listed() -> None:
     async with client_of() as (client, _):
         names = [model.id async for model in client.models.list()]
     assert names == NAMES
+
+
+async def test_a_model_is_told_of_by_its_name() -> None:
+    async with client_of() as (client, _):
+        names = ["support", "prompt:support/answer", "sim/support-2026-03-01"]
+        assert [(await client.models.retrieve(name)).id for name in names] == names
+        with pytest.raises(openai.NotFoundError, match="Did you mean 'support'"):
+            await client.models.retrieve("suport")
