@@ -16,7 +16,7 @@ def known(usage: Usage, rates: Rates) -> int:
     return cost
 
 
-def test_cached_tokens_are_part_of_the_input_and_charged_once() -> None:
+def test_g3_o8_cached_tokens_are_part_of_the_input_and_charged_once() -> None:
     """The double count of LiteLLM #9812: 10,000 input of which 9,000 cached, 100 output, at gpt-4.1's prices."""
     usage = Usage(input_tokens=10_000, output_tokens=100, cache_read_input_tokens=9_000)
     assert price(usage, GPT_41) == 1_000 * 2_000 + 9_000 * 500 + 100 * 8_000

@@ -231,8 +231,12 @@ class _Crossing:
                 answer.usage = event.usage
             case chat.TextDelta(choice=0) | chat.RefusalDelta(choice=0):
                 self._texts.append(event.text)
+            case chat.TextDelta() | chat.RefusalDelta() | chat.ThinkingDelta():
+                answer.unseen_chars += len(event.text)
             case chat.ToolCallStarted():
                 answer.tool_calls = True
+            case chat.ToolCallDelta():
+                answer.unseen_chars += len(event.arguments)
             case chat.Finished(choice=0):
                 answer.finish_reason = event.reason
             case chat.UsageReported():

@@ -41,8 +41,9 @@ class Reader:
         said = _event(data)
         match said.type:
             case "content_block_delta":
-                if said.delta is not None and said.delta.type == "text_delta":
+                if said.delta is not None:
                     self._texts.append(said.delta.text)
+                    self._answer.unseen_chars += len(said.delta.thinking) + len(said.delta.partial_json)
                 return _CONTENT
             case "content_block_start":
                 return self._block(said)

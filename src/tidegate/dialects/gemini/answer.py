@@ -180,6 +180,7 @@ def read_answer(body: bytes) -> Answer:
         return answer
     first = generated.candidates[0]
     answer.text = text_of(first)
+    answer.unseen_chars = sum([unseen_chars(candidate) for candidate in generated.candidates])
     answer.tool_calls = any(part.function_call is not None for part in first.parts)
     if first.finish_reason is not None:
         answer.finish_reason = finish_recorded(first.finish_reason, called=answer.tool_calls)
@@ -209,6 +210,13 @@ def _whole(body: bytes) -> Generated:
 def text_of(candidate: Candidate) -> str:
     """What the model said, without its thoughts."""
     return "".join([part.text for part in candidate.parts if part.text and not part.thought])
+
+
+def unseen_chars(candidate: Candidate) -> int:
+    """Characters that the record's text does not hold: thoughts, function calls, and every answer but the first."""
+    said = [len(part.text) for part in candidate.parts if part.text and (part.thought or candidate.index)]
+    called = [len(arguments(part.function_call)) for part in candidate.parts if part.function_call is not None]
+    return sum(said) + sum(called)
 
 
 def finish_in(reason: str, *, called: bool) -> chat.FinishReason:

@@ -25,6 +25,7 @@ from tidegate.dialects.gemini.answer import (
     finish_out,
     finish_recorded,
     text_of,
+    unseen_chars,
     usage_out,
 )
 from tidegate.dialects.gemini.wire import arguments
@@ -62,6 +63,7 @@ class Reader:
             self._open.add(candidate.index)
         else:
             self._open.discard(candidate.index)
+        self._answer.unseen_chars += unseen_chars(candidate)
         if candidate.index == 0:
             self._texts.append(text_of(candidate))
             self._reason = candidate.finish_reason or self._reason

@@ -102,6 +102,7 @@ def read_answer(body: bytes) -> Answer:
         system_fingerprint=completion.system_fingerprint,
         usage=_usage_in(completion),
         tool_calls=first.message is not None and bool(first.message.tool_calls),
+        unseen_chars=sum([_unseen(choice.message, choice.index) for choice in completion.choices]),
     )
 
 
@@ -168,6 +169,7 @@ class Reader:
         if choice.delta is not None:
             text, calls = _text(choice.delta), bool(choice.delta.tool_calls)
             thinks = bool(choice.delta.reasoning_content)
+        self._answer.unseen_chars += _unseen(choice.delta, choice.index)
         if choice.index == 0:
             self._texts.append(text)
             self._answer.tool_calls = self._answer.tool_calls or calls
@@ -384,6 +386,14 @@ def _text(message: _Message) -> str:
     if isinstance(message.content, list):
         return "".join(str(part.get("text", "")) for part in message.content if isinstance(part, dict))
     return message.refusal or ""
+
+
+def _unseen(message: _Message | None, choice: int) -> int:
+    """Characters that the record's text does not hold: reasoning, tool calls, and every answer but the first."""
+    if message is None:
+        return 0
+    called = [len(call.function.arguments or "") for call in message.tool_calls or () if call.function is not None]
+    return sum(called) + len(message.reasoning_content or "") + (len(_text(message)) if choice else 0)
 
 
 def _usage_in(completion: _Completion) -> Usage | None:

@@ -103,6 +103,8 @@ class Reader:
             return _NOTHING
         if read.type in _WORDS and read.delta is not None:
             self._texts.append(read.delta)
+        elif read.delta is not None:
+            self._answer.unseen_chars += len(read.delta)
         elif read.type in _ENDS:
             self.done = True
             self._answer = answer_of(decode(read.response, Response))
