@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate import config as configuration
-from tidegate.config import Project
+from tidegate.config import Project, Provider
 from tidegate.core.errors import BadInput
 from tidegate.core.ids import uuid7
 from tidegate.ports import Caller
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tidegate.gateway.pipeline import Services
     from tidegate.prompts.snapshot_file import SnapshotFile
     from tidegate.telemetry.queries import CallLog
+    from tidegate.upstream.dial import Network
 
 DRAIN_S = 30.0
 GATEWAY_BUSY_S = 1.0
@@ -87,6 +88,7 @@ async def services(
     from tidegate.telemetry.spool import SpoolWriter
     from tidegate.upstream.http1 import Pool
     from tidegate.upstream.prices import PriceList
+    from tidegate.upstream.proxy import Proxies
     from tidegate.upstream.targets import Targets
 
     config = project.config
@@ -100,7 +102,7 @@ async def services(
     spool = SpoolWriter(
         project.spool, clock=clock, writer_id=writer_id, fsync_s=telemetry.fsync_s, segment_s=telemetry.segment_s
     )
-    pool = Pool()
+    pool = Pool(networks=_networks(project), proxies=Proxies.read(os.environ))
     owners = [asyncio.create_task(prompts.run()), asyncio.create_task(spool.run())]
     try:
         yield Services(
@@ -120,6 +122,17 @@ async def services(
         await asyncio.gather(*owners, return_exceptions=True)
         await pool.close()
         spool.close()
+
+
+def _networks(project: Project) -> dict[str, Network]:
+    from tidegate.upstream.dial import Network
+
+    def network(provider: Provider) -> Network:
+        ca_file, cert, key = (None if name is None else project.root / name for name in provider.network[:3])
+        return Network(ca_file, cert, key, provider.max_connections)
+
+    providers = project.config.providers.values()
+    return {provider.origin: network(provider) for provider in providers if any(provider.network)}
 
 
 @asynccontextmanager

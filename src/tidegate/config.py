@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, field_validator
@@ -42,6 +43,14 @@ class Provider(Strict):
     """A compatible server at `base_url` speaks OpenAI's Responses besides Chat Completions; OpenAI itself does."""
     api_key: SecretStr | None = Field(default=None, strict=False)
     """Sent as its credential; write a reference, such as `${env:OPENAI_API_KEY}`."""
+    ca_file: str | None = None
+    """Certificate authorities (PEM) to trust beside the system's. Paths start at the folder of this file."""
+    client_cert: str | None = None
+    """A client certificate (PEM) for mutual TLS."""
+    client_key: str | None = None
+    """Its private key (PEM, not encrypted), where it is not in `client_cert`."""
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Open at once; further calls wait their turn, up to `connect_s`. By default 1,000."""
 
     @field_validator("base_url")
     @classmethod
@@ -53,6 +62,17 @@ class Provider(Strict):
     @property
     def url(self) -> str:
         return (self.base_url or PUBLIC_BASE_URLS[self.dialect]).rstrip("/")
+
+    @property
+    def origin(self) -> str:
+        """`https://host[:port]`."""
+        url = urlsplit(self.url)
+        return f"{url.scheme}://{url.netloc}"
+
+    @property
+    def network(self) -> tuple[str | None, str | None, str | None, int | None]:
+        """What is special about the way to it: ca_file, client_cert, client_key, max_connections."""
+        return self.ca_file, self.client_cert, self.client_key, self.max_connections
 
 
 class Timeouts(Strict):
@@ -282,7 +302,7 @@ def read(file: Path) -> Document:
 def check(document: Document) -> Config:
     """The configuration that a document holds. Raises InvalidFile with every problem."""
     config = validate(document, Config)
-    problems = list(_unknown_providers(document, config))
+    problems = [*_unknown_providers(document, config), *_bad_networks(document, config)]
     if problems:
         raise InvalidFile(problems)
     return config
@@ -298,6 +318,23 @@ def _unknown_providers(document: Document, config: Config) -> Iterator[Problem]:
             elif provider not in config.providers:
                 hint = nearest(provider, config.providers)
                 yield document.problem(path, f"no provider named {provider!r}.{hint}")
+
+
+def _bad_networks(document: Document, config: Config) -> Iterator[Problem]:
+    folder = Path(document.file).parent
+    first: dict[str, str] = {}
+    for name, provider in config.providers.items():
+        path = ("providers", name)
+        for key in ("ca_file", "client_cert", "client_key"):
+            written = getattr(provider, key)
+            if written is not None and not (folder / written).is_file():
+                yield document.problem((*path, key), f"there is no file {folder / written}.")
+        if provider.client_key is not None and provider.client_cert is None:
+            yield document.problem((*path, "client_key"), "needs a client_cert, whose key it is.")
+        other = first.setdefault(provider.origin, name)
+        if config.providers[other].network != provider.network:
+            keys = "ca_file, client_cert, client_key and max_connections"
+            yield document.problem(path, f"is at the same address as {other!r}: give both the same {keys}.")
 
 
 def find(start: Path, explicit: Path | None = None) -> Project:

@@ -3,8 +3,8 @@ A connection to `host:port`: name resolution, the race over its addresses, TLS.
 
 Hides that uvloop tries addresses one after another (it has no Happy Eyeballs), so that a provider whose IPv6 is a black
 hole would cost the whole connect deadline. Here the next address starts when the one before failed, or 250 ms after it
-began (RFC 8305); the first to end its handshake wins. A proxy or a client certificate belongs here: they change what is
-dialled, and nothing after it.
+began (RFC 8305); the first to end its handshake wins. With a proxy it is the proxy that is dialled, and an https
+provider behind it through a tunnel.
 """
 
 from __future__ import annotations
@@ -15,18 +15,36 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
 from tidegate.core.errors import BadInput, UpstreamUnavailable
 from tidegate.upstream.connection import Connection
+from tidegate.upstream.proxy import Proxy, tunnel
 
 HEAD_START_S = 0.25
 
 
-def trust(ca_file: Path | None = None) -> ssl.SSLContext:
-    """The system's certificate authorities, plus those of a PEM file. Blocks for about 25 ms. Raises BadInput."""
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How one origin is reached where that is special. Files are PEM; `client_key` may stand in `client_cert`."""
+
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    max_connections: int | None = None
+
+
+def trust(
+    ca_file: Path | None = None, client_cert: Path | None = None, client_key: Path | None = None
+) -> ssl.SSLContext:
+    """
+    The system's certificate authorities, plus those of a PEM file; shows a client certificate to who asks for one.
+
+    Blocks for about 25 ms. Raises BadInput.
+    """
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     try:
@@ -36,29 +54,65 @@ def trust(ca_file: Path | None = None) -> ssl.SSLContext:
         raise BadInput(f"{ca_file}: holds no certificate in PEM form.") from error
     except OSError as error:
         raise BadInput(f"{ca_file}: can not be read: {error.strerror}.") from error
+    try:
+        if client_cert is not None:
+            context.load_cert_chain(client_cert, client_key, password="")  # or OpenSSL would ask the terminal for it
+    except ssl.SSLError as error:
+        raise BadInput(
+            f"{client_key or client_cert}: holds no private key for {client_cert} in PEM form, or an encrypted one."
+        ) from error
+    except OSError as error:
+        raise BadInput(f"{client_key or client_cert}: can not be read: {error.strerror}.") from error
     return context
 
 
-async def dial(host: str, port: int, tls: ssl.SSLContext | None, make: Callable[[], Connection]) -> Connection:
+async def dial(
+    host: str, port: int, tls: ssl.SSLContext | None, make: Callable[[], Connection], proxy: Proxy | None = None
+) -> Connection:
     """
     An open connection made by `make`, its TLS handshake done. Has no deadline of its own: cancel it.
+
+    With a `proxy` and no TLS it ends at the proxy, which is told the rest by each request.
 
     Raises UpstreamUnavailable, naming `host:port`, when no address can be reached.
     """
 
     async def connect(address: str) -> Connection:
         server_name = host if tls else None
-        _, connection = await loop.create_connection(make, address, port, ssl=tls, server_hostname=server_name)
+        if proxy is not None and tls is not None:
+            sock = await _tunnelled(address, proxy, host, port)
+            try:
+                _, connection = await loop.create_connection(make, sock=sock, ssl=tls, server_hostname=server_name)
+            except BaseException:
+                sock.close()
+                raise
+            return connection
+        _, connection = await loop.create_connection(make, address, dialled[1], ssl=tls, server_hostname=server_name)
         return connection
 
     loop = asyncio.get_running_loop()
+    dialled = (host, port) if proxy is None else (proxy.host, proxy.port)
+    by = "" if proxy is None else f"by the proxy {proxy.place}: "
     try:
-        addresses = await _resolve(loop, host, port)
+        addresses = await _resolve(loop, *dialled)
         if len(addresses) == 1:
             return await connect(addresses[0])
         return await _race(connect, addresses)
     except (OSError, UnicodeError) as error:
-        raise UpstreamUnavailable(f"{host}:{port}: {_reason(error)}") from error
+        raise UpstreamUnavailable(f"{host}:{port}: {by}{_reason(error)}") from error
+
+
+async def _tunnelled(address: str, proxy: Proxy, host: str, port: int) -> socket.socket:
+    """A socket that ends at `host:port`, through the proxy at `address`."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (address, proxy.port))
+        await tunnel(sock, proxy, host, port)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[str]:

@@ -31,11 +31,25 @@ from tidegate.core.errors import (
 )
 from tidegate.ports import UpstreamRequest
 from tidegate.upstream.connection import Connection
-from tidegate.upstream.dial import dial, trust
+from tidegate.upstream.dial import Network, dial, trust
+from tidegate.upstream.proxy import DIRECT, Proxies
 
 IDLE_S = 60.0
 LINE_LIMIT = 1_000
-OURS = frozenset({"host", "content-length", "connection", "keep-alive", "transfer-encoding", "te", "upgrade", "expect"})
+NO_NETWORKS: Mapping[str, Network] = {}
+OURS = frozenset(
+    {
+        "host",
+        "proxy-authorization",
+        "content-length",
+        "connection",
+        "keep-alive",
+        "transfer-encoding",
+        "te",
+        "upgrade",
+        "expect",
+    }
+)
 """Headers that belong to the connection, not to the call: those of the caller are dropped."""
 _REQUEST_LINE = re.compile(r"[A-Z]+ /[!-~]* HTTP/1\.1")
 _KEEP_ALIVE = re.compile(r"timeout=([0-9]{1,9})", re.IGNORECASE)
@@ -55,11 +69,26 @@ class Pool:
     Implements `ports.Upstream`. Belongs to the event loop it is used on; safe for concurrent calls there.
 
     At most `max_per_origin` connections to one origin; further calls stand in line, no longer than their `connect_s`
-    and no more than 1,000 of them. `ca_file` (PEM) is trusted beside the system's authorities; raises BadInput.
+    and no more than 1,000 of them. `ca_file` (PEM) is trusted beside the system's authorities. `networks` says what is
+    special about an origin, `proxies` which of them are behind one. Raises BadInput.
     """
 
-    def __init__(self, *, max_per_origin: int = 1_000, ca_file: Path | None = None) -> None:
-        self.max_per_origin = max_per_origin
+    def __init__(
+        self,
+        *,
+        max_per_origin: int = 1_000,
+        ca_file: Path | None = None,
+        networks: Mapping[str, Network] = NO_NETWORKS,
+        proxies: Proxies = DIRECT,
+    ) -> None:
+        self.proxies = proxies
+        self._max_per_origin = max_per_origin
+        self._limits = {origin: n.max_connections for origin, n in networks.items() if n.max_connections is not None}
+        self._own_tls = {
+            origin: trust(n.ca_file or ca_file, n.client_cert, n.client_key)
+            for origin, n in networks.items()
+            if n.ca_file is not None or n.client_cert is not None
+        }
         self.closed = False
         self._tls = trust(ca_file) if ca_file is not None else None
         self._origins: dict[str, _Origin] = {}
@@ -75,8 +104,14 @@ class Pool:
         """Per origin, right now."""
         return {name: origin.stats() for name, origin in self._origins.items()}
 
-    async def tls(self) -> ssl.SSLContext:
+    def max_connections(self, origin: str) -> int:
+        """To one origin."""
+        return self._limits.get(origin, self._max_per_origin)
+
+    async def tls(self, origin: str) -> ssl.SSLContext:
         """Whom to trust. Made on first need and off the loop: reading the system's authorities takes 25 ms."""
+        if origin in self._own_tls:
+            return self._own_tls[origin]
         if self._tls is None:
             self._tls = await asyncio.to_thread(trust)
         return self._tls
@@ -149,9 +184,17 @@ class Exchange:
         try:
             connection.send(self._payload, head_only=self._request.method == "HEAD")
             await connection.head(self._request.first_byte_s)
+            if "content-encoding" in connection.headers and connection.status < 300:
+                self._check_coding(connection.headers["content-encoding"])
         except BaseException:  # a cancel too: the answer may still come
             connection.close()
             raise
+
+    def _check_coding(self, coding: str) -> None:
+        """We ask for plain bytes. Refusing what comes compressed all the same leaves no bomb to defuse."""
+        asked = any(name.lower() == "accept-encoding" for name, _ in self._request.headers)
+        if not asked and coding.strip().lower() not in ("", "identity"):
+            raise UpstreamProtocol(f"{self._origin.place}: the answer is compressed, which was not asked for.")
 
     def _leased(self) -> Connection:
         if self._connection is None:
@@ -171,6 +214,14 @@ class _Origin:
         self._secure, self._host, self._port, authority = _parse(origin)
         self.place = f"{self._host}:{self._port}"
         self._pool = pool
+        self._name = origin
+        self._most = pool.max_connections(origin)
+        self._proxy = pool.proxies.before(self._host, self._port, secure=self._secure)
+        self._prefix, self._proxy_lines = "", list[str]()
+        """A proxy for http is asked for the whole URL, and by every request for leave."""
+        if self._proxy is not None and not self._secure:
+            self._prefix = f"http://{authority}"
+            self._proxy_lines += [self._proxy.line.rstrip()] if self._proxy.line else []
         self._host_line = f"host: {authority}"
         self._slots = 0
         self._connections: set[Connection] = set()
@@ -181,7 +232,9 @@ class _Origin:
 
     def encode(self, request: UpstreamRequest) -> bytes:
         """Head and body in one piece."""
-        lines = [f"{request.method} {request.path} HTTP/1.1", self._host_line]
+        line = f"{request.method} {request.path} HTTP/1.1"
+        first = f"{request.method} {self._prefix}{request.path} HTTP/1.1" if self._prefix else line
+        lines = [first, self._host_line, *self._proxy_lines]
         if request.body or request.method not in ("GET", "HEAD"):
             lines.append(f"content-length: {len(request.body)}")
         encoding = "accept-encoding: identity"
@@ -194,12 +247,7 @@ class _Origin:
         lines += (encoding, "", "")
         head = "\r\n".join(lines)
         ends = len(lines) - 1
-        if (
-            head.count("\r") != ends
-            or head.count("\n") != ends
-            or "\0" in head
-            or not _REQUEST_LINE.fullmatch(lines[0])
-        ):
+        if head.count("\r") != ends or head.count("\n") != ends or "\0" in head or not _REQUEST_LINE.fullmatch(line):
             raise _unsendable(request)
         try:
             return head.encode("latin-1") + request.body
@@ -219,11 +267,11 @@ class _Origin:
         problem = f"no connection within {connect_s:g} s."
         if self._pool.closed:
             raise UpstreamUnavailable(f"{self.place}: the pool is closed.")
-        if fresh and self._idle and self._slots == self._pool.max_per_origin:
+        if fresh and self._idle and self._slots == self._most:
             next(iter(self._idle)).close()
         try:
             async with asyncio.timeout(connect_s):
-                while self._slots >= self._pool.max_per_origin:
+                while self._slots >= self._most:
                     problem = f"all {self._slots} connections were busy for {connect_s:g} s."
                     connection = await self._turn()
                     if connection is None:
@@ -282,8 +330,10 @@ class _Origin:
         """Fills a slot that is counted already, or frees it."""
         try:
             loop = asyncio.get_running_loop()
-            tls = await self._pool.tls() if self._secure else None
-            connection = await dial(self._host, self._port, tls, lambda: Connection(loop, self.place, self._gone))
+            tls = await self._pool.tls(self._name) if self._secure else None
+            connection = await dial(
+                self._host, self._port, tls, lambda: Connection(loop, self.place, self._gone), self._proxy
+            )
             if connection.closed:
                 raise UpstreamUnavailable(f"{self.place}: the connection broke before an answer.")
             if self._pool.closed:
