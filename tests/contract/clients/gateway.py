@@ -108,11 +108,12 @@ async def gateway(
     *faults: str,
     latency: Latency = Latency(),  # noqa: B008  a frozen value
     way_out: Callable[[Pool], Upstream] = lambda pool: pool,
+    keys: Keys = Keys(),  # noqa: B008  a frozen value
 ) -> AsyncIterator[Gateway]:
     """
     A gateway with the routes `support`, `tools`, `fixed`, `embed` and the prompt `support/answer`; no retries.
 
-    `way_out`: what stands before the pool.
+    `way_out`: what stands before the pool. `keys`: those of clients; without any the gateway is open.
     """
     clock, random = SystemClock(), SystemRandom()
     async with Simulator(api_key=PROVIDER_KEY, script=faults, latency=latency) as provider:
@@ -137,7 +138,7 @@ async def gateway(
             attempts=Attempts(way_out(pool), RetryBudget(), clock, random),
             targets=Targets(config, PriceList(config.prices, {})),
             prompts=FakePrompts({("support/answer", "production"): served}),
-            keys=Keys(),
+            keys=keys,
             project="default",
             content_sample=1.0,
         )
