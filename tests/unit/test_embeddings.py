@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.test_pipeline import Bench
 from tidegate.config import Config
-from tidegate.core.errors import UpstreamProtocol
+from tidegate.core.errors import InvalidRequest, UpstreamProtocol
 from tidegate.dialects.openai_embeddings import DIALECT
 from tidegate.fakes import FakeUpstream, ScriptedAnswer
 
@@ -66,3 +66,9 @@ def test_every_value_keeps_its_bytes() -> None:
     body = b'{"model":"r","input":[[1, 2],[ 3 ]],"dimensions":8.0,"later":{"a" : 1e3}}'
     sent = DIALECT.same_body(DIALECT.parse_request(body), model="embed-1", native=True)
     assert sent == body.replace(b'"r"', b'"embed-1"')
+
+
+def test_as_many_tokens_as_openai_takes_come_through_and_not_any_number() -> None:
+    assert DIALECT.parse_request(json.dumps({"model": "m", "input": [7] * 300_000}).encode()).model == "m"
+    with pytest.raises(InvalidRequest, match="JSON values"):
+        DIALECT.parse_request(json.dumps({"model": "m", "input": [7] * 500_000}).encode())

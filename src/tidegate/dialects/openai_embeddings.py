@@ -20,6 +20,8 @@ from tidegate.dialects.dialect import Answer, Dialect, Incoming
 from tidegate.dialects.fields import encode, read_fields, value
 from tidegate.dialects.openai_chat import request as openai_chat
 
+MAX_VALUES = 400_000
+"""OpenAI takes 300,000 tokens at once. They are passed through as they come, and never become values here."""
 _NOT_SHAPING = ("model", "input", "user", "encoding_format")
 
 
@@ -45,7 +47,7 @@ class OpenAIEmbeddings:
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:
         """The top level of a request. What is in `input`, only the provider judges. Raises InvalidRequest."""
-        fields = read_fields(body)
+        fields = read_fields(body, max_values=MAX_VALUES)
         named = value(fields, "model", str, "a string")
         if not named:
             raise InvalidRequest("model is missing: the name of a route or provider/model.", param="model")
