@@ -350,18 +350,19 @@ class Bench:
     port: int = 0
     spool: MemorySpool = field(default_factory=MemorySpool)
 
-    async def send(self, payload: bytes) -> Answered:
+    async def send(self, *payload: bytes) -> Answered:
         """Sends bytes over a connection of their own, from a thread: the client's work is not the gateway's."""
-        return await asyncio.to_thread(self._send, payload)
+        return await asyncio.to_thread(self._send, *payload)
 
     async def post(self, path: str, body: bytes, *lines: str) -> Answered:
         head = [f"POST {path} HTTP/1.1", "host: a", "content-type: application/json", f"content-length: {len(body)}"]
-        return await self.send("\r\n".join([*head, *lines, "connection: close", "", ""]).encode() + body)
+        return await self.send("\r\n".join([*head, *lines, "connection: close", "", ""]).encode(), body)
 
-    def _send(self, payload: bytes) -> Answered:
+    def _send(self, *payload: bytes) -> Answered:
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
             began = time.monotonic()
-            client.sendall(payload)
+            for part in payload:
+                client.sendall(part)
             return _read(client, began)
 
     @asynccontextmanager

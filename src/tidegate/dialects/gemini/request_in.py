@@ -122,7 +122,7 @@ def _request_in(incoming: Incoming) -> chat.Request:
 def _camel_fields(fields: Fields) -> Fields:
     """Google's APIs take snake_case too, and so do their own examples; only what holds some is decoded for it."""
     named = ((camel(key) if camel(key) in _READ else key, raw) for key, raw in fields.items())
-    return {key: _camel_raw(raw, key) if key in _READ and _SNAKE.search(bytes(raw)) else raw for key, raw in named}
+    return {key: _camel_raw(raw, key) if key in _READ and _SNAKE.search(memoryview(raw)) else raw for key, raw in named}
 
 
 def _camel_raw(raw: msgspec.Raw, key: str) -> msgspec.Raw:
