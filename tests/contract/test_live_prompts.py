@@ -251,13 +251,6 @@ async def test_a_snapshot_file_that_can_not_be_trusted_is_ignored_with_a_warning
     assert words in caplog.text
 
 
-async def test_a_file_from_before_there_were_splits_is_read(tmp_path: Path, file: SnapshotFile) -> None:
-    write(file, lambda raw: raw.replace(b'"format":2', b'"format":1').replace(b",null]", b"]"))
-    prompts = LivePrompts(open_registry(tmp_path / "control.db", make=False), FixedClock(), file)
-    await prompts.refresh()
-    assert prompts.live(P, ENVIRONMENT) == Served(P, 1, digest(artifact("a")), artifact("a"))
-
-
 async def test_a_whole_snapshot_file_says_its_age(
     tmp_path: Path, file: SnapshotFile, caplog: pytest.LogCaptureFixture
 ) -> None:

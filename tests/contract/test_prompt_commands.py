@@ -240,8 +240,8 @@ def test_a_split_is_told_where_the_pointer_is(shop: Shop) -> None:
     assert "back again: tidegate rollback support/answer\n" in text
     assert "is live in production already for 10 % of its calls" in shop.text(deploy_, P, weight="10%")
     lines = [line.split() for line in shop.text(status_).splitlines()]
-    assert ["v1", "90", "%"] == lines[1][2:5]
-    assert ["v2", "10", "%"] == lines[2]  # below, so that the table keeps its width
+    assert lines[1][2:5] == ["v1", "90", "%"]
+    assert lines[2] == ["v2", "10", "%"]  # below, so that the table keeps its width
     text = shop.text(log_, P)
     assert "production · v1 90 % / v2 10 %  deploy  FORCED" in text
     assert "changed: system message" in text

@@ -36,7 +36,7 @@ _DIGEST = re.compile(r"[0-9a-f]{6,64}")
 _HEADERS = (
     JSON_HEADERS,
     ("cache-control", "no-cache"),
-    ("vary", "x-tidegate-user, x-tidegate-conversation"),
+    ("vary", "authorization, x-api-key, x-goog-api-key, x-tidegate-user, x-tidegate-conversation"),
 )
 
 
