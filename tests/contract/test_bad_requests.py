@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -43,10 +44,15 @@ def of_size(item: bytes, size: int = MAX_BODY - (64 << 10)) -> bytes:
     return b"[" + b",".join([item] * (size // (len(item) + 1))) + b"]"
 
 
+@cache
+def a_million_keys() -> bytes:
+    return b",".join(b'"%x":1' % number for number in range(1_000_000))[: 9 << 20].rpartition(b",")[0]
+
+
 def bombs(wire: Wire, model: str) -> Iterator[tuple[str, bytes]]:
     """Bodies that are to be refused."""
     said = wire.conversation
-    keys = b",".join(b'"%x":1' % number for number in range(1_000_000))[: 9 << 20].rpartition(b",")[0]
+    keys = a_million_keys()
     turn = {"role": "user", "content": "x", "parts": [{"text": "x"}]}
     for key in (said, "tools"):
         yield f"deep array in {key}", with_raw(wire, model, key, nested(b"[", b"]"))
