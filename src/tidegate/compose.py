@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from tidegate import config as configuration
 from tidegate.config import Project, Provider
+from tidegate.core.address import from_environment, is_loopback
 from tidegate.core.errors import BadInput
 from tidegate.core.ids import uuid7
 from tidegate.ports import Caller
@@ -28,10 +29,14 @@ from tidegate.prompts.registry import Registry
 from tidegate.system import SystemClock, SystemRandom
 
 if TYPE_CHECKING:
+    from tidegate.gateway.caller import HttpCaller
     from tidegate.gateway.pipeline import Services
+    from tidegate.prompts.remote import RemoteRegistry
     from tidegate.prompts.snapshot_file import SnapshotFile
     from tidegate.telemetry.queries import CallLog
+    from tidegate.telemetry.remote import RemoteCallLog
     from tidegate.upstream.dial import Network
+    from tidegate.upstream.lint import Serving
 
 DRAIN_S = 30.0
 GATEWAY_BUSY_S = 1.0
@@ -41,11 +46,33 @@ ADDRESS_IN_USE = "{section}: port {port} on {host} is in use. Stop what listens 
 
 
 def project(config: Path | None = None) -> Project:
-    """The project of `--config`, else of the folder the command is run in. Raises BadInput, InvalidFile."""
+    """
+    The project of `--config`, else of the folder the command is run in; on the server of TIDEGATE_URL when it is set.
+
+    Raises: BadInput, InvalidFile.
+    """
+    server = from_environment(os.environ)
+    if server is None:
+        return own_project(config)
+    return configuration.find_for(server, Path.cwd(), config)
+
+
+def own_project(config: Path | None = None) -> Project:
+    """As `project`, whatever the environment says: what is served is a folder of this machine."""
     return configuration.find(Path.cwd(), config)
 
 
-def registry(project: Project, *, lazy: bool = False, busy_s: float | None = None) -> Registry:
+def registry(project: Project) -> Registry | RemoteRegistry:
+    """The registry that commands use: the server's, or else that of this folder. Raises BadInput, Unusable."""
+    if project.server is None:
+        return own_registry(project)
+    from tidegate.prompts.remote import RemoteRegistry
+    from tidegate.upstream.server import Server
+
+    return RemoteRegistry(Server(project.server))
+
+
+def own_registry(project: Project, *, lazy: bool = False, busy_s: float | None = None) -> Registry:
     """
     The registry of a project, its store made and migrated; a `lazy` one at its first use, so that a process can start
     without it. `busy_s`: how long a transaction waits for its turn. Raises BadInput, Unusable.
@@ -66,8 +93,23 @@ def registry(project: Project, *, lazy: bool = False, busy_s: float | None = Non
     return Registry(store, SystemClock(), SystemRandom(), protects=gate.protects, second_approver=gate.second_approver)
 
 
-def call_log(project: Project) -> CallLog:
-    """The records of a project's calls, to be read."""
+def serving(project: Project, registry: Registry | RemoteRegistry) -> Serving:
+    """Which routes and providers calls through `caller` find. Raises as RemoteRegistry does."""
+    return project.config if isinstance(registry, Registry) else registry.serving
+
+
+def call_log(project: Project) -> CallLog | RemoteCallLog:
+    """The records that commands read: the server's, or else those of this folder. Raises BadInput."""
+    if project.server is None:
+        return own_call_log(project)
+    from tidegate.telemetry.remote import RemoteCallLog
+    from tidegate.upstream.server import Server
+
+    return RemoteCallLog(Server(project.server))
+
+
+def own_call_log(project: Project) -> CallLog:
+    """The records of a project's calls, to be read. Raises BadInput."""
     from tidegate.telemetry.queries import CallLog
 
     if project.state.is_file():
@@ -82,7 +124,7 @@ async def services(
     """All that the pipeline needs, with its owner tasks running until the block ends."""
     from tidegate.core.retries import RetryBudget
     from tidegate.gateway.attempt import Attempts
-    from tidegate.gateway.auth import Keys, is_loopback
+    from tidegate.gateway.auth import Keys
     from tidegate.gateway.pipeline import Services
     from tidegate.prompts.live import LivePrompts
     from tidegate.telemetry.spool import SpoolWriter
@@ -136,22 +178,37 @@ def _networks(project: Project) -> dict[str, Network]:
 
 
 @asynccontextmanager
-async def caller(project: Project, registry: Registry) -> AsyncIterator[Caller]:
-    """Makes calls: through the gateway that serves this folder, or in this process when there is none."""
-    from tidegate.gateway.caller import HttpCaller, InProcessCaller
+async def caller(project: Project, registry: Registry | RemoteRegistry) -> AsyncIterator[Caller]:
+    """
+    Makes calls: through the server's gateway, or the one that serves this folder, or in this process.
+
+    Raises: Unusable, Unauthenticated when the server's gateway can not be used.
+    """
+    from tidegate.gateway.caller import InProcessCaller
     from tidegate.gateway.claim import Claim, running_gateway
+
+    if not isinstance(registry, Registry):
+        async with _through(registry.gateway, registry.key) as remote:
+            await remote.check()
+            yield remote
+    elif (address := running_gateway(project.lock)) is not None:
+        async with _through(address.url, address.internal_key) as nearby:
+            yield nearby
+    else:
+        async with services(project, registry, internal_key=Claim(project.lock).internal_key) as parts:
+            yield InProcessCaller(parts)
+
+
+@asynccontextmanager
+async def _through(url: str, key: str | None) -> AsyncIterator[HttpCaller]:
+    from tidegate.gateway.caller import HttpCaller
     from tidegate.upstream.http1 import Pool
 
-    address = running_gateway(project.lock)
-    if address is not None:
-        pool = Pool()
-        try:
-            yield HttpCaller(pool, SystemClock(), url=address.url, internal_key=address.internal_key)
-        finally:
-            await pool.close()
-        return
-    async with services(project, registry, internal_key=Claim(project.lock).internal_key) as parts:
-        yield InProcessCaller(parts)
+    pool = Pool()
+    try:
+        yield HttpCaller(pool, SystemClock(), url=url, key=key)
+    finally:
+        await pool.close()
 
 
 async def run_gateway(project: Project) -> None:
@@ -167,14 +224,14 @@ async def run_gateway(project: Project) -> None:
     claim = Claim(project.lock)
     claim.take()
     try:
-        store = registry(project, lazy=True, busy_s=GATEWAY_BUSY_S)
+        store = own_registry(project, lazy=True, busy_s=GATEWAY_BUSY_S)
         snapshot = SnapshotFile(project.snapshot, project.config.project)
         async with services(project, store, internal_key=claim.internal_key, snapshot=snapshot) as parts:
             check_bind(listen.host, "gateway", parts.keys.ring())
             gc.freeze()  # what is loaded now stays: going through it in every full collection stops calls for 50 ms
             edge = Edge(Routes(parts), max_body_bytes=listen.max_body_bytes, error_body=refusal_body)
             port = await _bind(edge.start, project, "gateway", listen.host, listen.port)
-            claim.publish(f"http://{listen.host}:{port}")
+            claim.publish(f"http://{_near(listen.host)}:{port}")
             await until_told_to_stop()
             await edge.close(DRAIN_S)
     finally:
@@ -190,7 +247,7 @@ async def run_console(project: Project) -> None:
 
     listen = project.config.console
     await _bind(_probe, project, "console", listen.host, listen.port)
-    app = create_app(registry=registry(project, lazy=True), call_log=call_log(project), project=project)
+    app = create_app(registry=own_registry(project, lazy=True), call_log=own_call_log(project), project=project)
     server = Server(
         app, address=listen.host, port=listen.port, interface=Interfaces.ASGI, log_enabled=False, websockets=False
     )
@@ -253,6 +310,12 @@ async def _bind(
         if error.errno == 98:
             raise BadInput(ADDRESS_IN_USE.format(section=section, port=port, host=host, file=project.file)) from error
         raise BadInput(f"{section}: can not listen on {host}:{port}: {error.strerror or error}.") from error
+
+
+def _near(host: str) -> str:
+    """What commands on this machine call an address that is listened on, in a URL."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - not bound here
+    return f"[{near}]" if ":" in near else near
 
 
 async def _probe(host: str, port: int) -> int:

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, field_validator
 
+from tidegate.core.address import Address
 from tidegate.core.document import Document, Strict, parse_yaml, validate
 from tidegate.core.errors import BadInput, InvalidFile, Problem, nearest
 
@@ -233,9 +234,14 @@ class Config(Strict):
 class Project:
     """A user's project folder: its configuration and the places inside it."""
 
-    def __init__(self, root: Path, config: Config, file: Path | None = None) -> None:
+    def __init__(self, root: Path, config: Config, file: Path | None = None, *, server: Address | None = None) -> None:
+        """
+        Args:
+            server: whose control store, records and gateway commands use, instead of this folder's.
+        """
         self.root = root
         self.config = config
+        self.server = server
         self.file = file or root / FILE
 
     @cached_property
@@ -260,7 +266,7 @@ class Project:
     @property
     def has_control(self) -> bool:
         """Whether there is a control store: one that is only read from need not be made."""
-        return self.config.control.url is not None or self.control.exists()
+        return self.server is not None or self.config.control.url is not None or self.control.exists()
 
     @property
     def spool(self) -> Path:
@@ -276,9 +282,9 @@ class Project:
         return self.state / "gateway.lock"
 
 
-def load(file: Path) -> Project:
+def load(file: Path, server: Address | None = None) -> Project:
     """Reads one tidegate.yaml. Raises InvalidFile with every problem, or BadInput when there is no such file."""
-    return Project(file.resolve().parent, check(read(file)), file)
+    return Project(file.resolve().parent, check(read(file)), file, server=server)
 
 
 def read(file: Path) -> Document:
@@ -340,6 +346,19 @@ def _bad_networks(document: Document, config: Config) -> Iterator[Problem]:
 def find(start: Path, explicit: Path | None = None) -> Project:
     """The project of `--config F`, else of the nearest tidegate.yaml upwards. Raises BadInput, InvalidFile."""
     return load(locate(start, explicit))
+
+
+def find_for(server: Address, start: Path, explicit: Path | None = None) -> Project:
+    """As `find`, for a server: without a tidegate.yaml the nearest folder upwards that has prompts, or `start`."""
+    if explicit is not None:
+        return load(locate(start, explicit), server)
+    here = start.resolve()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return load(folder / FILE, server)
+        if (folder / "prompts").is_dir():
+            return Project(folder, Config(), server=server)
+    return Project(here, Config(), server=server)
 
 
 def locate(start: Path, explicit: Path | None = None) -> Path:

@@ -14,10 +14,20 @@ from typing import Any, Protocol
 import msgspec
 
 from tidegate.core.artifact import Artifact
-from tidegate.core.chain import Line, SealedKeyLine
+from tidegate.core.chain import Fault, Line, SealedKeyLine
 from tidegate.core.evaluation import Run
-from tidegate.core.keys import KeyLine
-from tidegate.core.ledger import Approval, Deployment, Freshness, Head, Pointer, Served, Version
+from tidegate.core.keys import Key, KeyLine, MintedKey, Wanted
+from tidegate.core.ledger import (
+    Approval,
+    Deployment,
+    Freshness,
+    Head,
+    Measure,
+    Pointer,
+    Policy,
+    Served,
+    Version,
+)
 from tidegate.core.pricing import Rates
 
 
@@ -162,6 +172,68 @@ class Caller(Protocol):
     """Makes calls through a gateway's pipeline: in this process, or over HTTP to the gateway that owns the folder."""
 
     async def call(self, call: PromptCall) -> PromptAnswer: ...
+
+
+class KeyStore(Protocol):
+    """The keys of one project. Blocking."""
+
+    def create(self, wanted: Wanted, *, who: str) -> MintedKey: ...
+    def revoke(self, name: str, *, who: str) -> Key: ...
+    def all(self) -> Sequence[Key]:
+        """Every key that was ever made, oldest first."""
+        ...
+
+
+class PromptRegistry(Protocol):
+    """Prompts, versions, environments and runs of one project, in this folder or on a server. Blocking."""
+
+    @property
+    def keys(self) -> KeyStore: ...
+    @property
+    def policy(self) -> Policy: ...
+    def close(self) -> None: ...
+    def register(self, prompt: str, artifact: Artifact, *, description: str = "", file_sha256: str = "") -> Version: ...
+    def resolve(self, prompt: str, selector: str) -> Version: ...
+    def artifact(self, digest: str) -> Artifact: ...
+    def served(self, prompt: str, selector: str) -> Served: ...
+    def prompts(self) -> list[str]: ...
+    def versions(self, prompt: str) -> list[Version]: ...
+    def pointers(self, prompt: str | None = None) -> list[Pointer]: ...
+    def log(self, prompt: str | None = None) -> list[Deployment]: ...
+    def verify(self) -> list[Fault]: ...
+    def deploy(
+        self,
+        prompt: str,
+        selector: str,
+        environment: str = "production",
+        *,
+        who: str,
+        reason: str = "",
+        force: bool = False,
+        git_commit: str | None = None,
+        git_dirty: bool | None = None,
+        measure: Measure | None = None,
+        weight: float | None = None,
+    ) -> Deployment: ...
+    def approve(
+        self,
+        prompt: str,
+        selector: str,
+        environment: str = "production",
+        *,
+        who: str,
+        reason: str = "",
+        measure: Measure | None = None,
+    ) -> Approval: ...
+    def approvals(self, prompt: str | None = None) -> list[Approval]: ...
+    def rollback(
+        self, prompt: str, environment: str = "production", *, who: str, reason: str = "", to: str | None = None
+    ) -> Deployment: ...
+    def rollback_target(self, prompt: str, environment: str = "production") -> Version | None: ...
+    def save_run(self, run: Run, *, suite: str, golden: str) -> None: ...
+    def run(self, run_id: str) -> Run: ...
+    def runs(self, prompt: str | None = None, limit: int = 100) -> list[Run]: ...
+    def document(self, digest: str) -> str: ...
 
 
 class ControlTransaction(Protocol):

@@ -16,6 +16,11 @@ Sql = Callable[[str], None]
 @pytest.fixture(params=DATABASES)
 def control(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """Where an empty control store of this test is: a file, or the URL of a Postgres database."""
+    return empty_control(request, tmp_path)
+
+
+def empty_control(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """What `control` is, for a suite that chooses the databases itself."""
     if request.param == "sqlite":
         return tmp_path / "control.db"
     url: str = request.getfixturevalue("postgres").database()

@@ -7,18 +7,22 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.contract.conftest import Sql
+from tests.contract.conftest import DATABASES, Sql, empty_control
+from tests.contract.remote import NearbyServer, console_of
 from tidegate.core.artifact import Artifact, Message, digest
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.core.evaluation import Run, Verdict
 from tidegate.core.ledger import Served
 from tidegate.fakes import FixedClock, FixedRandom
+from tidegate.ports import PromptRegistry
 from tidegate.prompts.registry import Registry
+from tidegate.prompts.remote import RemoteRegistry
 from tidegate.stores import control as store
 from tidegate.stores.control import open_control
 from tidegate.system import SystemClock, SystemRandom
@@ -29,9 +33,12 @@ P = "support/answer"
 class World:
     """A registry in which time passes, with short words for what its users do."""
 
-    def __init__(self, control: Path | str) -> None:
+    def __init__(self, control: Path | str, way: str, folder: Path) -> None:
         self.clock = FixedClock()
-        self.registry = Registry(open_control(control), self.clock, FixedRandom(), protects=["production"])
+        self.own = Registry(open_control(control), self.clock, FixedRandom(), protects=["production"])
+        self.registry: PromptRegistry = self.own
+        if way == "remote":
+            self.registry = RemoteRegistry(NearbyServer(console_of(self.own, folder)))
         self.run_count = 0
 
     def register(self, text: str) -> str:
@@ -63,14 +70,18 @@ def artifact(text: str) -> Artifact:
     return Artifact(messages=(Message("user", text),), model="a/b")
 
 
+def of(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
 def run(run_id: str, text: str) -> Run:
     return Run(
         id=run_id,
         prompt=P,
         version=None,
         digest=digest(artifact(text)),
-        suite_digest="5" * 64,
-        golden_digest="6" * 64,
+        suite_digest=of("s"),
+        golden_digest=of("g"),
         started_at="2026-03-01T12:00:00.000000Z",
         finished_at="2026-03-01T12:01:00.000000Z",
         repeats=3,
@@ -78,11 +89,31 @@ def run(run_id: str, text: str) -> Run:
     )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The registry itself on every database, and the one of a server on one of them."""
+    if "world" in metafunc.fixturenames:
+        ways = [*((database, "itself") for database in DATABASES), ("sqlite", "remote")]
+        metafunc.parametrize(("control", "way"), ways, indirect=True)
+    elif "control" in metafunc.fixturenames:
+        metafunc.parametrize("control", DATABASES, indirect=True)
+
+
 @pytest.fixture
-def world(control: Path | str) -> Iterator[World]:
-    made = World(control)
+def control(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    return empty_control(request, tmp_path)
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def world(control: Path | str, way: str, tmp_path: Path) -> Iterator[World]:
+    made = World(control, way, tmp_path)
     yield made
-    made.registry.close()
+    made.own.close()
 
 
 def test_the_same_content_is_the_same_version(world: World) -> None:
@@ -137,7 +168,7 @@ def test_an_empty_registry_says_so(world: World) -> None:
         world.registry.resolve(P, "v1")
     assert world.registry.prompts() == []
     assert world.registry.log() == []
-    assert world.registry.snapshot().live == {}
+    assert world.own.snapshot().live == {}
 
 
 def test_a_digest_prefix_of_two_versions_is_refused(world: World) -> None:
@@ -311,34 +342,36 @@ def test_environments_do_not_touch_one_another(world: World) -> None:
     world.rollback()
     assert world.deploy("v1", "staging") == (2, 1)
     assert world.deploy("v2", "staging") == (1, 2)
-    live = world.registry.snapshot().live
+    live = world.own.snapshot().live
     assert {key: served.version for key, served in live.items()} == {(P, "production"): 1, (P, "staging"): 2}
 
 
 def test_a_snapshot_holds_all_that_is_live_and_its_generation(world: World) -> None:
     world.gated("a")
     world.deploy("v1")
-    snapshot = world.registry.snapshot()
+    snapshot = world.own.snapshot()
     assert snapshot.live == {(P, "production"): Served(P, 1, digest(artifact("a")), artifact("a"))}
-    assert snapshot.generation == world.registry.generation()
+    assert snapshot.generation == world.own.generation()
     world.register("b")
-    assert snapshot.generation != world.registry.generation()
+    assert snapshot.generation != world.own.generation()
 
 
 def test_registering_what_is_known_does_not_disturb_gateways(world: World) -> None:
     world.register("a")
-    before = world.registry.generation()
+    before = world.own.generation()
     world.register("a")
-    assert world.registry.generation() == before
+    assert world.own.generation() == before
 
 
 def test_a_run_gets_its_version_and_keeps_its_texts(world: World) -> None:
     world.register("a")
-    world.registry.save_run(run("r1", "a"), suite="checks: []", golden='{"id": "1"}')
+    suite, golden = "checks: []", '{"id": "1"}'
+    digests = {"suite_digest": of(suite), "golden_digest": of(golden)}
+    world.registry.save_run(msgspec.structs.replace(run("r1", "a"), **digests), suite=suite, golden=golden)
     assert world.registry.run("r1").version == 1
     assert [found.id for found in world.registry.runs(P)] == ["r1"]
-    assert world.registry.document("5" * 64) == "checks: []"
-    assert world.registry.document("6" * 64) == '{"id": "1"}'
+    assert world.registry.document(of(suite)) == suite
+    assert world.registry.document(of(golden)) == golden
     with pytest.raises(NotFound, match="no run 'r2'"):
         world.registry.run("r2")
 
@@ -357,38 +390,38 @@ def test_a_snapshot_reads_only_what_moved(world: World) -> None:
     """What stayed is the same object; what moved, what is new and a rolled back environment are not."""
     for name in ("one", "two"):
         world.registry.deploy(name, world.registry.register(name, artifact(name)).name, "staging", who="me")
-    before = world.registry.snapshot()
+    before = world.own.snapshot()
     world.registry.deploy("two", world.registry.register("two", artifact("2")).name, "staging", who="me")
     world.registry.deploy("new", world.registry.register("new", artifact("new")).name, "staging", who="me")
-    after = world.registry.snapshot(before)
-    assert after == msgspec.structs.replace(world.registry.snapshot(), generation=after.generation)
+    after = world.own.snapshot(before)
+    assert after == msgspec.structs.replace(world.own.snapshot(), generation=after.generation)
     assert {name: served.version for (name, _), served in after.live.items()} == {"one": 1, "two": 2, "new": 1}
     assert after.live["one", "staging"] is before.live["one", "staging"]
     assert set(after.texts) == {served.digest for served in after.live.values()}
     assert not after.anew
     world.registry.rollback("two", "staging", who="me")
-    assert world.registry.snapshot(after).live["two", "staging"] == before.live["two", "staging"]
+    assert world.own.snapshot(after).live["two", "staging"] == before.live["two", "staging"]
 
 
 def test_a_snapshot_after_a_change_that_moved_nothing_is_the_same_one(world: World) -> None:
     world.register("a")
     world.deploy("v1", "staging")
-    before = world.registry.snapshot()
+    before = world.own.snapshot()
     world.register("b")
-    after = world.registry.snapshot(before)
+    after = world.own.snapshot(before)
     assert after.live is before.live
-    assert after.generation == world.registry.generation() != before.generation
+    assert after.generation == world.own.generation() != before.generation
 
 
 def test_more_moves_than_are_looked_up_one_by_one_are_all_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MANY", 3)
-    before = world.registry.snapshot()
+    before = world.own.snapshot()
     for number in range(5):
         name = f"p{number}"
         world.registry.deploy(name, world.registry.register(name, artifact(name)).name, "staging", who="me")
         if number in (0, 4):
-            snapshot = world.registry.snapshot(before)
-            assert snapshot == world.registry.snapshot()
+            snapshot = world.own.snapshot(before)
+            assert snapshot == world.own.snapshot()
             before = snapshot
     assert len(before.live) == 5
 
@@ -399,10 +432,10 @@ def test_a_ledger_that_does_not_hold_the_last_snapshot_is_read_anew(world: World
     world.register("b")
     world.deploy("v1", "staging")
     world.deploy("v2", "staging")
-    before = world.registry.snapshot()
+    before = world.own.snapshot()
     raw("UPDATE deployments SET hash = 'another past' WHERE to_version = 2")
     raw("UPDATE pointers SET version = 1")
-    after = world.registry.snapshot(before)
+    after = world.own.snapshot(before)
     assert after.anew
     assert after.live[P, "staging"].version == 1
 

@@ -145,7 +145,7 @@ async def over_http(parts: Services) -> AsyncIterator[Caller]:
         port = await edge.start("127.0.0.1", 0)
         stack.push_async_callback(edge.close, 0)
         stack.push_async_callback(pool.close)
-        yield HttpCaller(pool, FixedClock(), url=f"http://127.0.0.1:{port}", internal_key=KEY)
+        yield HttpCaller(pool, FixedClock(), url=f"http://127.0.0.1:{port}", key=KEY)
 
 
 def completion(text: str) -> ScriptedAnswer:

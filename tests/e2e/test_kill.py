@@ -90,7 +90,7 @@ def test_killing_each_process_during_traffic_loses_no_acknowledged_call(stage: S
         "no call was under way when the gateway died: the test proves nothing"
     )
 
-    log = compose.call_log(compose.project(stage.config))
+    log = compose.own_call_log(compose.project(stage.config))
     deadline = time.monotonic() + SETTLE_S
     missing: set[str | None] = set(acknowledged)
     stored: Counter[str] = Counter()

@@ -93,7 +93,7 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 def registry(stage: Stage) -> Iterator[Registry]:
     """As an operator's machine holds it; v1 and v2 are known, v1 is live."""
     project = compose.project(stage.config)
-    registry = compose.registry(project)
+    registry = compose.own_registry(project)
     file = load_prompt(project.prompts, PROMPT)
     registry.register(PROMPT, file.artifact)
     prompt = project.prompts / PROMPT / "prompt.md"

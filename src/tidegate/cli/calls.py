@@ -20,6 +20,7 @@ from tidegate.core.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from tidegate.telemetry.queries import CallLog
+    from tidegate.telemetry.remote import RemoteCallLog
 
 FOLLOW_S = 0.5
 NEWEST = 1_000
@@ -106,7 +107,7 @@ def show(rows: list[dict[str, Any]], zone: ZoneInfo, *, json: bool) -> None:
         out.print(listed(row, zone))
 
 
-def tail(log: CallLog, where: str | None, seen: set[str]) -> Iterator[list[dict[str, Any]]]:
+def tail(log: CallLog | RemoteCallLog, where: str | None, seen: set[str]) -> Iterator[list[dict[str, Any]]]:
     """
     Calls recorded after those in `seen`, oldest first, for ever.
 
@@ -122,14 +123,15 @@ def tail(log: CallLog, where: str | None, seen: set[str]) -> Iterator[list[dict[
             yield fresh
 
 
-def find(log: CallLog, call: str) -> dict[str, Any]:
+def find(log: CallLog | RemoteCallLog, call: str) -> dict[str, Any]:
     """One call with its content, by id or by the end of it. Raises NotFound, BadInput when several end so."""
     whole_call = log.call(call)
     if whole_call is not None:
         return whole_call
     if len(call) < 6:
         raise BadInput(f"{call!r} is too short: an id, or at least its last 6 characters.")
-    ends_so = [row["id"] for row in log.rows("SELECT id FROM calls WHERE suffix(id, $end) LIMIT 4", {"end": call})]
+    plain = call.replace("'", "''")
+    ends_so = [row["id"] for row in log.calls(f"suffix(id, '{plain}')", limit=4)]
     if not ends_so:
         raise NotFound(f"no call {visible(call)!r} is recorded here. `tidegate calls` lists the newest.")
     if len(ends_so) > 1:

@@ -119,8 +119,8 @@ def deploy(
     check_name(name)
     prompt = load_prompt(project.prompts, name) if version is None else None
     git = git_state(prompt.folder) if prompt else None
-    here = measure(project.prompts / name, strict=environment in project.config.gate.protects and not force)
     with closing(compose.registry(project)) as registry:
+        here = measure(project.prompts / name, strict=environment in registry.policy.protects and not force)
         if prompt:
             registered = registry.register(
                 name, prompt.artifact, description=prompt.description, file_sha256=prompt.file_sha256

@@ -65,7 +65,8 @@ def sides(project: Project, name: str, a: str, b: str) -> tuple[Side, Side]:
 
     with ExitStack() as stack:
         registry = stack.enter_context(closing(compose.registry(project))) if project.has_control else None
-        found = Sides(registry, project.prompts, environments=project.config.gate.protects)
+        protected = registry.policy.protects if registry else project.config.gate.protects
+        found = Sides(registry, project.prompts, environments=protected)
         return found.find(name, a), found.find(name, b)
 
 

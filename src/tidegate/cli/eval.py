@@ -62,9 +62,9 @@ async def evaluate(project: Project, name: str, *, repeats: int | None = None, q
     from tidegate.upstream.lint import require_models
 
     prompt = load_prompt(project.prompts, name)
-    require_models(prompt.front, prompt.artifact, project.config)
-    read(prompt, render)
     registry = compose.registry(project)
+    require_models(prompt.front, prompt.artifact, compose.serving(project, registry))
+    read(prompt, render)
     with TerminalWatcher(quiet=quiet) as watcher:
         async with compose.caller(project, registry) as caller:
             return await session(project, registry, caller, watcher).evaluate(prompt, repeats=repeats)

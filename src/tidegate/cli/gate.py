@@ -19,8 +19,8 @@ from tidegate.core.evaluation import EXIT_CODES, GateReport, Verdict
 
 if TYPE_CHECKING:
     from tidegate.evals.session import Reference
+    from tidegate.ports import PromptRegistry
     from tidegate.prompts.files import PromptFile
-    from tidegate.prompts.registry import Registry
     from tidegate.prompts.sides import Side, Sides
 
 LIVE = "production"
@@ -93,11 +93,11 @@ async def gate_prompts(
     prompts = [prompt for prompt in prompts if names or prompt.has_suite]
     if not prompts:
         raise BadInput(f"no prompt under {project.prompts} has an eval.yaml, so there is nothing to gate.")
+    registry = compose.registry(project)
     if version is None:
         for prompt in prompts:
-            require_models(prompt.front, prompt.artifact, project.config)
-    registry = compose.registry(project)
-    sides = Sides(registry, project.prompts, environments=project.config.gate.protects)
+            require_models(prompt.front, prompt.artifact, compose.serving(project, registry))
+    sides = Sides(registry, project.prompts, environments=registry.policy.protects)
     if version is not None:
         prompts = [stored(prompt, sides.find(prompt.name, version)) for prompt in prompts]
     for prompt in prompts:
@@ -120,7 +120,7 @@ def stored(prompt: PromptFile, side: Side) -> PromptFile:
 
 
 def baseline(
-    sides: Sides, registry: Registry, name: str, against: str | None
+    sides: Sides, registry: PromptRegistry, name: str, against: str | None
 ) -> tuple[str | Reference | None, Sequence[str]]:
     """What a gate compares with, and what its reader should know about that. Raises as Sides.find."""
     from tidegate.evals.session import Reference

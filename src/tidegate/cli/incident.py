@@ -69,7 +69,7 @@ class Incident:
         """Chapter 1: a project and a provider."""
         stage = self._stage
         stage.copy_example("support-bot")
-        self._project = compose.project(stage.config)
+        self._project = compose.own_project(stage.config)
         out.print(Text("tidegate demo – the incident, end to end\n", "bold"))
         _chapter(1, "A provider, simulated")
         with _waiting("starting the simulated provider …"):
@@ -214,7 +214,7 @@ class Incident:
             raise Unusable(f"{version} did not serve within {ROLLBACK_DEADLINE_S:.0f} s.") from error
 
     def _read_records(self, expected: int) -> None:
-        log = compose.call_log(self._project)
+        log = compose.own_call_log(self._project)
         end = time.monotonic() + RECORDS_DEADLINE_S
         while True:
             self._rows = log.rows(PER_VERSION)

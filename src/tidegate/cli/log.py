@@ -21,8 +21,8 @@ from tidegate.core.diff import ArtifactDiff, diff
 from tidegate.core.errors import BadInput, NotFound, Unusable
 from tidegate.core.ledger import Approval, Deployment, changed
 from tidegate.core.split import sides
+from tidegate.ports import PromptRegistry
 from tidegate.prompts.history import Commit, History, history
-from tidegate.prompts.registry import Registry
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 
@@ -138,7 +138,7 @@ def _cut(found: History, limit: int) -> str:
     return ""
 
 
-def _changes(registry: Registry, move: Deployment) -> ArtifactDiff | None:
+def _changes(registry: PromptRegistry, move: Deployment) -> ArtifactDiff | None:
     if move.from_version is None:
         return None
     before = registry.served(move.prompt, f"v{move.from_version}")

@@ -33,7 +33,7 @@ def serve_(
     only
         Run just this process, here, without the others: for containers.
     """
-    project = compose.project(config)
+    project = compose.own_project(config)
     if only is not None:
         compose.run_process(only, project)
         return

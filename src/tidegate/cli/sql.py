@@ -17,7 +17,7 @@ from tidegate.cli.output import err, out, print_json, visible
 from tidegate.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from tidegate.telemetry.snapshot import Table
+    from tidegate.core.table import Table
 
 MAX_CELL = 60
 
@@ -98,4 +98,4 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value

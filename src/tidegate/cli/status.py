@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import Parameter, validators
@@ -20,7 +20,11 @@ from tidegate.config import Project
 from tidegate.core.errors import NotFound, nearest
 from tidegate.core.ledger import Deployment, Pointer, approving_move
 from tidegate.core.split import shown
-from tidegate.telemetry.find import SETTLE, Rows, ServedBy, idle, served_by, strays
+from tidegate.telemetry.find import SETTLE, ServedBy, idle, strays
+
+if TYPE_CHECKING:
+    from tidegate.telemetry.queries import CallLog
+    from tidegate.telemetry.remote import RemoteCallLog
 
 
 class Live(Pointer, frozen=True, kw_only=True):
@@ -83,25 +87,25 @@ def status(project: Project, name: str | None = None, *, window_s: float = 900.0
     if not pointers:
         return []
     since = datetime.now(UTC) - timedelta(seconds=window_s)
-    with compose.call_log(project).snapshot(since) as records:
-        served = served_by(records, since, name)
-        return [
-            Live(
-                **msgspec.structs.asdict(pointer),
-                served=_shares(pointer, served),
-                stray=_names(strays(pointer, served)),
-                idle=_names(_idle(records, pointer, since)),
-                measure_changed=_measure_changed(project, pointer, moves[pointer.prompt]) or msgspec.UNSET,
-            )
-            for pointer in pointers
-        ]
+    log = compose.call_log(project)
+    served = log.served_by(since, name)
+    return [
+        Live(
+            **msgspec.structs.asdict(pointer),
+            served=_shares(pointer, served),
+            stray=_names(strays(pointer, served)),
+            idle=_names(_idle(log, pointer, since)),
+            measure_changed=_measure_changed(project, pointer, moves[pointer.prompt]) or msgspec.UNSET,
+        )
+        for pointer in pointers
+    ]
 
 
-def _idle(records: Rows, pointer: Pointer, since: datetime) -> list[int]:
+def _idle(log: CallLog | RemoteCallLog, pointer: Pointer, since: datetime) -> list[int]:
     if pointer.split is None:
         return []
     settled = datetime.fromisoformat(pointer.settled) + SETTLE
-    return idle(pointer, served_by(records, max(since, settled), pointer.prompt))
+    return idle(pointer, log.served_by(max(since, settled), pointer.prompt))
 
 
 def _measure_changed(project: Project, pointer: Pointer, moves: Sequence[Deployment]) -> str | None:

@@ -14,9 +14,8 @@ from tidegate.config import Project
 from tidegate.evals.report import plan_line
 from tidegate.evals.runner import Progress
 from tidegate.evals.session import Planned, Session, Watcher
-from tidegate.ports import Caller
+from tidegate.ports import Caller, PromptRegistry
 from tidegate.prompts.git import git_state
-from tidegate.prompts.registry import Registry
 from tidegate.prompts.render import render
 from tidegate.system import SystemClock, SystemRandom
 
@@ -80,7 +79,7 @@ class TerminalWatcher(Watcher):
             out.print(f"  [dim]not clear yet: buying repeats, up to {repeats} a case[/dim]")
 
 
-def session(project: Project, registry: Registry, caller: Caller, watcher: Watcher) -> Session:
+def session(project: Project, registry: PromptRegistry, caller: Caller, watcher: Watcher) -> Session:
     """A session of `project` that notes the commit it ran at."""
     state = git_state(project.root)
     return Session(

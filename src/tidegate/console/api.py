@@ -150,6 +150,7 @@ class Api:
                 "project": config.project,
                 "gateway": {"url": config.gateway.public_url, "port": port},
                 "gate": {"protects": config.gate.protects, "second_approver": config.gate.second_approver},
+                "serving": {"routes": sorted(config.routes), "providers": sorted(config.providers)},
                 "key": key,
             }
         )
@@ -207,7 +208,7 @@ class Api:
         return json_answer(done, 201)
 
     def rollback_target(self, prompt: str, environment: str = "production") -> Response:
-        return json_answer(self._registry.rollback_target(prompt, environment))
+        return json_answer({"target": self._registry.rollback_target(prompt, environment)})
 
     def approve(self, move: Approve, access: Asking) -> Response:
         check_move(access, move.prompt, move.environment)
@@ -249,7 +250,7 @@ class Api:
         return json_answer({"id": run.id}, 201)
 
     def document(self, digest: str) -> Response:
-        return json_answer(self._registry.document(digest))
+        return json_answer({"text": self._registry.document(digest)})
 
 
 def _who(access: Access, move: Move) -> str:

@@ -30,8 +30,9 @@ from tidegate.console.page import NAVIGATION, Now, Pages
 from tidegate.console.prompts import PromptPages
 from tidegate.console.runs import RunPages
 from tidegate.console.sign_in import SignIn, sign_in_url
+from tidegate.core.address import is_loopback
 from tidegate.core.errors import TidegateError, Unauthenticated, nearest
-from tidegate.gateway.auth import check_bind, is_loopback
+from tidegate.gateway.auth import check_bind
 from tidegate.prompts.registry import Registry
 from tidegate.telemetry.queries import CallLog
 

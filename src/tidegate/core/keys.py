@@ -14,7 +14,7 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 import rfc8785
@@ -85,6 +85,16 @@ class Key(msgspec.Struct, frozen=True):
         return f"Key({self.prefix}, {self.name}, {self.role})"
 
 
+class MintedKey(NamedTuple):
+    """A key that was just made: the only time its text is known."""
+
+    token: str
+    key: Key
+
+    def __repr__(self) -> str:
+        return f"MintedKey({self.key!r})"
+
+
 class Access(msgspec.Struct, frozen=True):
     """
     What one who asks may do.
@@ -114,8 +124,9 @@ class Access(msgspec.Struct, frozen=True):
     def require(self, right: Right) -> None:
         """Raises Forbidden without this right."""
         if right not in self.rights:
-            can = [role for role in ROLES if right in RIGHTS[role]]
-            raise Forbidden(f"this key may not {MEANINGS[right]}; that takes the role {' or '.join(can)}.")
+            *others, last = [role for role in ROLES if right in RIGHTS[role]]
+            can = f"{', '.join(others)} or {last}" if others else last
+            raise Forbidden(f"this key may not {MEANINGS[right]}; that takes the role {can}.")
 
     def may_call(self, *, prompt: str | None = None, model: str | None = None) -> bool:
         """Whether it may use this prompt, or this route or model."""

@@ -80,6 +80,13 @@ def seal(move: Deployment, project: str, prev_hash: str) -> str:
     return hashlib.sha256(rfc8785.dumps({**said, "project": project, "prev_hash": prev_hash})).hexdigest()
 
 
+class Policy(msgspec.Struct, frozen=True):
+    """The server's word: which environments ask for a gate run, and which for a second person."""
+
+    protects: frozenset[str] = frozenset()
+    second_approver: frozenset[str] = frozenset()
+
+
 class Measure(msgspec.Struct, frozen=True):
     """What an approval was measured by: suite and golden set, by digest."""
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
+from tidegate.core.address import is_loopback
 from tidegate.core.errors import BadInput, InvalidRequest, Unauthenticated
 from tidegate.core.failures import Failures
 from tidegate.core.keys import OPEN, Access, KeyRing
@@ -91,14 +91,6 @@ def _origin(call: Call, keys: Keys, access: Access) -> Origin:
     elif claimed is None or not is_internal(call.key, keys):
         raise InvalidRequest(f"x-tidegate-origin {call.origin!r} needs the internal key.", param="x-tidegate-origin")
     return claimed
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is `localhost` or an address of the loopback range; any other name may point anywhere."""
-    try:
-        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def check_bind(host: str, section: str, ring: KeyRing) -> None:

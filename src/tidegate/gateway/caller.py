@@ -10,18 +10,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
-from tidegate.core.errors import TidegateError
+from tidegate.core.errors import TidegateError, Unauthenticated, Unusable
 from tidegate.dialects import openai_chat
 from tidegate.gateway.call import PROMPT_PREFIX, Call
 from tidegate.gateway.pipeline import Services, serve
-from tidegate.ports import PromptAnswer, PromptCall, Upstream, UpstreamRequest
+from tidegate.ports import Clock, PromptAnswer, PromptCall, Upstream, UpstreamRequest
 
 MAX_ANSWER_BYTES = 64 << 20
 PATH = "/v1/chat/completions"
 TOTAL_S = 600.0
+CHECK_S = 15.0
 
 
 class Collected:
@@ -68,30 +70,41 @@ class InProcessCaller:
 class HttpCaller:
     """Implements ports.Caller with the gateway that owns the folder."""
 
-    def __init__(self, upstream: Upstream, services_clock: Any, *, url: str, internal_key: str) -> None:
+    def __init__(self, upstream: Upstream, clock: Clock, *, url: str, key: str | None) -> None:
+        """
+        Args:
+            url: the gateway's address, without `/v1`.
+            key: the internal one, or a client's that may evaluate; None where there are no keys.
+        """
+        parts = urlsplit(url)
         self._upstream = upstream
-        self._clock = services_clock
-        self._url = url
-        self._key = internal_key
+        self._clock = clock
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._base = parts.path.rstrip("/")
+        self._credential = (("authorization", f"Bearer {key}"),) if key is not None else ()
+
+    async def check(self) -> None:
+        """Raises Unusable when no gateway answers there, Unauthenticated when it does not accept the key."""
+        try:
+            async with self._upstream.request(self._request("GET", "/v1/models", (), b"", CHECK_S)) as answer:
+                status = answer.status
+                await answer.read(MAX_ANSWER_BYTES)
+        except TidegateError as error:
+            raise Unusable(f"the server's gateway: {error}") from error
+        if status == 401:
+            raise Unauthenticated(f"the gateway at {self._origin} does not accept the key that its console accepts.")
+        if status != 200:
+            raise Unusable(f"{self._origin} is not the server's gateway: it answers HTTP {status} to /v1/models.")
 
     async def call(self, call: PromptCall) -> PromptAnswer:
         """Makes one call; a failed one is an answer with an error, not an exception."""
         tags = ",".join(f"{name}={value}" for name, value in call.tags.items())
-        request = UpstreamRequest(
-            origin=self._url,
-            method="POST",
-            path=PATH,
-            headers=(
-                ("content-type", "application/json"),
-                ("authorization", f"Bearer {self._key}"),
-                ("x-tidegate-origin", call.origin),
-                *((("x-tidegate-tags", tags),) if tags else ()),
-            ),
-            body=_body(call),
-            connect_s=5,
-            first_byte_s=TOTAL_S,
-            idle_s=TOTAL_S,
+        headers = (
+            ("content-type", "application/json"),
+            ("x-tidegate-origin", call.origin),
+            *((("x-tidegate-tags", tags),) if tags else ()),
         )
+        request = self._request("POST", PATH, headers, _body(call), TOTAL_S)
         began = self._clock.monotonic()
         try:
             async with self._upstream.request(request) as answer:
@@ -99,6 +112,20 @@ class HttpCaller:
                 return _answer(answer.status, answer.headers, body, self._clock.monotonic() - began)
         except TidegateError as error:
             return PromptAnswer(output="", error=str(error))
+
+    def _request(
+        self, method: str, path: str, headers: tuple[tuple[str, str], ...], body: bytes, patience_s: float
+    ) -> UpstreamRequest:
+        return UpstreamRequest(
+            origin=self._origin,
+            method=method,
+            path=self._base + path,
+            headers=(*headers, *self._credential),
+            body=body,
+            connect_s=5,
+            first_byte_s=patience_s,
+            idle_s=patience_s,
+        )
 
 
 def _body(call: PromptCall) -> bytes:

@@ -13,19 +13,11 @@ from dataclasses import dataclass
 
 from tidegate.core.artifact import short
 from tidegate.core.evaluation import Run
-from tidegate.core.ledger import Approval, Measure, Version, changed
+from tidegate.core.ledger import Approval, Measure, Policy, Version, changed
 from tidegate.ports import ControlTransaction
 
 RUNS_SEARCHED = 1_000
 OVERRULE = "overrule with --force --reason"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The server's word: which environments ask for a gate run, and which for a second person."""
-
-    protects: frozenset[str]
-    second_approver: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)

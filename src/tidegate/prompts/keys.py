@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from tidegate.core import keys
 from tidegate.core.errors import BadInput, NotFound, nearest
 from tidegate.core.ids import uuid7
 from tidegate.core.instant import iso_utc
-from tidegate.core.keys import Key, KeyLine, KeyRing, Wanted
+from tidegate.core.keys import Key, KeyLine, KeyRing, MintedKey, Wanted
 from tidegate.ports import Clock, ControlStore, ControlTransaction, Random
-
-
-class NewKey(NamedTuple):
-    """A key that was just made: the only time its text is known."""
-
-    token: str
-    key: Key
-
-    def __repr__(self) -> str:
-        return f"NewKey({self.key!r})"
 
 
 class KeyBook:
@@ -37,7 +26,7 @@ class KeyBook:
         self._random = random
         self._ring: tuple[int, KeyRing] | None = None
 
-    def create(self, wanted: Wanted, *, who: str) -> NewKey:
+    def create(self, wanted: Wanted, *, who: str) -> MintedKey:
         """Makes a key. Raises BadInput for one that can not be, or that would have expired already."""
         keys.check(wanted)
         now_ns = self._clock.now_ns()
@@ -63,7 +52,7 @@ class KeyBook:
                 expires_at=wanted.expires_at,
             )
             tx.add_key_line(line)
-        return NewKey(token, keys.keys_of([line])[0])
+        return MintedKey(token, keys.keys_of([line])[0])
 
     def revoke(self, name: str, *, who: str) -> Key:
         """

@@ -27,6 +27,7 @@ from tidegate.core.ledger import (
     Head,
     Measure,
     Pointer,
+    Policy,
     Served,
     Share,
     Snapshot,
@@ -61,7 +62,7 @@ class Registry:
         self._store = store
         self._clock = clock
         self._random = random
-        self._policy = approval.Policy(frozenset(protects), frozenset(second_approver))
+        self.policy = Policy(frozenset(protects), frozenset(second_approver))
         self.keys = KeyBook(store, clock, random)
 
     def close(self) -> None:
@@ -217,7 +218,7 @@ class Registry:
             if live and _serves(live, version, weight):
                 return ledger[-1]
             _check_split(live, version, environment, weight)
-            found = approval.of(tx, self._policy, version, environment, who=_clean(who), measure=measure)
+            found = approval.of(tx, self.policy, version, environment, who=_clean(who), measure=measure)
             refusal = _rolled_back_before(version, environment, ledger) or found.refusal
             if live and live.version == version.number:
                 refusal = None  # it serves the rest, so nothing goes live that is not: this only ends the split
@@ -258,15 +259,15 @@ class Registry:
             environment asks for no second approver.
         """
         _check_environment(environment)
-        if environment not in self._policy.second_approver:
+        if environment not in self.policy.second_approver:
             raise BadInput(
                 f"{environment} asks for no second approver, so there is nothing to approve."
                 " `gate: {second_approver: [...]}` in tidegate.yaml names the environments that do."
             )
         with self._store.write() as tx:
             version = _resolve(tx, prompt, selector)
-            found = approval.of(tx, self._policy, version, environment, who="", measure=measure)
-            if environment in self._policy.protects and found.run is None:
+            found = approval.of(tx, self.policy, version, environment, who="", measure=measure)
+            if environment in self.policy.protects and found.run is None:
                 raise Refused(found.refusal or "")
             for said in approval.standing(tx, version, environment, found.run):
                 if said.who == _clean(who):

@@ -24,10 +24,10 @@ from tidegate.core import split
 from tidegate.core.artifact import Artifact, digest, short
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Problem, Unusable, nearest
 from tidegate.core.ledger import Pointer
+from tidegate.ports import PromptRegistry
 from tidegate.prompts.files import FILE, Written, check_name, load_prompt, read_prompt
 from tidegate.prompts.git import Failed, Repository, check_ref, find_repository
 from tidegate.prompts.objects import FOLDER, Missing, Object, Objects, TreeFolder, unfollowed
-from tidegate.prompts.registry import Registry
 
 WORKTREE = "worktree"
 GIT = "git:"
@@ -76,7 +76,7 @@ class Side:
 class Sides:
     """Finds sides of one project's prompts. Blocking."""
 
-    def __init__(self, registry: Registry | None, prompts: Path, *, environments: Collection[str] = ()) -> None:
+    def __init__(self, registry: PromptRegistry | None, prompts: Path, *, environments: Collection[str] = ()) -> None:
         """
         Args:
             registry: None where nothing was ever registered.

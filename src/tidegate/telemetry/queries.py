@@ -15,8 +15,10 @@ from uuid import UUID
 import msgspec
 
 from tidegate.core.errors import BadInput, Unusable
+from tidegate.core.table import Table
+from tidegate.telemetry.find import ServedBy, served_by
 from tidegate.telemetry.lake import LakeReader, literal
-from tidegate.telemetry.snapshot import Moved, Snapshot, Table
+from tidegate.telemetry.snapshot import Moved, Snapshot
 
 TRIES = 5
 MAX_ROWS = 10_000
@@ -102,6 +104,10 @@ class CallLog:
             if found is not None:
                 return found
         return self._ask(lambda snapshot: _one(snapshot, call_id, None))
+
+    def served_by(self, since: datetime, prompt: str | None = None) -> list[ServedBy]:
+        """Live calls since then by prompt, environment and version; most calls first."""
+        return self._ask(lambda snapshot: served_by(snapshot, since, prompt), since)
 
     def _ask(self, question: Callable[[Snapshot], T], since: datetime | None = None) -> T:
         for _ in range(TRIES):

@@ -14,7 +14,6 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import duckdb
 
 from tidegate.core.errors import BadInput, Refused, Unusable
+from tidegate.core.table import Table
 from tidegate.telemetry.lake import (
     MAX_LINE_BYTES,
     TABLES,
@@ -40,15 +40,6 @@ ONLY_SELECT = "one SELECT over the tables calls and content is all that runs her
 
 class Moved(Exception):
     """Files moved while they were read: take a fresh snapshot."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """The answer of a query: names of columns, rows of plain values, and whether more rows were cut off."""
-
-    columns: list[str]
-    rows: list[tuple[Any, ...]]
-    more: bool = False
 
 
 class Snapshot:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Protocol
 
 from tidegate.config import Config
 from tidegate.core.artifact import Artifact
@@ -11,6 +12,15 @@ from tidegate.core.errors import InvalidFile, Problem, nearest
 from tidegate.core.notice import Notice
 from tidegate.core.place import Path, dotted
 from tidegate.upstream.model_ids import pinned
+
+
+class Serving(Protocol):
+    """Names that a model may begin with: those of a tidegate.yaml, here or on a server."""
+
+    @property
+    def routes(self) -> Collection[str]: ...
+    @property
+    def providers(self) -> Collection[str]: ...
 
 
 def lint_config(document: Document, config: Config) -> Iterator[Notice]:
@@ -28,18 +38,18 @@ def lint_config(document: Document, config: Config) -> Iterator[Notice]:
             yield from lint_model(document, ("routes", name, "targets", index), target, None)
 
 
-def lint_model(document: Document, at: Path, model: str, config: Config | None) -> Iterator[Notice]:
+def lint_model(document: Document, at: Path, model: str, serving: Serving | None) -> Iterator[Notice]:
     """
-    What is wrong with a model that is named at `at`: nobody has it (with `config` only), or it is not pinned.
+    What is wrong with a model that is named at `at`: nobody has it (with `serving` only), or it is not pinned.
 
     A route's name says nothing about pins: its targets do, in tidegate.yaml.
     """
-    if config is not None:
-        if model in config.routes:
+    if serving is not None:
+        if model in serving.routes:
             return
         provider, slash, rest = model.partition("/")
-        if not slash or not rest or provider not in config.providers:
-            known = [*config.routes, *(f"{name}/{rest}" for name in config.providers)]
+        if not slash or not rest or provider not in serving.providers:
+            known = [*serving.routes, *(f"{name}/{rest}" for name in serving.providers)]
             message = f"no route and no provider of tidegate.yaml serves {model!r}.{nearest(model, known)}"
             yield Notice("error", document.file, document.line(at), dotted(at), "unknown-model", message)
             return
@@ -51,11 +61,11 @@ def lint_model(document: Document, at: Path, model: str, config: Config | None) 
         yield _warning(document, at, "undated-model", message)
 
 
-def require_models(document: Document, artifact: Artifact, config: Config) -> None:
-    """Raises InvalidFile, with file:line, when nobody in `config` has a prompt's model or one of its fallbacks."""
+def require_models(document: Document, artifact: Artifact, serving: Serving) -> None:
+    """Raises InvalidFile, with file:line, when nobody in `serving` has a prompt's model or one of its fallbacks."""
     places: list[tuple[Path, str]] = [(("model",), artifact.model)]
     places += [(("fallbacks", index), model) for index, model in enumerate(artifact.fallbacks)]
-    found = [notice for at, model in places for notice in lint_model(document, at, model, config)]
+    found = [notice for at, model in places for notice in lint_model(document, at, model, serving)]
     problems = [Problem(n.file, n.line, n.field, n.message) for n in found if n.level == "error"]
     if problems:
         raise InvalidFile(problems)

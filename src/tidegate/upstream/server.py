@@ -8,20 +8,21 @@ server that was named and to nobody else. A key is not sent unencrypted to anoth
 from __future__ import annotations
 
 import http.client
+import json
+import os
 import socket
 import ssl
 import time
-import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from tidegate.core.address import KEY, URL, Address
 from tidegate.core.errors import BadInput, Forbidden, NotFound, Refused, TidegateError, Unauthenticated, Unusable
+from tidegate.upstream.proxy import Proxies
 
-URL, KEY, ALLOW_HTTP = "TIDEGATE_URL", "TIDEGATE_API_KEY", "TIDEGATE_ALLOW_HTTP"
 API_HEADER = "x-tidegate-api"
 API_VERSION = "1"
 """Of the paths below /api/v1 and what they mean; another one is another API."""
@@ -29,6 +30,7 @@ CONNECT_S = 10.0
 ANSWER_S = 60.0
 MAX_ANSWER_BYTES = 256 << 20
 _PIECE = 1 << 20
+T = TypeVar("T")
 _KINDS: Mapping[str, type[TidegateError]] = {
     "not_found": NotFound,
     "refused": Refused,
@@ -38,48 +40,6 @@ _KINDS: Mapping[str, type[TidegateError]] = {
     "invalid_request_error": BadInput,
     "request_too_large": BadInput,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server's console is, and the key for it."""
-
-    origin: str
-    """`https://host[:port]`."""
-    path: str = ""
-    """What stands before the console's own paths, when a proxy puts it below one."""
-    key: str | None = field(default=None, repr=False)
-    plain: bool = False
-    """http:// was allowed for another machine."""
-
-
-def from_environment(environment: Mapping[str, str]) -> Address | None:
-    """What TIDEGATE_URL and TIDEGATE_API_KEY name; None when the first is not set. Raises BadInput."""
-    url = environment.get(URL, "").strip()
-    if not url:
-        return None
-    key = environment.get(KEY, "").strip() or None
-    plain = environment.get(ALLOW_HTTP, "") == "1"
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
-        raise BadInput(f"{URL}: not the address of a console, such as https://tidegate.example.com.")
-    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
-        raise BadInput(f"{KEY}: holds characters that no key has.")
-    check_plain(parts.scheme, host, URL, plain=plain)
-    return Address(f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/"), key, plain)
-
-
-def check_plain(scheme: str, host: str, name: str, *, plain: bool) -> None:
-    """Raises BadInput for http:// to another machine, unless it was allowed."""
-    if scheme == "http" and not plain and not _is_this_machine(host):
-        raise BadInput(
-            f"{name}: http://{host} would send the key unencrypted. Use https://, or set {ALLOW_HTTP}=1 in a network"
-            " that you trust."
-        )
 
 
 class Answer(NamedTuple):
@@ -102,14 +62,14 @@ class Server:
     def __init__(self, address: Address) -> None:
         self.address = address
 
-    def get(self, path: str, **query: object) -> bytes:
-        """The body of an answer; parameters that are None are left out."""
+    def read(self, kind: type[T], path: str, **query: object) -> T:
+        """What stands at a path of the API; parameters that are None are left out."""
         given = {name: str(value) for name, value in query.items() if value is not None}
-        return self._ask("GET", path + (f"?{urlencode(given)}" if given else ""), None)
+        return _decode(self._ask("GET", path + (f"?{urlencode(given, errors='replace')}" if given else ""), None), kind)
 
-    def post(self, path: str, body: bytes) -> bytes:
-        """The body of an answer to JSON. Never sent twice: when no answer came, what happened is not known."""
-        return self._ask("POST", path, body)
+    def write(self, kind: type[T], path: str, body: bytes) -> T:
+        """The answer to JSON. Never sent twice: when no answer comes, what happened is not known."""
+        return _decode(self._ask("POST", path, body), kind)
 
     def exchange(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         """One request on a connection of its own. Raises Unusable; tests replace it."""
@@ -190,24 +150,13 @@ def _connect(origin: str) -> http.client.HTTPConnection:
     host = parts.hostname or ""
     if parts.scheme == "http":
         return http.client.HTTPConnection(host, parts.port or 80, timeout=CONNECT_S)
-    context = ssl.create_default_context()
-    proxy = None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get("https")
+    port, context = parts.port or 443, ssl.create_default_context()
+    proxy = Proxies.read(os.environ).before(host, port, secure=True)
     if proxy is None:
-        return http.client.HTTPSConnection(host, parts.port or 443, timeout=CONNECT_S, context=context)
-    through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    connection = http.client.HTTPSConnection(
-        through.hostname or "", through.port or 80, timeout=CONNECT_S, context=context
-    )
-    connection.set_tunnel(host, parts.port or 443, _for_proxy(through.username, through.password))
-    return connection
-
-
-def _for_proxy(user: str | None, password: str | None) -> dict[str, str]:
-    if user is None:
-        return {}
-    from base64 import b64encode  # noqa: PLC0415  # seldom used
-
-    return {"Proxy-Authorization": "Basic " + b64encode(f"{user}:{password or ''}".encode()).decode()}
+        return http.client.HTTPSConnection(host, port, timeout=CONNECT_S, context=context)
+    through = http.client.HTTPSConnection(proxy.host, proxy.port, timeout=CONNECT_S, context=context)
+    through.set_tunnel(host, port, {"proxy-authorization": proxy.authorization} if proxy.authorization else {})
+    return through
 
 
 def _read(answer: http.client.HTTPResponse, end: float, origin: str) -> bytes:
@@ -244,23 +193,17 @@ def _unknown(method: str) -> str:
     return "" if method == "GET" else " Whether anything was changed is not known: look with `tidegate log`."
 
 
-def _is_this_machine(host: str) -> bool:
-    from ipaddress import ip_address  # noqa: PLC0415  # 8 ms that a command without a server need not pay
-
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def quoted(text: str) -> str:
     """Text as one segment of a path."""
-    return quote(text, safe="")
+    return quote(text, safe="", errors="replace")
 
 
-def decode(body: bytes, kind: Any) -> Any:
-    """An answer as values of ours. Raises BadInput when the other side's mean something else."""
+def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        return msgspec.convert(json.loads(body), kind)  # it alone takes half an emoji, which models do say
+    except ValueError as error:
         raise BadInput(f"the server's answer is of another tidegate: {error}. Use the same on both sides.") from error
