@@ -26,6 +26,7 @@ class NearbyServer(Server):
         self._client = TestClient(app, base_url=ORIGIN, follow_redirects=False)
 
     def exchange(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        target = target.removeprefix(self.address.path)  # as a proxy does
         answer = self._client.request(method, target, headers=dict(headers), content=body)
         return Answer(answer.status_code, dict(answer.headers), answer.content)
 

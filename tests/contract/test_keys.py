@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.contract.conftest import Sql
+from tidegate import compose
+from tidegate.cli.keys import keys_
 from tidegate.core.artifact import Artifact, Message
 from tidegate.core.errors import BadInput, NotFound, Unusable
 from tidegate.core.keys import Wanted, fingerprint
@@ -156,3 +160,91 @@ async def test_a_gateway_follows_the_keys_and_starts_with_them_without_its_store
         await again.refresh()
         assert not again.keys().empty
         assert again.keys().owner(token) == key
+
+
+# the command
+
+
+class Shop:
+    """A project folder, and `tidegate keys` run in it."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.config = folder / "tidegate.yaml"
+        self.config.write_text("")
+        self._capsys = capsys
+
+    def keys(self, *arguments: str, **options: Any) -> tuple[str, str]:
+        keys_(*arguments, config=self.config, **options)  # type: ignore[arg-type]
+        return self._capsys.readouterr()
+
+    def json(self, *arguments: str, **options: Any) -> Any:
+        return json.loads(self.keys(*arguments, json=True, **options)[0])
+
+
+@pytest.fixture
+def shop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shop:
+    return Shop(tmp_path, capsys)
+
+
+def test_a_key_is_the_only_thing_on_stdout_so_that_it_can_be_piped(shop: Shop) -> None:
+    key, said = shop.keys("create", "ci", role="deployer", expires="90d")
+    assert re.fullmatch(r"tg_[0-9a-z]{8}_[0-9A-Za-z]{43}\n", key)
+    assert re.search(r"ci: deployer, until 20\d\d-\d\d-\d\d \d\d:\d\d\. This is the only time the key is shown\.", said)
+    assert "It is the first one: calls and the console need a key from now on." in said
+    assert "first one" not in shop.keys("create", "two", role="viewer")[1]
+    listed = shop.json("list")
+    assert [(one["name"], one["role"], one["state"]) for one in listed] == [
+        ("ci", "deployer", "valid"),
+        ("two", "viewer", "valid"),
+    ]
+    assert key.strip()[12:] not in json.dumps(listed)
+    assert "sha256" not in listed[0]
+
+
+def test_lists_are_written_in_either_way(shop: Shop) -> None:
+    for number, prompts in enumerate((["a", "b"], ["a,b"])):
+        made = shop.json("create", f"k{number}", role="caller", prompts=prompts, environments=["staging"])
+        assert (made["prompts"], made["models"], made["environments"]) == (["a", "b"], None, ["staging"])
+    assert "prompts a, b; in staging" in " ".join(shop.keys("list")[0].split())
+
+
+def test_a_revoked_key_is_listed_as_such(shop: Shop) -> None:
+    made = shop.json("create", "ci", role="caller")
+    assert "ci (" in shop.keys("revoke", made["prefix"])[0]
+    assert shop.json("list")[0]["state"] == "revoked"
+    assert shop.keys("list")[0].split()[-1] == "revoked"
+
+
+def test_without_keys_the_list_says_what_that_means(shop: Shop) -> None:
+    assert "No keys: everybody on this machine may do everything." in shop.keys("list")[0]
+    assert shop.json("list") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("create",), {"role": "viewer"}, "`tidegate keys create` needs a name"),
+        (("create", "x"), {}, "needs --role: viewer, caller, editor, deployer or admin"),
+        (("create", "x"), {"role": "viewer", "expires": "soon"}, "--expires 'soon': write a number and m, h, d or w"),
+        (("revoke",), {}, "`tidegate keys revoke` needs a name"),
+        (("revoke", "x"), {"role": "viewer"}, "--role belongs to `tidegate keys create`"),
+        (("list", "x"), {}, "takes no name"),
+        (("list",), {"expires": "1d"}, "--expires belongs to `tidegate keys create`"),
+    ],
+)
+def test_a_command_that_makes_no_sense_says_so(
+    shop: Shop, arguments: tuple[str, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        shop.keys(*arguments, **options)
+    assert shop.json("list") == []
+
+
+def test_what_is_served_is_this_folder_whatever_the_environment_names(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_URL", "https://tidegate.example.com")
+    assert compose.project(shop.config).server is not None
+    assert compose.own_project(shop.config).server is None
+    with closing(compose.own_registry(compose.own_project(shop.config))) as own:
+        assert isinstance(own, Registry)

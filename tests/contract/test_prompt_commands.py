@@ -6,9 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -55,14 +52,9 @@ class Calls:
         self.served = served
         self.asked: list[datetime] = []
 
-    @contextmanager
-    def snapshot(self, since: datetime) -> Iterator[Calls]:
+    def served_by(self, since: datetime, prompt: str | None = None) -> list[ServedBy]:
         self.asked.append(since)
-        yield self
-
-    def rows(self, sql: str, params: Mapping[str, Any]) -> list[dict[str, Any]]:
-        found = [asdict(item) for item in self.served if item.last >= params["since"]]
-        return [row | {"last_us": round(row["last"].timestamp() * 1e6)} for row in found]
+        return [item for item in self.served if item.last >= since]
 
 
 def calls(version: int, count: int, last_s: float = 0.0, *, environment: str | None = "production") -> ServedBy:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +13,10 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from tidegate import compose
-from tidegate.cli.output import out, print_json, visible, who
+from tidegate.cli.output import err, out, print_json, visible, who
 from tidegate.config import Project
 from tidegate.core.artifact import short
+from tidegate.core.evaluation import GateReport
 from tidegate.core.ledger import Deployment
 from tidegate.core.split import parse_weight, percent, sides
 
@@ -33,6 +36,7 @@ def deploy_(
     env: Annotated[str, Parameter(name=["--env", "-e"])] = "production",
     version: str | None = None,
     weight: str | None = None,
+    gate: bool = False,
     force: bool = False,
     reason: str = "",
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
@@ -44,6 +48,9 @@ def deploy_(
     A protected environment takes only a version that passed `tidegate gate` under the suite and golden set
     that are in its folder now; some ask for a second person too (`tidegate approve`). What was rolled back
     stays out.
+
+    With --gate it is gated first, and deployed only on PASS: one command for a CI job. Otherwise the exit code is
+    the gate's, and nothing is moved.
 
     With --weight the version gets that share of the calls and what is live keeps the rest; each user or
     conversation stays on one side. Again with another weight moves the share, without one ends the split.
@@ -60,6 +67,8 @@ def deploy_(
         `v3` or the beginning of a digest; by default the working tree's prompt, registered if it is new.
     weight
         The share of the environment's calls it gets, such as `10%`; by default all of them.
+    gate
+        Run `tidegate gate` on it first.
     force
         Overrule the policy. Needs --reason, and the ledger shows it as forced.
     reason
@@ -67,14 +76,29 @@ def deploy_(
     config
         The tidegate.yaml to use; by default the nearest one upwards from here.
     json
-        Print the deployment as JSON.
+        Print the deployment as JSON; with --gate also the report, as `gate`.
     """
     share = None if weight is None else parse_weight(weight)
-    deployed = deploy(compose.project(config), name, env, version=version, weight=share, force=force, reason=reason)
+    project = compose.project(config)
+    report = asyncio.run(_gated(project, name, version, quiet=json)) if gate else None
+    if report is not None and report.verdict != "PASS":
+        if json:
+            print_json({"deployment": None, "changed": False, "gate": report})
+        else:
+            err.print(Text(f"{name} was not deployed: its gate says {report.verdict}.", "red"))
+        sys.exit(report.exit_code)
+    deployed = deploy(project, name, env, version=version, weight=share, force=force, reason=reason)
     if json:
-        print_json({**msgspec.to_builtins(deployed.deployment), "changed": deployed.changed})
+        judged = {} if report is None else {"gate": report}
+        print_json({**msgspec.to_builtins(deployed.deployment), "changed": deployed.changed, **judged})
     else:
         print_deployed(deployed)
+
+
+async def _gated(project: Project, name: str, version: str | None, *, quiet: bool) -> GateReport:
+    from tidegate.cli.gate import gate_prompts
+
+    return (await gate_prompts(project, [name], version=version, quiet=quiet))[0]
 
 
 def print_deployed(deployed: Deployed) -> None:

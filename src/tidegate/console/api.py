@@ -138,7 +138,7 @@ class Api:
 
     def server(self, access: Asking) -> Response:
         project = self._pages.project
-        config = project.config
+        config, policy = project.config, self._registry.policy
         serving = running_gateway(project.lock)
         port = urlsplit(serving.url).port if serving else config.gateway.port
         key = None
@@ -149,7 +149,7 @@ class Api:
                 "tidegate": installed("tidegate"),
                 "project": config.project,
                 "gateway": {"url": config.gateway.public_url, "port": port},
-                "gate": {"protects": config.gate.protects, "second_approver": config.gate.second_approver},
+                "gate": {"protects": sorted(policy.protects), "second_approver": sorted(policy.second_approver)},
                 "serving": {"routes": sorted(config.routes), "providers": sorted(config.providers)},
                 "key": key,
             }

@@ -130,14 +130,14 @@ def test_sql_as_a_table_json_and_csv(config: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert "␛[2J␇boom" in shown
     assert "\x1b" not in shown
-    assert shown.splitlines()[2].split() == ["ok", "–", "2026-03-01T12:00:00+00:00", "1"]
+    assert shown.splitlines()[2].split() == ["ok", "–", "2026-03-01T12:00:00Z", "1"]
     sql_(query, config=config, json=True)
     rows = json.loads(capsys.readouterr().out)
     assert rows[1] == {"outcome": "ok", "error_message": None, "start": "2026-03-01T12:00:00Z", "n": 1}
     sql_(query, config=config, csv=True)
     table = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert table[0] == ["outcome", "error_message", "start", "n"]
-    assert table[2] == ["ok", "", "2026-03-01T12:00:00+00:00", "1"]
+    assert table[2] == ["ok", "", "2026-03-01T12:00:00Z", "1"]
 
 
 def test_sql_says_when_rows_were_cut(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
