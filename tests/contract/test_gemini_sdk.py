@@ -180,7 +180,7 @@ async def test_models_are_listed() -> None:
     async with client_of() as (client, _):
         names = [model.name async for model in await client.models.list()]
     assert names[:2] == ["models/support", "models/prompt:support/answer"]
-    assert all(name.startswith("models/") for name in names)
+    assert all((name or "").startswith("models/") for name in names)
 
 
 async def test_errors_are_the_sdks_own() -> None:

@@ -172,7 +172,7 @@ def test_everything_that_is_read_is_read_the_same(world: World) -> None:
             each.resolve("support/anser", "v1")
         with pytest.raises(NotFound):
             each.artifact("no/such")
-        with pytest.raises(NotFound, match="no stored suite or golden set"):
+        with pytest.raises(NotFound):
             each.document("%2e%2e/é")
 
 
