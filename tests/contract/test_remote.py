@@ -170,10 +170,11 @@ def test_everything_that_is_read_is_read_the_same(world: World) -> None:
         assert each.rollback_target(P, "production") is None
         with pytest.raises(NotFound, match=r"Did you mean 'support/answer'\?"):
             each.resolve("support/anser", "v1")
-        with pytest.raises(NotFound):
-            each.artifact("no/such")
-        with pytest.raises(NotFound):
-            each.document("%2e%2e/é")
+        for unknown in ("%2e%2e é", "../../keys", "a/b"):
+            with pytest.raises(NotFound):
+                each.artifact(unknown)
+            with pytest.raises(NotFound):
+                each.document(unknown)
 
 
 def test_keys_are_kept_through_the_server(world: World) -> None:
