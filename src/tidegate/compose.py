@@ -95,7 +95,7 @@ def own_registry(project: Project, *, lazy: bool = False, busy_s: float | None =
 
 def serving(project: Project, registry: Registry | RemoteRegistry) -> Serving:
     """Which routes and providers calls through `caller` find. Raises as RemoteRegistry does."""
-    return project.config if isinstance(registry, Registry) else registry.serving
+    return project.config if project.server is None or isinstance(registry, Registry) else registry.serving
 
 
 def call_log(project: Project) -> CallLog | RemoteCallLog:
