@@ -13,7 +13,7 @@ from typing import Any
 from tidegate.core.artifact import Artifact, digest
 from tidegate.core.errors import NotFound
 from tidegate.core.evaluation import CheckResult, Repeat, Run
-from tidegate.core.ledger import Deployment, Pointer, Version
+from tidegate.core.ledger import Deployment, Pointer, Policy, Version
 from tidegate.evals.golden import GoldenSet, load_golden
 from tidegate.evals.suite import Suite, load_suite
 from tidegate.ports import PromptAnswer, PromptCall
@@ -97,6 +97,7 @@ class MemoryShelf:
     saved: list[Run] = field(default_factory=list)
     documents: dict[str, str] = field(default_factory=dict)
     moves: list[Deployment] = field(default_factory=list)
+    policy: Policy = field(default_factory=lambda: Policy(frozenset({"production"})))
 
     def register(self, prompt: str, artifact: Artifact, *, description: str = "", file_sha256: str = "") -> Version:
         key = digest(artifact)
