@@ -9,13 +9,13 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
+from tidegate.core.reasoning import effort_for
 from tidegate.dialects import bounds
 from tidegate.dialects.dialect import Incoming
 from tidegate.dialects.fields import OWN_KEYS, encode, read_fields, value
 
 BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """OpenAI's name for the bound on output, the older one that compatible servers know, and that of prompts."""
-EFFORT_TOKENS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 65_536}
 
 
 _BOUNDS = {
@@ -328,8 +328,7 @@ def _stop_in(stop: str | list[str] | None) -> tuple[str, ...]:
 def _effort(request: chat.Request) -> str | None:
     if request.reasoning_effort is not None or request.reasoning_tokens is None:
         return request.reasoning_effort
-    budget = request.reasoning_tokens
-    return next((effort for effort, tokens in EFFORT_TOKENS.items() if budget <= tokens), "max") if budget else "none"
+    return effort_for(request.reasoning_tokens)
 
 
 def _message_out(message: chat.Message, index: int, losses: list[chat.Loss]) -> Iterator[dict[str, Any]]:
