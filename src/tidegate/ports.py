@@ -15,7 +15,7 @@ import msgspec
 
 from tidegate.core.artifact import Artifact
 from tidegate.core.chain import Fault, Line, SealedKeyLine
-from tidegate.core.evaluation import Run
+from tidegate.core.evaluation import Run, ToolUse
 from tidegate.core.keys import Key, KeyLine, MintedKey, Wanted
 from tidegate.core.ledger import (
     Approval,
@@ -133,6 +133,18 @@ class PromptCall(msgspec.Struct, frozen=True):
     variables: dict[str, Any]
     origin: str
     tags: dict[str, str] = {}
+    messages: tuple[dict[str, Any], ...] = ()
+    """What follows the prompt's own messages, as OpenAI Chat spells them: an agent's tool calls and their results."""
+    top_logprobs: int = 0
+    """Asks for the log-probabilities of so many alternatives of each token; 0: for none."""
+
+
+class TokenChance(msgspec.Struct, frozen=True):
+    """One token of an answer: its log-probability, and those of its alternatives, itself included."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
 
 
 class PromptAnswer(msgspec.Struct, frozen=True):
@@ -146,6 +158,9 @@ class PromptAnswer(msgspec.Struct, frozen=True):
     latency_s: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    tool_calls: tuple[ToolUse, ...] = ()
+    logprobs: tuple[TokenChance, ...] = ()
+    """Empty where they were not asked for, or the provider has none."""
 
 
 class PromptSource(Protocol):

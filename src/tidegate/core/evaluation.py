@@ -18,6 +18,39 @@ class CheckResult(msgspec.Struct, frozen=True):
     passed: bool
     reason: str
     """Empty when it passed; else one sentence."""
+    score: float | None = None
+    """0 to 1, of a check that grades (`rouge-n`); None: 1 when it passed, else 0."""
+    weight: float = 1.0
+    """In the case's weighted mean, where the case has a threshold; 0: reported, and decides nothing."""
+
+    @property
+    def graded(self) -> float:
+        return float(self.passed) if self.score is None else self.score
+
+
+class Score(msgspec.Struct, frozen=True):
+    """What one judge said of one answer."""
+
+    name: str
+    """The judge's name in the suite."""
+    value: float | None
+    """On the judge's own scale (1 to 5, 0 to 1); None when it is unscored: that is never a bad score."""
+    passed: bool | None
+    """None where the judge has no `pass_at`, or gave no verdict."""
+    reason: str
+    """The judge's reason, or why there is no verdict."""
+    cost_nano_usd: int | None = None
+    call_ids: tuple[str, ...] = ()
+
+
+class ToolUse(msgspec.Struct, frozen=True):
+    """One tool call of an answer, and what the case's script gave back."""
+
+    name: str
+    arguments: Any
+    """As parsed; the text itself when it is not JSON."""
+    id: str = ""
+    result: str | None = None
 
 
 class Repeat(msgspec.Struct, frozen=True):
@@ -34,10 +67,23 @@ class Repeat(msgspec.Struct, frozen=True):
     latency_s: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    threshold: float | None = None
+    """With one, the weighted mean of the checks' scores has to reach it; without, every check has to pass."""
+    scores: tuple[Score, ...] = ()
+    tool_calls: tuple[ToolUse, ...] = ()
+    """Of the whole loop, in order."""
 
     @property
     def passed(self) -> bool:
-        return self.error is None and all(check.passed for check in self.checks)
+        return self.error is None and self._checked() and all(score.passed is not False for score in self.scores)
+
+    def _checked(self) -> bool:
+        counted = [check for check in self.checks if check.weight > 0]
+        if self.threshold is None:
+            return all(check.passed for check in counted)
+        total = sum(check.weight for check in counted)
+        mean = sum(check.weight * check.graded for check in counted) / total if total else 1.0
+        return mean >= self.threshold - 1e-9
 
 
 class Run(msgspec.Struct, frozen=True):
