@@ -339,6 +339,21 @@ def test_a_client_brings_every_providers_thoughts_back_as_they_were(thought: cha
     assert read({"contents": [content]}).messages[0].parts == said
 
 
+def test_the_users_own_keys_and_their_bytes_are_not_googles_to_rename() -> None:
+    """Snake case in arguments and results stays as it came, spaces included, also where Google's own keys are snake."""
+    body = (
+        b'{"system_instruction": {"parts": [{"text": "s"}]}, "contents": [{"role": "model", "parts": [{"function_call":'
+        b' {"id": "c", "name": "f", "args": {"a__": null, "b_c":  [1]}}}]}, {"parts": [{"function_response":'
+        b' {"id": "c", "name": "f", "response": {"d_e":  1}}}]}]}'
+    )
+    request = read(body)
+    assert [part for message in request.messages for part in message.parts] == [
+        chat.Text("s"),
+        chat.ToolCall("c", "f", '{"a__": null, "b_c":  [1]}'),
+        chat.ToolResult("c", (chat.Text('{"d_e":  1}'),)),
+    ]
+
+
 # --- there and back -----------------------------------------------------------------------------------------------
 
 words = st.text(min_size=1, max_size=20)
@@ -360,7 +375,7 @@ users = st.lists(words.map(chat.Text) | media, min_size=1, max_size=3).map(lambd
 @st.composite
 def turns_with_tools(draw: st.DrawFn) -> list[tuple[Any, list[Any]]]:
     ids = draw(st.lists(names.map("id_".__add__), min_size=1, max_size=3, unique=True))
-    calls = [chat.ToolCall(id_, draw(names), draw(objects).replace(" ", " ")) for id_ in ids]
+    calls = [chat.ToolCall(id_, draw(names), draw(objects)) for id_ in ids]
     before: list[chat.Part] = [chat.Thinking(signature="gemini:c2ln")] if draw(st.booleans()) else []
     results = [chat.ToolResult(id_, (chat.Text(draw(words)),), draw(st.booleans())) for id_ in ids]
     return [("assistant", [*before, *calls]), *(("tool", [result]) for result in results)]

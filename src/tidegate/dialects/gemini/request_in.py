@@ -31,6 +31,8 @@ _SAYS_NOTHING = {"responseModalities": ["TEXT"], "responseMimeType": "text/plain
 """Values that ask for what happens anyway."""
 _OPAQUE = frozenset({"args", "response", "parameters", "parametersJsonSchema", "responseSchema", "responseJsonSchema"})
 """Keys whose values are the user's own, or a schema."""
+_LEVELS = 16
+"""How deep Google's own keys stand at most, and more: each level that is looked into reads the whole again."""
 _SNAKE = re.compile(rb'"[a-z]+_[a-z_]+"\s*:')
 _MODES: dict[str, Literal["auto", "none", "required"]] = {
     "AUTO": "auto",
@@ -125,20 +127,20 @@ def _camel_fields(fields: Fields) -> Fields:
     return {key: _camel_raw(raw, key) if key in _READ and _SNAKE.search(memoryview(raw)) else raw for key, raw in named}
 
 
-def _camel_raw(raw: msgspec.Raw, key: str) -> msgspec.Raw:
+def _camel_raw(raw: msgspec.Raw, key: str, levels: int = _LEVELS) -> msgspec.Raw:
+    """The same with its keys in camelCase; what is the user's own keeps its bytes."""
+    opening = bytes(memoryview(raw)[:1])
     try:
-        return msgspec.Raw(encode(_camel_value(msgspec.json.decode(raw))))
+        if levels and opening == b"{":
+            named = ((camel(name), inner) for name, inner in msgspec.json.decode(raw, type=Fields).items())
+            read = {name: inner if name in _OPAQUE else _camel_raw(inner, key, levels - 1) for name, inner in named}
+            return msgspec.Raw(encode(read))
+        if levels and opening == b"[":
+            items = msgspec.json.decode(raw, type=list[msgspec.Raw])
+            return msgspec.Raw(encode([_camel_raw(item, key, levels - 1) for item in items]))
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f"{key} can not be read: {error}.", param=key) from error
-
-
-def _camel_value(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_camel_value(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    named = ((camel(key), inner) for key, inner in value.items())
-    return {key: inner if key in _OPAQUE else _camel_value(inner) for key, inner in named}
+    return raw
 
 
 class _Conversation:
