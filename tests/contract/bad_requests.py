@@ -365,6 +365,12 @@ class Bench:
                 client.sendall(part)
             return _read(client, began)
 
+    def raw(self, payload: bytes) -> bytes:
+        """All that comes back until the gateway closes. Blocking."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
+            client.sendall(payload)
+            return b"".join(iter(lambda: client.recv(1 << 16), b""))
+
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Connected]:
         """One connection for many small requests."""

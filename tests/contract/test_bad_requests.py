@@ -6,6 +6,7 @@ The gateway is whole but for its providers, which answer everything: what passes
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -209,8 +210,45 @@ async def test_a_wrong_method_is_a_405_that_says_the_right_one(wire: Wire) -> No
         for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
             answer = await bench.send(f"{method} {wire.url('m')} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
             assert (answer.status, answer.headers["allow"]) == (405, "POST")
-            wire.error_of(answer.body)
+            error = wire.error_of(answer.body)
+            assert "method_not_allowed" in json.dumps(error).lower() or wire.name == "anthropic"
+            assert error.get("code") == 405 or wire.name != "gemini"
         assert bench.take_records() == []
+
+
+UNKNOWN = {
+    "/v1/chat/completion": ("error", "code", "unknown_path"),
+    "/v1/responses/resp_1": ("error", "code", "unknown_path"),
+    "/v1/messages/batches": ("error", "type", "not_found_error"),
+    "/v1beta/models/m:embedContent": ("error", "status", "NOT_FOUND"),
+    "/v1beta/cachedContents": ("error", "status", "NOT_FOUND"),
+}
+
+
+@pytest.mark.parametrize(("path", "where"), UNKNOWN.items())
+async def test_an_unknown_path_has_a_code_of_its_own_in_the_words_of_its_family(
+    path: str, where: tuple[str, str, str]
+) -> None:
+    """It is not said to be an unknown model: an application that falls back to another one would go on for ever."""
+    async with gateway() as bench:
+        answer = await bench.post(path, b"{}")
+        assert (answer.status, answer.headers["content-type"]) == (404, "application/json")
+        inner, key, code = where
+        assert json.loads(answer.body)[inner][key] == code
+        assert b"model_not_found" not in answer.body.lower()
+
+
+@pytest.mark.parametrize("path", ["/livez", "/v1/models", "/v1beta/models", "/v1/capabilities"])
+async def test_what_is_read_may_be_asked_for_by_head(path: str) -> None:
+    async with gateway() as bench:
+        heads = [await bench.send(f"{verb} {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode()) for verb in ("PUT", "GET")]
+        assert [(head.status, head.headers.get("allow")) for head in heads] == [(405, "GET, HEAD"), (200, None)]
+        length = heads[1].headers["content-length"]
+        head = f"HEAD {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+        raw = await asyncio.to_thread(bench.raw, head.encode())
+        assert raw.startswith(b"HTTP/1.1 200 ")
+        assert f"content-length: {length}\r\n".encode() in raw
+        assert raw.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize(

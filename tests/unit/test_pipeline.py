@@ -373,6 +373,21 @@ async def test_a_refused_credential_goes_to_the_next_target_and_never_reaches_th
     assert reply.status == 502
     assert b"sk-canary" not in reply.body
     assert b"sk-canary" not in bench.spool.lines[0]
+    call = bench.record()["call"]
+    assert (call["http_status"], call["error_type"]) == (502, "upstream_rejected")  # what the client got
+    assert [attempt["status"] for attempt in call["attempts"]] == [401, 403]  # and what the providers said
+
+
+async def test_a_redirect_is_not_followed_and_is_no_answer() -> None:
+    """Another address is the operator's matter, not a provider's: the next target is tried, then it is a 502."""
+    away = [ScriptedAnswer(status=status, body=[b"{}"]) for status in (307, 302)]
+    bench = Bench(FakeUpstream(*away))
+    reply = await bench.call({**CHAT, "model": "support"})
+    assert (reply.status, "location" in reply.headers) == (502, False)
+    call = bench.record()["call"]
+    assert (call["http_status"], call["outcome"]) == (502, "error")
+    assert [(a["target"], a["status"]) for a in call["attempts"]] == [("sim/m-1", 307), ("other/m-2", 302)]
+    assert len(bench.upstream.requests) == 2
 
 
 async def test_no_header_of_the_client_goes_upstream() -> None:

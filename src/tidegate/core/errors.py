@@ -12,6 +12,8 @@ Everything that can go wrong, as one tree.
     │  ├─ Unauthenticated    401
     │  ├─ Forbidden          403
     │  ├─ UnknownModel       404
+   │  ├─ UnknownPath        404
+   │  ├─ WrongMethod        405
     │  ├─ TooLarge           413
     │  └─ Saturated          429, with the seconds to wait
     ├─ UpstreamError         a provider failed; `retryable` says whether another attempt may help
@@ -133,10 +135,24 @@ class Forbidden(RequestError):
 
 
 class UnknownModel(RequestError):
-    """Neither a route, nor provider/model, nor a prompt; or no such path."""
+    """Neither a route, nor provider/model, nor a prompt."""
 
     code = "model_not_found"
     http_status = 404
+
+
+class UnknownPath(RequestError):
+    """Nothing is served there; the message names the paths that are."""
+
+    code = "unknown_path"
+    http_status = 404
+
+
+class WrongMethod(RequestError):
+    """The path is served, for another method; the `allow` header names it."""
+
+    code = "method_not_allowed"
+    http_status = 405
 
 
 class TooLarge(RequestError):

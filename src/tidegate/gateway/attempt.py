@@ -22,7 +22,10 @@ from tidegate.upstream.targets import Target
 MAX_ERROR_BYTES = 64 << 10
 CREDENTIAL_REFUSED = (401, 402, 403)
 THIS_TARGETS_FAULT = (*CREDENTIAL_REFUSED, 404)
-"""A refused credential or a model it does not have: another target may do better. A bad request is bad everywhere."""
+"""
+A refused credential or a model it does not have: another target may do better, as for a redirect, which is not
+followed. A bad request is bad everywhere.
+"""
 
 
 class Attempts:
@@ -57,7 +60,7 @@ class Attempts:
                 last = last if failed else error
             except UpstreamError as error:
                 last, failed = error, True
-                if not error.retryable and error.http_status not in THIS_TARGETS_FAULT:
+                if not error.retryable and error.http_status >= 400 and error.http_status not in THIS_TARGETS_FAULT:
                     break
         raise last
 

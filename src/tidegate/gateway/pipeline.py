@@ -80,18 +80,17 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
 
 async def _refuse(error: TidegateError, client: Dialect, record: Record, reply: Reply) -> None:
     """Ends a call that has no (whole) answer: in the dialect's error shape, or its error event once a stream runs."""
+    if isinstance(error, UpstreamRejected) and (error.http_status < 400 or error.http_status in CREDENTIAL_REFUSED):
+        # Our credential was refused, or our address is wrong: to the client this is a broken gateway, not its own key.
+        error = UpstreamRejected(str(error), status=502, body=b"")
     record.failed(error)
     record.close()
     if reply.started:
         await reply.end(client.error_event(error, call_id=record.id))
         return
     body = b""
-    if isinstance(error, UpstreamRejected):
-        if error.http_status in CREDENTIAL_REFUSED:
-            # Our credential was refused: to the client this is a broken gateway, not a broken key of its own.
-            error = UpstreamRejected(str(error), status=502, body=b"")
-        elif error.body.startswith(b"{") and record.target is not None and client in record.target.dialects:
-            body = error.body
+    if isinstance(error, UpstreamRejected) and record.target is not None and client in record.target.dialects:
+        body = error.body if error.body.startswith(b"{") else b""
     headers = [JSON_HEADERS, *identity_headers(record), ("x-should-retry", "false")]
     if isinstance(error, UpstreamRejected | Saturated) and error.retry_after_s is not None:
         headers.append(("retry-after", str(max(1, round(error.retry_after_s)))))

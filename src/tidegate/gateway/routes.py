@@ -12,7 +12,15 @@ from urllib.parse import unquote
 
 import msgspec
 
-from tidegate.core.errors import InvalidRequest, RequestError, TidegateError, UnknownModel, nearest
+from tidegate.core.errors import (
+    InvalidRequest,
+    RequestError,
+    TidegateError,
+    UnknownModel,
+    UnknownPath,
+    WrongMethod,
+    nearest,
+)
 from tidegate.core.keys import OPEN, Access
 from tidegate.dialects.capabilities import Capabilities, capabilities
 from tidegate.dialects.dialect import Dialect
@@ -30,6 +38,7 @@ _LABEL = re.compile(r"[\w.:@/+=-]{1,128}\Z")
 _MODEL = re.compile(r"/v1(?:beta)?/models/(?P<name>.+)")
 ANSWERS = ("/v1/models", "/v1beta/models", "/v1/capabilities", "/livez", "/readyz")
 """Paths that are read, without a call."""
+READS = ("GET", "HEAD")
 FOR_EVERYBODY = ("/livez", "/readyz")
 """Of them, those that need no key."""
 
@@ -57,14 +66,14 @@ class Routes:
             return
         if request.path.startswith(prompt_page.PREFIX):
             await prompt_page.answer(request, reply, self._services.prompts, access, _caller(request))
-        elif request.method == "GET" and (asked := _MODEL.fullmatch(request.path)):
+        elif request.method in READS and (asked := _MODEL.fullmatch(request.path)):
             await self._model(unquote(asked["name"]), request, access, reply)
         elif request.path not in ANSWERS:
             known = ", ".join([*CALLS, *GEMINI_PATHS, *prompt_page.PATHS, *ANSWERS, "/v1/models/MODEL"])
-            unknown = UnknownModel(f"no such path: {request.path[:200]}. Known: {known}.")
+            unknown = UnknownPath(f"no such path: {request.path[:200]}. Known: {known}.")
             await _error(reply, dialect, unknown)
-        elif request.method != "GET":
-            await _wrong_method(reply, dialect, request, "GET")
+        elif request.method not in READS:
+            await _wrong_method(reply, dialect, request, ", ".join(READS))
         else:
             await _json(reply, await self._answer(request, access))
 
@@ -164,8 +173,8 @@ async def _json(reply: Reply, value: object) -> None:
 
 
 async def _wrong_method(reply: Reply, dialect: Dialect, request: Request, allowed: str) -> None:
-    error = RequestError(f"{request.path[:200]} takes {allowed}.")
-    await reply.start(405, [JSON_HEADERS, ("allow", allowed)], streamed=False)
+    error = WrongMethod(f"{request.path[:200]} takes {allowed}.")
+    await reply.start(error.http_status, [JSON_HEADERS, ("allow", allowed)], streamed=False)
     await reply.end(dialect.error_body(error))
 
 

@@ -52,6 +52,7 @@ class CallRow(msgspec.Struct):
     """For calls without a prompt: sha256 over system messages, tools and params, so that pages can split by it."""
     outcome: Outcome = "error"
     http_status: int = 0
+    """What the client got; of a stream that broke, what it would have got before the first byte."""
     error_type: str | None = None
     error_message: str | None = None
     finish_reason: str | None = None
