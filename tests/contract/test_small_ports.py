@@ -9,12 +9,15 @@ from contextlib import AbstractAsyncContextManager as AsyncContext
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from tidegate.config import Config, Price
 from tidegate.core.artifact import Artifact, Input, Message, digest
 from tidegate.core.errors import NotFound
+from tidegate.core.evaluation import ToolUse
 from tidegate.core.ledger import Served
 from tidegate.core.pricing import price
 from tidegate.core.retries import RetryBudget
@@ -26,7 +29,7 @@ from tidegate.gateway.caller import Collected, HttpCaller, InProcessCaller
 from tidegate.gateway.edge import Edge, HttpReply, Request
 from tidegate.gateway.pipeline import Services
 from tidegate.gateway.routes import Routes
-from tidegate.ports import Caller, Clock, Prices, PromptCall, PromptSource, Random, Reply
+from tidegate.ports import Caller, Clock, Prices, PromptCall, PromptSource, Random, Reply, TokenChance
 from tidegate.prompts.live import LivePrompts
 from tidegate.prompts.registry import Registry
 from tidegate.stores.control import open_control
@@ -155,6 +158,37 @@ def completion(text: str) -> ScriptedAnswer:
 
 
 QUESTION = PromptCall("shop/answer", digest(ARTIFACT), {"question": "Why?"}, "eval", {"run": "r1"})
+
+
+@pytest.mark.parametrize("way", [in_process, over_http])
+async def test_a_caller_sends_what_follows_the_prompt_and_reads_tools_and_chances(
+    way: Callable[[Services], AsyncContext[Caller]],
+) -> None:
+    called = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"q": 1}'}}
+    broken = {"id": "c2", "type": "function", "function": {"name": "find", "arguments": '{"q": '}}
+    message = {"role": "assistant", "content": "4", "tool_calls": [called, broken]}
+    chances = {"content": [{"token": "4", "logprob": -0.1, "top_logprobs": [{"token": "5", "logprob": -2.0}]}]}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": chances}
+    upstream = FakeUpstream(ScriptedAnswer(body=[json.dumps({"model": "m-1", "choices": [choice]}).encode()]))
+    more = {"role": "user", "content": "Say it as JSON."}
+    spool = MemorySpool()
+    async with way(services(upstream, spool)) as caller:
+        answer = await caller.call(msgspec.structs.replace(QUESTION, messages=(more,), top_logprobs=5, origin="judge"))
+    sent = json.loads(upstream.requests[0].body)
+    assert [message["content"] for message in sent["messages"]] == ["Why?", "Say it as JSON."]
+    assert (sent["logprobs"], sent["top_logprobs"]) == (True, 5)
+    assert json.loads(spool.lines[0])["call"]["origin"] == "judge"
+    assert answer.tool_calls == (ToolUse("find", {"q": 1}, "c1"), ToolUse("find", '{"q": ', "c2"))
+    assert answer.logprobs == (TokenChance("4", -0.1, (("5", -2.0),)),)
+
+
+@pytest.mark.parametrize("chances", [None, {}, {"content": None}, {"content": [{"nothing": 1}]}, "none", [1]])
+async def test_a_provider_without_readable_chances_still_answers(chances: Any) -> None:
+    message = {"role": "assistant", "content": "4"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": chances}
+    upstream = FakeUpstream(ScriptedAnswer(body=[json.dumps({"model": "m-1", "choices": [choice]}).encode()]))
+    answer = await InProcessCaller(services(upstream, MemorySpool())).call(QUESTION)
+    assert (answer.output, answer.error, answer.logprobs) == ("4", None, ())
 
 
 @pytest.mark.parametrize("way", [in_process, over_http])

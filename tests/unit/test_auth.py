@@ -180,7 +180,8 @@ async def test_a_prompt_is_called_in_the_keys_first_environment_unless_the_call_
         ("caller", "eval", 403),
         ("viewer", "eval", 403),
         ("admin", "canary", 400),
-        ("admin", "judge", 400),
+        ("editor", "judge", 200),
+        ("caller", "judge", 403),
         ("admin", "nonsense", 400),
     ],
 )

@@ -81,12 +81,12 @@ def is_internal(token: str | None, keys: Keys) -> bool:
 
 
 def _origin(call: Call, keys: Keys, access: Access) -> Origin:
-    """An eval may come from elsewhere, with a key that may evaluate; every other origin is tidegate's own."""
+    """An eval and its judges may come from elsewhere, with a key that may evaluate; other origins are our own."""
     if call.origin is None or call.origin == "live":
         access.require("call")
         return "live"
     claimed = next((known for known in ORIGINS if known == call.origin), None)
-    if claimed == "eval":
+    if claimed in ("eval", "judge"):
         access.require("evaluate")
     elif claimed is None or not is_internal(call.key, keys):
         raise InvalidRequest(f"x-tidegate-origin {call.origin!r} needs the internal key.", param="x-tidegate-origin")

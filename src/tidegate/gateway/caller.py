@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tidegate.core import chat
 from tidegate.core.errors import TidegateError, Unauthenticated, Unusable
+from tidegate.core.evaluation import ToolUse
 from tidegate.dialects import openai_chat
 from tidegate.gateway.call import PROMPT_PREFIX, Call
 from tidegate.gateway.pipeline import Services, serve
-from tidegate.ports import Clock, PromptAnswer, PromptCall, Upstream, UpstreamRequest
+from tidegate.ports import Clock, PromptAnswer, PromptCall, TokenChance, Upstream, UpstreamRequest
 
 MAX_ANSWER_BYTES = 64 << 20
 PATH = "/v1/chat/completions"
@@ -129,7 +131,12 @@ class HttpCaller:
 
 
 def _body(call: PromptCall) -> bytes:
-    return msgspec.json.encode({"model": f"{PROMPT_PREFIX}{call.prompt}@{call.digest}", "variables": call.variables})
+    body: dict[str, Any] = {"model": f"{PROMPT_PREFIX}{call.prompt}@{call.digest}", "variables": call.variables}
+    if call.messages:
+        body["messages"] = call.messages
+    if call.top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": call.top_logprobs}
+    return msgspec.json.encode(body)
 
 
 def _answer(status: int, headers: Any, body: bytes, latency_s: float) -> PromptAnswer:
@@ -137,6 +144,7 @@ def _answer(status: int, headers: Any, body: bytes, latency_s: float) -> PromptA
     if status != 200:
         return PromptAnswer(output="", error=_error_message(status, body), call_id=call_id, latency_s=latency_s)
     answer = openai_chat.DIALECT.read_answer(body)
+    first = openai_chat.DIALECT.answer_in(body).choices[0]
     cost = headers.get("x-tidegate-cost-usd")
     return PromptAnswer(
         output=answer.text,
@@ -146,6 +154,38 @@ def _answer(status: int, headers: Any, body: bytes, latency_s: float) -> PromptA
         latency_s=latency_s,
         input_tokens=answer.usage.input_tokens if answer.usage else None,
         output_tokens=answer.usage.output_tokens if answer.usage else None,
+        tool_calls=tuple(_tool_use(part) for part in first.parts if isinstance(part, chat.ToolCall)),
+        logprobs=_chances(first.logprobs),
+    )
+
+
+def _tool_use(call: chat.ToolCall) -> ToolUse:
+    try:
+        arguments = json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        arguments = call.arguments
+    return ToolUse(call.name, arguments, call.id)
+
+
+class _Chance(msgspec.Struct):
+    token: str
+    logprob: float
+    top_logprobs: list[_Chance] = []
+
+
+class _Chances(msgspec.Struct):
+    content: list[_Chance] | None = None
+
+
+def _chances(logprobs: Any) -> tuple[TokenChance, ...]:
+    """Of an answer's words; none where the provider gave none, or something else by that name."""
+    try:
+        content = msgspec.convert(logprobs or {}, _Chances).content or []
+    except msgspec.ValidationError:
+        return ()
+    return tuple(
+        TokenChance(one.token, one.logprob, tuple((other.token, other.logprob) for other in one.top_logprobs))
+        for one in content
     )
 
 
