@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import msgspec
 
 from tidegate.core.errors import InvalidRequest
 from tidegate.dialects import openai_chat
@@ -15,8 +17,10 @@ ORIGINS: frozenset[Origin] = frozenset({"eval", "canary", "judge", "playground"}
 MAX_TAGS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+_NO_TAGS: Mapping[str, str] = MappingProxyType({})
+
+
+class Call(msgspec.Struct, frozen=True):
     """One client request."""
 
     body: bytes
@@ -25,7 +29,7 @@ class Call:
     """Where the URL says it (Gemini)."""
     stream: bool | None = None
     """Likewise."""
-    key: str | None = field(default=None, repr=False)
+    key: str | None = None
     """The credential the client sent; never goes upstream."""
     peer: str = ""
     """The client's IP address."""
@@ -35,11 +39,13 @@ class Call:
     conversation_id: str | None = None
     user_id: str | None = None
     trace_id: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = _NO_TAGS
+
+    def __repr__(self) -> str:  # the body is what was said, and the key opens the gateway
+        return f"Call({self.dialect.name}, {len(self.body)} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
-class PromptName:
+class PromptName(msgspec.Struct, frozen=True):
     """`prompt:NAME[@SELECTOR]`; the selector is an environment, `vN` or a digest prefix."""
 
     prompt: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote
+
+import msgspec
 
 from tidegate.core.errors import InvalidRequest
 from tidegate.dialects import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
@@ -48,8 +49,7 @@ def _as_is(reply: Reply) -> Reply:
     return reply
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """Where calls of one dialect come in."""
 
     dialect: Dialect

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from tidegate.core.errors import InternalError, Saturated, TidegateError, Unusable, UpstreamRejected, UpstreamTimeout
+from tidegate.core.errors import InternalError, Saturated, TidegateError, Unusable, UpstreamRejected
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway.attempt import CREDENTIAL_REFUSED, Attempts
 from tidegate.gateway.auth import Keys, authenticate
 from tidegate.gateway.call import Call
+from tidegate.gateway.deadline import Deadlines
 from tidegate.gateway.record import Record
 from tidegate.gateway.relay import JSON_HEADERS, identity_headers, relay
 from tidegate.gateway.resolve import resolve
@@ -41,6 +42,7 @@ class Services:
     keys: Keys
     project: str
     content_sample: float
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 async def serve(call: Call, reply: Reply, s: Services) -> None:
@@ -54,15 +56,9 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
         plan = await resolve(
             call.dialect, incoming, record, s.prompts, s.targets, access=access, random=s.random, large=large
         )
-        async with (
-            asyncio.timeout(plan.path.timeouts.total_s),  # one deadline over every attempt and the whole answer
-            s.attempts.attempt(plan, record) as source,
-        ):
-            await relay(plan, source, reply, record)
-    except TimeoutError:
-        await _refuse(
-            UpstreamTimeout("the call took longer than its total_s", phase="total"), call.dialect, record, reply
-        )
+        with s.deadlines.within(plan.path.timeouts.total_s):  # over every attempt and the whole answer
+            async with s.attempts.attempt(plan, record) as source:
+                await relay(plan, source, reply, record)
     except asyncio.CancelledError as cancelled:
         if str(cancelled) == SERVER_CLOSING:
             await _refuse(Unusable("the gateway is shutting down; call again"), call.dialect, record, reply)
