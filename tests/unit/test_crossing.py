@@ -340,6 +340,57 @@ async def test_what_would_be_dropped_can_be_refused_instead() -> None:
     assert parts.call["outcome"] == "rejected"
 
 
+DOCUMENT = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
+FILE = [{"type": "text", "text": "Read."}, {"type": "file", "file": {"file_id": "file-1"}}]
+PICTURE = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
+KEPT_ELSEWHERE = [
+    ("/v1/responses", {"input": "Hi", "previous_response_id": "resp_1"}, "oai/m-1", "previous_response_id"),
+    ("/v1/responses", {"input": "Hi", "conversation": "conv_1"}, "goo/m", "conversation"),
+    ("/v1/responses", {"input": "Hi", "conversation": {"id": "conv_1"}}, "ant/m", "conversation"),
+    ("/v1/responses", {"input": [{"type": "item_reference", "id": "msg_1"}]}, "ant/m", "input[0].id"),
+    (CHAT, {"messages": [{"role": "user", "content": FILE}]}, "ant/m", "by their id"),
+    (CHAT, {"messages": [{"role": "user", "content": FILE}]}, "goo/m", "by their id"),
+    (
+        "/v1/messages",
+        {"messages": [{"role": "user", "content": [FILE[0], PICTURE]}], "max_tokens": 9},
+        "oai/m-1",
+        "source",
+    ),
+    (
+        "/v1/messages",
+        {"messages": [{"role": "user", "content": [FILE[0], DOCUMENT]}], "max_tokens": 9},
+        "goo/m",
+        "by their id",
+    ),
+    ("/v1/messages", {"messages": [], "container": "container_1", "max_tokens": 9}, "oai/m-1", "container"),
+    (GEMINI.format("oai/m-1"), {**ASKED, "cachedContent": "cachedContents/1"}, "", "cachedContent"),
+    (GEMINI.format("oai/m-1"), {**ASKED, "cached_content": "cachedContents/1"}, "", "cached_content"),
+]
+
+
+@pytest.mark.parametrize("policy", ["warn", "drop", "reject"])
+@pytest.mark.parametrize(("path", "body", "model", "named"), KEPT_ELSEWHERE)
+async def test_what_another_provider_keeps_is_never_dropped(
+    path: str, body: dict[str, Any], model: str, named: str, policy: str
+) -> None:
+    """Without what it refers to, this would be another conversation, and its answer wrong."""
+    parts = bench(unsupported=policy)
+    reply = await parts.ask(path, {"model": model, **body})
+    assert (reply.status, parts.upstream.requests) == (400, [])
+    assert named in reply.body.decode()
+    assert parts.call["outcome"] == "rejected"
+
+
+async def test_what_another_provider_keeps_goes_to_that_provider() -> None:
+    """In a route of both kinds, the target that can be told is asked; a prompt passes it on likewise."""
+    routes = {"r": {"targets": ["ant/m", "both/m-1"], "retries": 0}}
+    parts = bench(ScriptedAnswer(status=400, body=[b"{}"]), routes=routes)
+    body = {"model": "r", "input": "Hi", "previous_response_id": "resp_1", "store": True}
+    await parts.ask("/v1/responses", body)
+    assert parts.upstream.requests[0].origin == PROVIDERS["both"]["base_url"].removesuffix("/v1")
+    assert parts.sent == {**body, "model": "m-1"}
+
+
 async def test_a_route_has_its_own_policy() -> None:
     targets = ["goo/gemini-3-flash"]
     routes = {"strict": {"targets": targets, "unsupported": "reject"}, "lax": {"targets": targets}}

@@ -152,11 +152,13 @@ class Request(msgspec.Struct, frozen=True):
     """What the client's dialect said that this shape can not."""
 
 
-class Loss(msgspec.Struct, frozen=True):
+class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing a target can not express. The policy (warn, drop, reject) decides what follows."""
 
     field: str
     why: str
+    essential: bool = False
+    """It refers to what another provider keeps: without it this is another conversation, so no policy drops it."""
 
 
 class Choice(msgspec.Struct, frozen=True):

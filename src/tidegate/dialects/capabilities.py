@@ -118,7 +118,9 @@ def _pair(client: Dialect, target: Dialect) -> Capability:
         except InvalidRequest as error:
             found.rejected[name] = str(error)
             continue
-        if losses:
+        if essential := [loss.why for loss in losses if loss.essential]:
+            found.rejected[name] = essential[0]
+        elif losses:
             found.dropped[name] = losses[0].why
         else:
             found.expressed.append(name)

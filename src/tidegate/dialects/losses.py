@@ -11,9 +11,9 @@ class Losses:
     def __init__(self) -> None:
         self._by_reason: dict[str, Loss] = {}
 
-    def add(self, field: str, why: str) -> None:
+    def add(self, field: str, why: str, *, essential: bool = False) -> None:
         """Notes that `field` is lost because of `why`."""
-        self._by_reason.setdefault(why, Loss(field, why))
+        self._by_reason.setdefault(why, Loss(field, why, essential))
 
     def all(self) -> list[Loss]:
         """In the order they came."""

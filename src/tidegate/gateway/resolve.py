@@ -73,6 +73,10 @@ class Plan:
             body = encode({**read_fields(body), **extras}) if extras else body
             lost = [loss for loss in lost if loss.field not in extras]
         self.losses.extend(lost)
+        if essential := [loss for loss in lost if loss.essential]:
+            raise InvalidRequest(
+                f"{target.name} can not be told {names(essential)}: {essential[0].why}.", param=essential[0].field[:100]
+            )
         if lost and self.path.unsupported == "reject":
             raise InvalidRequest(
                 f"{target.name} can not be told {names(lost)}: {lost[0].why}. Leave it out or set `unsupported: warn`.",

@@ -153,7 +153,7 @@ def request_in(incoming: Incoming) -> chat.Request:
     fields, losses = incoming.fields, Losses()
     for key, raw in fields.items():
         if key not in _READ and bytes(raw) != b"null":
-            losses.add(key, f"{key} is not carried to other dialects")
+            losses.add(key, f"{key} is not carried to other dialects", essential=key == "container")
     choice = _field(fields, "tool_choice", _ToolChoice)
     thinking = _field(fields, "thinking", _Thinking)
     output = _field(fields, "output_config", _OutputConfig) or _OutputConfig()
@@ -294,6 +294,8 @@ def _image_in(source: _Source, place: str, losses: Losses) -> Iterator[chat.Imag
             yield chat.Image(data=_needed(source.data, place, "data"), media_type=source.media_type)
         case "url":
             yield chat.Image(url=_needed(source.url, place, "url"))
+        case "file":
+            losses.add(place, "only Anthropic has the files that are stored there", essential=True)
         case _:
             losses.add(place, f"images from a source of type {source.type!r} are only Anthropic's")
 

@@ -39,7 +39,7 @@ Block = dict[str, Any]
 def request_out(request: chat.Request, *, model: str, stream: bool) -> tuple[bytes, list[chat.Loss]]:
     """The request on this wire, and what it can not say."""
     losses = Losses()
-    thinking, effort, budget = _reasoning_out(request, model, losses)
+    thinking, effort, budget = reasoning_out(request, model, losses)
     bound = request.max_output_tokens
     if bound is None:
         bound = DEFAULT_MAX_TOKENS + budget
@@ -54,7 +54,7 @@ def request_out(request: chat.Request, *, model: str, stream: bool) -> tuple[byt
         "tools": [_tool_out(tool) for tool in request.tools],
         "tool_choice": _choice_out(request, losses),
         "stop_sequences": [stop for stop in request.stop if stop.strip()],
-        **_sampling_out(request, losses, thinks=thinking is not None and thinking["type"] != "disabled"),
+        **sampling_out(request, losses, thinks=thinking is not None and thinking["type"] != "disabled"),
         "thinking": thinking,
         "output_config": output,
         "metadata": {"user_id": request.user} if request.user is not None else None,
@@ -203,7 +203,10 @@ def _said_out(part: chat.Text | chat.Image | chat.File, place: str, losses: Loss
                 yield {"type": "image", "source": inline}
         case chat.File():
             if (source := _document_source(part)) is None:
-                losses.add(place, "Anthropic's documents are PDF or plain text, or files stored at Anthropic")
+                if part.data is None:
+                    losses.add(place, "another provider's files can not be had by their id", essential=True)
+                    return
+                losses.add(place, "Anthropic's documents are PDF or plain text")
                 return
             block: Block = {"type": "document", "source": source}
             if part.name is not None:
@@ -263,7 +266,8 @@ def _choice_out(request: chat.Request, losses: Losses) -> Block | None:
     return block
 
 
-def _sampling_out(request: chat.Request, losses: Losses, *, thinks: bool) -> Block:
+def sampling_out(request: chat.Request, losses: Losses, *, thinks: bool) -> Block:
+    """temperature, top_p and top_k as Claude takes them; None for what is not said."""
     temperature, top_p, top_k = request.temperature, request.top_p, request.top_k
     if temperature is not None and temperature > 1:
         losses.add("temperature", "Anthropic's temperature ends at 1, which is sent")
@@ -281,7 +285,7 @@ def _sampling_out(request: chat.Request, losses: Losses, *, thinks: bool) -> Blo
     return {"temperature": temperature, "top_p": top_p, "top_k": top_k}
 
 
-def _reasoning_out(request: chat.Request, model: str, losses: Losses) -> tuple[Block | None, str | None, int]:
+def reasoning_out(request: chat.Request, model: str, losses: Losses) -> tuple[Block | None, str | None, int]:
     """
     (thinking, effort, tokens that it may take).
 

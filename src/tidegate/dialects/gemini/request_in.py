@@ -95,7 +95,8 @@ def _request_in(incoming: Incoming) -> chat.Request:
     fields, losses = _camel_fields(incoming.fields), Losses()
     for key, raw in fields.items():
         if key not in _READ and bytes(raw) not in (b"null", b"false", b"[]"):
-            losses.add(key, _WHY.get(camel(key), f"only Gemini has {key}"))
+            why = _WHY.get(camel(key), f"only Gemini has {key}")
+            losses.add(key, why, essential=camel(key) == "cachedContent")
     config = _config_in(fields, losses)
     tools, choice = _tools_in(fields, losses)
     effort, budget = _reasoning_in(config.thinking_config or _Thinking(), losses)

@@ -196,7 +196,7 @@ class _Conversation:
             self._losses.add(f"{place}.name", "Gemini's files have no name")
         url = file.url if file.url is not None or file.id is None else file.id
         if file.data is None and (url is None or (file.url is None and not url.startswith(GOOGLES_FILES))):
-            self._losses.add(place, "another provider's files can not be had by their id")
+            self._losses.add(place, "another provider's files can not be had by their id", essential=True)
             return
         yield _media_out(url, file.data, file.media_type or _guessed(url) or _guessed(file.name))
 

@@ -39,6 +39,8 @@ _WHY = {
     "background": "other providers answer while the client waits",
     "metadata": "other providers keep no metadata",
 }
+_REFERENCES = frozenset({"previous_response_id", "conversation"})
+"""What was said before, kept by a provider."""
 _SAYS_NOTHING = {
     "store": (b"false",),
     "background": (b"false",),
@@ -123,7 +125,8 @@ def request_in(incoming: Incoming) -> chat.Request:
     fields, losses = incoming.fields, Losses()
     for key in fields:
         if _is_lost(fields, key):
-            losses.add(key, _WHY.get(key, f"only the Responses API has {key}"))
+            why = _WHY.get(key, f"only the Responses API has {key}")
+            losses.add(key, why, essential=key in _REFERENCES)
     tools, choice = _tools_in(fields, losses)
     text = _value(fields, "text", _Text) or _Text()
     if text.verbosity not in (None, "medium"):
