@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 from typing import cast
 
 import httptools
@@ -30,6 +31,11 @@ PIECE_COST = 64
 NEVER = float("inf")
 SLACK_S = 0.001
 """Timers of uvloop tick in milliseconds and may be early by one."""
+
+
+@lru_cache(1_024)
+def _name(name: bytes) -> str:
+    return str(name, "latin-1").lower()
 
 
 class Connection(asyncio.Protocol):
@@ -64,12 +70,14 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._unread = 0
         self._barren = 0
-        self._header_count = 0
-        self._header_size = 0
+        self._fed = 0
+        self._head: dict[bytes, bytes] = {}
         self._head_only = False
         self._until_eof = False
         self._keep_alive = False
         self._paused = False
+        # Straight into the containers: a Python function for each header costs more than the rest of the parsing.
+        self.on_header = self._head.__setitem__
         self.on_body = self._body.append
         self._parser = httptools.HttpResponseParser(self)
 
@@ -79,8 +87,9 @@ class Connection(asyncio.Protocol):
         """Sends a whole request. `head_only`: the answer has no body, whatever its head says (HEAD)."""
         self.requests += 1
         self._discard_body()
-        self.status = self._barren = self._header_count = self._header_size = 0
+        self.status = self._barren = 0
         self.headers = {}
+        self._head.clear()
         self.answered = self.complete = self._keep_alive = False
         self._head_only = head_only
         self._transport.write(payload)
@@ -144,6 +153,7 @@ class Connection(asyncio.Protocol):
             return
         self.answered = True
         before = len(self._body)
+        self._fed = self._barren + len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -166,7 +176,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(cut=exc is not None)
-        del self._parser, self.on_body  # a cycle would keep the buffers until the collector finds it
+        del self._parser, self.on_body, self.on_header  # a cycle would keep the buffers until the collector finds it
         self.lost.set_result(None)
 
     def _ended(self, *, cut: bool) -> None:
@@ -185,29 +195,23 @@ class Connection(asyncio.Protocol):
         if self.complete:
             raise self._nonsense()  # a second answer to one request
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.status:
-            return  # a trailer
-        self._header_count += 1
-        self._header_size += len(name) + len(value)
-        if self._header_count > HEADER_LIMIT or self._header_size > HEAD_LIMIT:
-            raise self._too_long()
-        key = name.decode("latin-1").lower()
-        text = value.decode("latin-1").strip()
-        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
-
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status == 101:
             raise self._nonsense()  # an upgrade that nobody asked for
+        head = self._head
         if status < 200:
-            self.headers = {}
+            head.clear()
             return
+        if len(head) > HEADER_LIMIT or (self._fed > HEAD_LIMIT and sum(map(len, (*head, *head.values()))) > HEAD_LIMIT):
+            raise self._too_long()
+        # Of a name that comes twice the last one counts; trailers come too late to be seen.
+        headers = self.headers = {_name(name): str(value, "latin-1").strip() for name, value in head.items()}
         self.status = status
         self._until_eof = (
-            status not in (204, 304)
-            and "content-length" not in self.headers
-            and not self.headers.get("transfer-encoding", "").lower().endswith("chunked")
+            "content-length" not in headers
+            and status not in (204, 304)
+            and not headers.get("transfer-encoding", "").lower().endswith("chunked")
         )
         if self._head_only:
             self.complete = True

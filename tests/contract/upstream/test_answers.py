@@ -73,7 +73,7 @@ async def test_some_answers_have_no_body_whatever_their_head_says(method: str, a
 def test_a_head_may_have_200_headers_and_64_kib() -> None:
     empty = HEAD + b"content-length: 0\r\n"
     room = HEAD_LIMIT - len("content-length0" + "a")
-    assert receive([empty + b"a: b\r\n" * 199 + b"\r\n"])[0] == 200
+    assert receive([empty + b"".join(b"a%d: b\r\n" % i for i in range(199)) + b"\r\n"])[0] == 200
     assert receive([empty + b"a: " + b"b" * room + b"\r\n\r\n"])[0] == 200
     assert receive([empty + b"a: " + b"b" * (room + 1) + b"\r\n\r\n"])[0] == 0
 
@@ -100,10 +100,10 @@ async def test_redirects_are_answers_like_others() -> None:
         assert (got.status, got.headers["location"]) == (307, "http://127.0.0.1:1/")
 
 
-async def test_header_names_are_lower_case_and_repeats_are_joined() -> None:
+async def test_header_names_are_lower_case_and_the_last_of_repeats_counts() -> None:
     answer = HEAD + b"X-One: a \r\nx-one:  b\r\nX-Empty:\r\nContent-Length: 0\r\n\r\n"
     async with Provider(always(answer)) as provider, pooled() as pool, pool.request(ask(provider.origin)) as got:
-        assert got.headers == {"x-one": "a, b", "x-empty": "", "content-length": "0"}
+        assert got.headers == {"x-one": "b", "x-empty": "", "content-length": "0"}
 
 
 async def test_pieces_arrive_as_they_are_sent() -> None:
