@@ -36,6 +36,8 @@ from tidegate.upstream.proxy import DIRECT, Proxies
 
 IDLE_S = 60.0
 LINE_LIMIT = 1_000
+HEADS_KEPT = 256
+"""Request heads that are ready to be sent again, per origin."""
 NO_NETWORKS: Mapping[str, Network] = {}
 OURS = frozenset(
     {
@@ -223,6 +225,7 @@ class _Origin:
             self._prefix = f"http://{authority}"
             self._proxy_lines += [self._proxy.line.rstrip()] if self._proxy.line else []
         self._host_line = f"host: {authority}"
+        self._heads: dict[tuple[str, str, tuple[tuple[str, str], ...]], bytes] = {}
         self._slots = 0
         self._connections: set[Connection] = set()
         self._idle: dict[Connection, None] = {}
@@ -232,11 +235,22 @@ class _Origin:
 
     def encode(self, request: UpstreamRequest) -> bytes:
         """Head and body in one piece."""
+        key = (request.method, request.path, request.headers)
+        head = self._heads.get(key)
+        if head is None:
+            head = self._head(request)
+            if len(self._heads) >= HEADS_KEPT:
+                self._heads.clear()
+            self._heads[key] = head
+        if request.body or request.method not in ("GET", "HEAD"):
+            return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(request.body), request.body)
+        return head + b"\r\n"
+
+    def _head(self, request: UpstreamRequest) -> bytes:
+        """All of it but the length of the body: to one target it is the same from call to call."""
         line = f"{request.method} {request.path} HTTP/1.1"
         first = f"{request.method} {self._prefix}{request.path} HTTP/1.1" if self._prefix else line
         lines = [first, self._host_line, *self._proxy_lines]
-        if request.body or request.method not in ("GET", "HEAD"):
-            lines.append(f"content-length: {len(request.body)}")
         encoding = "accept-encoding: identity"
         for name, value in request.headers:
             lower = name.lower()
@@ -244,13 +258,13 @@ class _Origin:
                 encoding = f"{name}: {value}"
             elif lower not in OURS:
                 lines.append(f"{name}: {value}")
-        lines += (encoding, "", "")
+        lines += (encoding, "")
         head = "\r\n".join(lines)
         ends = len(lines) - 1
         if head.count("\r") != ends or head.count("\n") != ends or "\0" in head or not _REQUEST_LINE.fullmatch(line):
             raise _unsendable(request)
         try:
-            return head.encode("latin-1") + request.body
+            return head.encode("latin-1")
         except UnicodeEncodeError:
             raise _unsendable(request) from None
 

@@ -143,8 +143,8 @@ async def test_a_request_is_sent_whole_and_as_it_is_given() -> None:
             pass
         host = provider.origin.removeprefix("http://").encode()
         assert provider.requests == [
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: " + host + b"\r\ncontent-length: 4\r\nX-Caf: \xe9\r\n"
-            b"accept-encoding: identity\r\n\r\nbody"
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: " + host + b"\r\nX-Caf: \xe9\r\n"
+            b"accept-encoding: identity\r\ncontent-length: 4\r\n\r\nbody"
         ]
 
 
