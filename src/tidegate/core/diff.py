@@ -88,6 +88,18 @@ def diff(a: Artifact, b: Artifact) -> ArtifactDiff:
     return ArtifactDiff(tuple(_messages(a.messages, b.messages)), tuple(changes))
 
 
+def diff_words(before: str, after: str, *, most_pairs: int = _WORD_PAIRS) -> tuple[tuple[Op, str], ...]:
+    """
+    Two texts in pieces, as `MessageDiff.words`.
+
+    Args:
+        most_pairs: above this product of their words a changed block is shown as a whole.
+    """
+    old, new = before.split("\n"), after.split("\n")
+    matcher = SequenceMatcher(None, old, new, autojunk=len(old) + len(new) > 2_000)
+    return tuple(_merged(_words(matcher, old, new, most_pairs)))
+
+
 def _fields(artifact: Artifact) -> dict[str, Any]:
     """Everything but the messages as plain values, keyed by what people call it."""
     tools: dict[str, Any] = {}
@@ -179,7 +191,9 @@ def _unified(title: str, matcher: SequenceMatcher[str], before: Sequence[str], a
                 yield from (f"+{line}" for line in after[j1:j2])
 
 
-def _words(matcher: SequenceMatcher[str], before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[Op, str]]:
+def _words(
+    matcher: SequenceMatcher[str], before: Sequence[str], after: Sequence[str], most_pairs: int = _WORD_PAIRS
+) -> Iterator[tuple[Op, str]]:
     # Each line carries the line break in front of it, so that joined pieces are the text again.
     old = [line if index == 0 else "\n" + line for index, line in enumerate(before)]
     new = [line if index == 0 else "\n" + line for index, line in enumerate(after)]
@@ -188,12 +202,12 @@ def _words(matcher: SequenceMatcher[str], before: Sequence[str], after: Sequence
         if op == "equal" and gone == come:
             yield "same", gone
         else:
-            yield from _word_pairs(gone, come)
+            yield from _word_pairs(gone, come, most_pairs)
 
 
-def _word_pairs(gone: str, come: str) -> Iterator[tuple[Op, str]]:
+def _word_pairs(gone: str, come: str, most_pairs: int) -> Iterator[tuple[Op, str]]:
     before, after = _WORD.findall(gone), _WORD.findall(come)
-    if len(before) * len(after) > _WORD_PAIRS:
+    if len(before) * len(after) > most_pairs:
         yield "del", gone
         yield "add", come
         return

@@ -41,6 +41,10 @@ class Score(msgspec.Struct, frozen=True):
     """The judge's reason, or why there is no verdict."""
     cost_nano_usd: int | None = None
     call_ids: tuple[str, ...] = ()
+    applicable: bool = True
+    """False where there is nothing to judge (no claims, no context): unscored, counted, and nobody's error."""
+    parts: tuple[float | None, ...] = ()
+    """What each call said: juror by juror, vote by vote; of a pairwise judge both orders, one after the other."""
 
 
 class ToolUse(msgspec.Struct, frozen=True):
@@ -175,3 +179,12 @@ class GateReport(msgspec.Struct, frozen=True):
     baseline_per_call: PerCall | None = None
     notes: tuple[str, ...] = ()
     """What a reader must know beside the verdict, a sentence each: where the baseline is from, a suite that changed."""
+
+
+class GateReports(msgspec.Struct, frozen=True):
+    """What `gate --json` prints of several prompts."""
+
+    verdict: Verdict
+    """The worst of them."""
+    exit_code: int
+    reports: tuple[GateReport, ...]
