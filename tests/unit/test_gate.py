@@ -68,7 +68,7 @@ MARGIN = "{metrics: {pass-rate: {margin: 0.1}}}"
         (None, {"a": "++", "b": "--"}, MARGIN, "FAIL", "The pass rate is 50%, below its floor of 100%."),
         # margins
         ({"a": "++"}, {"a": "++"}, "{}", "INCONCLUSIVE",
-         "1 case can not show that the pass rate (100% → 100%) fell by less than the margin of 2 points, which takes at least 180 cases; add cases, widen the margin, or gate on a floor."),
+         "1 case can not show that the pass rate (100% → 100%) fell by less than the margin of 2 points, which takes at least 149 cases; add cases, widen the margin, or gate on a floor."),
         ({f"c{i}": "++" for i in range(200)}, {f"c{i}": "++" for i in range(200)}, "{}", "PASS", None),
         ({f"c{i}": "++" for i in range(200)}, {f"c{i}": "++" if i > 30 else "--" for i in range(200)}, "{}", "FAIL", None),
         ({f"c{i}": "++" for i in range(200)}, {f"c{i}": "++" if i > 30 else "+-" for i in range(200)}, "{}", "FAIL", None),
