@@ -14,7 +14,8 @@ import pytest
 
 from tests.unit.evals import EXAMPLE
 from tidegate.cli import lint as command
-from tidegate.cli.lint import annotation, lint, lint_
+from tidegate.cli.github import annotation
+from tidegate.cli.lint import lint, lint_
 from tidegate.config import load
 from tidegate.core.artifact import Artifact
 from tidegate.core.document import parse_yaml

@@ -11,6 +11,7 @@ from cyclopts import Parameter, validators
 
 from tidegate import compose
 from tidegate.cli.output import out, print_json
+from tidegate.cli.reports import Reports
 from tidegate.config import Project
 from tidegate.core.evaluation import EXIT_CODES, Run
 
@@ -22,6 +23,8 @@ def eval_(
     repeats: Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=100))] = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,
+    html: Path | None = None,
+    junit: Path | None = None,
 ) -> None:
     """
     Run a prompt's suite on the working tree, and store the run.
@@ -41,11 +44,19 @@ def eval_(
         The tidegate.yaml to use; by default the nearest one upwards from here.
     json
         Print the run as JSON.
+    html
+        Write the report as one HTML file that opens from disk.
+    junit
+        Write it as JUnit XML: every case that does not pass is a failure.
     """
     from tidegate.evals.gate import usable
     from tidegate.evals.report import run_report
 
-    run = asyncio.run(evaluate(compose.project(config), name, repeats=repeats, quiet=json))
+    project = compose.project(config)
+    files = Reports(html=html, junit=junit)
+    with files.or_say_why_not(project):
+        run = asyncio.run(evaluate(project, name, repeats=repeats, quiet=json))
+        files.write_run(project, run)
     if json:
         print_json(run)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from tidegate import compose
+from tidegate.cli.github import no_commands
 from tidegate.cli.output import out, print_json
+from tidegate.cli.reports import Reports
 from tidegate.config import Project
 from tidegate.core.errors import BadInput
-from tidegate.core.evaluation import EXIT_CODES, GateReport, Verdict
+from tidegate.core.evaluation import EXIT_CODES, GateReport, GateReports, Verdict
 
 if TYPE_CHECKING:
     from tidegate.evals.session import Reference
@@ -33,6 +36,10 @@ def gate_(
     version: str | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,
+    html: Path | None = None,
+    junit: Path | None = None,
+    markdown: Path | None = None,
+    github: bool = False,
 ) -> None:
     """
     Compare prompts of the working tree with what is live, on the same cases, and say PASS, FAIL or INCONCLUSIVE.
@@ -40,7 +47,7 @@ def gate_(
     The verdict is stored with its run, and is what `tidegate deploy` asks for. Exit codes: 0 pass, 1 fail,
     2 inconclusive, 3 the run is unusable, 4 bad input; of several prompts, the worst verdict's.
 
-    Example: `tidegate gate support/answer --against origin/main`
+    Example: `tidegate gate support/answer --against origin/main --html gate.html`
 
     Parameters
     ----------
@@ -56,15 +63,31 @@ def gate_(
         The tidegate.yaml to use; by default the nearest one upwards from here.
     json
         Print the report as JSON; of several prompts, `{verdict, exit_code, reports}`.
+    html
+        Write the report as one HTML file that opens from disk.
+    junit
+        Write it as JUnit XML: a failure or an error stands in it exactly when the exit code is not 0.
+    markdown
+        Write it as Markdown, one screen, for a comment on a pull request.
+    github
+        Print GitHub's annotations too, and add the Markdown to the job's summary.
     """
     if version is not None and len(names) != 1:
         raise BadInput("--version needs the name of one prompt.")
-    reports = asyncio.run(gate_prompts(compose.project(config), names, against=against, version=version, quiet=json))
+    if json and github:
+        raise BadInput("--json and --github both write to the standard output: choose one.")
+    project = compose.project(config)
+    files = Reports(html=html, junit=junit, markdown=markdown, github=github)
+    with files.or_say_why_not(project):
+        with no_commands() if not json else nullcontext():
+            reports = asyncio.run(gate_prompts(project, names, against=against, version=version, quiet=json))
+        if files.any:
+            files.write(project, compose.registry(project), reports)
     verdict = max((report.verdict for report in reports), key=BEST_TO_WORST.index)
     if json and len(reports) == 1:
         print_json(reports[0])
     elif json:
-        print_json({"verdict": verdict, "exit_code": EXIT_CODES[verdict], "reports": reports})
+        print_json(GateReports(verdict, EXIT_CODES[verdict], tuple(reports)))
     sys.exit(EXIT_CODES[verdict])
 
 

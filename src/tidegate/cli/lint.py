@@ -20,6 +20,7 @@ from rich.progress import track
 from rich.text import Text
 
 from tidegate import config as configuration
+from tidegate.cli.github import annotation, from_workspace, sentence
 from tidegate.cli.output import err, out, print_json, visible
 from tidegate.config import Config
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, nearest
@@ -81,7 +82,7 @@ def lint_(
         print_json(report.notices)
     elif github:
         for notice in report.notices:
-            sys.stdout.write(annotation(notice, _from_workspace(report.root)) + "\n")
+            sys.stdout.write(annotation(notice, from_workspace(report.root)) + "\n")
     else:
         _print(report)
     if report.count("error"):
@@ -154,26 +155,6 @@ def lint_config(file: Path) -> tuple[Config | None, list[Notice]]:
     return known, notices + [notice for notice in lint_secrets({str(file): str(file)}) if notice.line not in literal]
 
 
-def annotation(notice: Notice, prefix: str) -> str:
-    """A notice as a workflow command of GitHub: `::error file=…,line=…,title=…::message`."""
-    properties = {"file": prefix + notice.file, "line": str(notice.line), "title": notice.rule}
-    if not notice.line:
-        del properties["line"]
-    shown = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in properties.items())
-    return f"::{notice.level} {shown}::{_escaped(_sentence(notice))}"
-
-
-def _escaped(text: str, more: str = "") -> str:
-    return text.translate({ord(char): f"%{ord(char):02X}" for char in f"%\r\n{more}"})
-
-
-def _from_workspace(root: Path) -> str:
-    """The folder that annotations' paths start with: GitHub counts from the repository's top."""
-    top = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
-    inside = root.relative_to(top).as_posix() if root.is_relative_to(top) else root.as_posix()
-    return "" if inside == "." else f"{inside}/"
-
-
 def _placed(notice: Notice, root: Path) -> Notice:
     """A notice whose file is named as seen from the project."""
     path = Path(notice.file)
@@ -181,10 +162,6 @@ def _placed(notice: Notice, root: Path) -> Notice:
         path = root / path if (root / path).exists() else Path.cwd() / path
     file = path.relative_to(root).as_posix() if path.is_relative_to(root) else notice.file
     return msgspec.structs.replace(notice, file=file)
-
-
-def _sentence(notice: Notice) -> str:
-    return f"{notice.field}: {notice.message}" if notice.field else notice.message
 
 
 def _print(report: Report) -> None:
@@ -209,9 +186,9 @@ def _lines(notices: list[Notice]) -> Iterator[Text]:
     for notice in notices:
         place = str(notice.line) if notice.line else "–"
         style = "red" if notice.level == "error" else "yellow"
-        sentence = visible(_sentence(notice))
+        said = visible(sentence(notice))
         yield Text.assemble(
-            (f"  {place:>{width}}  ", "dim"), (f"{notice.level:<7}", style), f"  {sentence}  ", (notice.rule, "dim")
+            (f"  {place:>{width}}  ", "dim"), (f"{notice.level:<7}", style), f"  {said}  ", (notice.rule, "dim")
         )
 
 
