@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tidegate.evals import checks, session
+from tidegate.evals import session, spec
 from tidegate.prompts.files import PromptFile
 from tidegate.prompts.importing import dotprompt, promptfoo, prompty
 from tidegate.prompts.importing.folder import Written, write
@@ -16,7 +16,7 @@ from tidegate.prompts.render import render
 def read(kind: str, file: Path, model: str | None = None) -> Outcome:
     given = Given(file)
     if kind == "promptfoo":
-        return promptfoo.read(given, model=model, check=checks.complaint)
+        return promptfoo.read(given, model=model, check=spec.complaint)
     return dotprompt.read(given, model=model) if kind == "dotprompt" else prompty.read(given, model=model)
 
 

@@ -60,7 +60,7 @@ def test_the_example_is_a_suite() -> None:
         ("checks: is-json\n", ["eval.yaml:1: checks:"]),
         ("checks:\n  - is-json\n  - is-jsn\n", ["eval.yaml:3: checks[1]: no check is called 'is-jsn'. Did you mean 'is-json'?"]),
         ("checks:\n  - is-jsn: x\n", ["eval.yaml:2: checks[0]: no check is called 'is-jsn'. Did you mean 'is-json'?"]),
-        ("checks:\n  - {contains: a, regex: b}\n", ["eval.yaml:2: checks[0]: a check is a name, or a map with one key"]),
+        ("checks:\n  - {contains: a, regex: b}\n", ["eval.yaml:2: checks[0]: two checks in one map"]),
         ("checks:\n  - 5\n", ["eval.yaml:2: checks[0]: a check is a name, or a map with one key"]),
         ("checks:\n  - {}\n", ["eval.yaml:2: checks[0]: a check is a name, or a map with one key"]),
         ("checks:\n  - contains\n", ["eval.yaml:2: checks[0]: needs a text to look for."]),

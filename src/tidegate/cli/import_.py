@@ -94,14 +94,14 @@ def import_(
 
 def _read(format: str, given: Given, model: str | None) -> tuple[Outcome, str]:  # noqa: A002
     """What the file holds, and the name it gives itself."""
-    from tidegate.evals import checks
+    from tidegate.evals import spec
     from tidegate.prompts.importing import dotprompt, promptfoo, prompty
 
     if format == "dotprompt":
         return dotprompt.read(given, model=model), dotprompt.name_of(given)
     if format == "prompty":
         return prompty.read(given, model=model), prompty.name_of(given)
-    return promptfoo.read(given, model=model, check=checks.complaint), promptfoo.name_of(given)
+    return promptfoo.read(given, model=model, check=spec.complaint), promptfoo.name_of(given)
 
 
 def _check(prompt: PromptFile) -> None:

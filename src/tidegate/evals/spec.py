@@ -1,14 +1,17 @@
 """
 What a user writes as a check → a check that is ready for one case.
 
-A check is a name (`is-json`) or a one-key map (`{contains: "{{ expected.must_mention }}"}`). What does not depend on
-a case is built at load; templates are filled in per case, before any call is made. Every error names file and line.
+A check is a name (`is-json`) or a map of a name (`{contains: "{{ expected.must_mention }}"}`) with options beside it
+(`{rouge-n: "…", threshold: 0.6, weight: 2}`). What does not depend on a case is built at load; templates are filled in
+per case, before any call is made. Every error names file and line.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,9 +19,11 @@ import minijinja
 
 from tidegate.core.document import parse_json
 from tidegate.core.errors import InvalidFile, Problem, nearest
-from tidegate.evals.checks import NOT, Check, build, known
+from tidegate.evals.checks import NOT, SET, Check, build, combined, known
 from tidegate.prompts.source import escapes, leads_out, read_regular
 
+OPTIONS = ("threshold", "weight", "alpha", "beta", "gamma")
+"""Keys of a check that never are its name."""
 FUEL = 50_000
 MAX_FILE_BYTES = 8 << 20
 
@@ -33,6 +38,9 @@ class CheckSpec:
     name: str
     type: str
     value: Any
+    options: Mapping[str, Any]
+    inner: tuple[CheckSpec, ...]
+    """The checks of an `assert-set`."""
     check: Check | None
 
     def bind(self, case_id: str, variables: Mapping[str, Any]) -> Check:
@@ -40,7 +48,9 @@ class CheckSpec:
         if self.check is not None:
             return self.check
         try:
-            return build(self.name, self.type, _filled(self.value, variables))
+            if self.inner:
+                return combined(self.name, [one.bind(case_id, variables) for one in self.inner], self.options)
+            return build(self.name, self.type, _filled(self.value, variables), self.options)
         except minijinja.TemplateError as error:
             hint = _hint(self.value, variables) if error.kind == "UndefinedError" else ""
             message = f"{_detail(error)} in case {case_id!r}.{hint}"
@@ -51,7 +61,12 @@ class CheckSpec:
     @property
     def plain(self) -> dict[str, Any]:
         """The check as plain values, for digests."""
-        return {self.type: self.value}
+        value = [one.plain for one in self.inner] if self.inner else self.value
+        return {self.type: value, **self.options}
+
+    @property
+    def weight(self) -> float:
+        return float(self.options.get("weight", 1))
 
 
 def read_checks(
@@ -70,18 +85,24 @@ def read_checks(
     problems: list[Problem] = []
     for index, item in enumerate(written):
         try:
-            type_, value = _split(item)
+            type_, value, options = _split(item)
         except ValueError as error:
             problems.append(_with(place(index, None), str(error)))
             continue
         where = place(index, type_ if isinstance(item, dict) else None)
         try:
-            specs.append(_spec(where, type_, value, folder))
+            specs.append(_spec(where, type_, value, options, folder))
         except ValueError as error:
             problems.append(_with(where, str(error)))
         except InvalidFile as error:
             problems += error.problems
     return _named(specs, prefix), problems
+
+
+def complaint(written: Any) -> str | None:
+    """What is wrong with a check that reads no file, as sentences; None when it is ready."""
+    _, problems = read_checks([written], Path(), lambda _, __: Problem("", 0, "", ""))
+    return " ".join(problem.message for problem in problems) or None
 
 
 def inside(folder: Path, name: str, what: str) -> Path:
@@ -112,25 +133,46 @@ def read_text(path: Path) -> str:
         raise InvalidFile([Problem(str(path), line, "", "not valid UTF-8.")]) from error
 
 
-def _split(item: Any) -> tuple[str, Any]:
+def _split(item: Any) -> tuple[str, Any, dict[str, Any]]:
+    """(type, value, options) of a check as written. Raises ValueError."""
     if isinstance(item, str):
-        type_, value = item, None
-    elif isinstance(item, dict) and len(item) == 1:
-        type_, value = next(iter(item.items()))
-    else:
+        item = {item: None}
+    names = [key for key in item if key not in OPTIONS] if isinstance(item, dict) else []
+    if not names:
         raise ValueError("a check is a name, or a map with one key, such as {contains: refund}.")
+    checks = [name for name in names if known(name) is None]
+    if len(checks) > 1:
+        raise ValueError(f"two checks in one map, {checks[0]!r} and {checks[1]!r}; write each as an item of its own.")
+    type_ = (checks or names)[0]
     wrong = known(type_)
     if wrong:
         raise ValueError(wrong)
-    return type_, value
+    return type_, item[type_], {key: value for key, value in item.items() if key != type_}
 
 
-def _spec(where: Problem, type_: str, value: Any, folder: Path) -> CheckSpec:
-    if type_.removeprefix(NOT) == "is-json" and isinstance(value, str):
-        path = inside(folder, value, "a schema")
-        value = parse_json(read_text(path), str(path)).data
-    check = None if _templated(value) else build(type_, type_, value)
-    return CheckSpec(where.file, where.line, where.field, type_, type_, value, check)
+def _spec(where: Problem, type_: str, value: Any, options: Mapping[str, Any], folder: Path) -> CheckSpec:
+    inner: tuple[CheckSpec, ...] = ()
+    check: Check | None = None
+    if type_ == SET:
+        inner = _set(where, value, folder)
+        combined(type_, (), options)
+        if all(one.check for one in inner):
+            check = combined(type_, [one.check for one in inner if one.check], options)
+    else:
+        if type_.removeprefix(NOT) in ("is-json", "contains-json") and isinstance(value, str):
+            path = inside(folder, value, "a schema")
+            value = parse_json(read_text(path), str(path)).data
+        check = None if _templated(value) else build(type_, type_, value, options)
+    return CheckSpec(where.file, where.line, where.field, type_, type_, value, dict(options), inner, check)
+
+
+def _set(where: Problem, value: Any, folder: Path) -> tuple[CheckSpec, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError("takes a list of checks")
+    inner, problems = read_checks(value, folder, lambda index, _: replace(where, field=f"{where.field}[{index}]"))
+    if problems:
+        raise InvalidFile(problems)
+    return inner
 
 
 def _named(specs: list[CheckSpec], prefix: str) -> tuple[CheckSpec, ...]:
@@ -162,15 +204,25 @@ def _templated(value: Any) -> bool:
 
 
 def _filled(value: Any, variables: Mapping[str, Any]) -> Any:
+    """Templates in texts filled in. What is one expression and nothing else keeps its type: a list stays a list."""
     if isinstance(value, dict):
         return {key: _filled(item, variables) for key, item in value.items()}
     if isinstance(value, list):
         return [_filled(item, variables) for item in value]
     if not _templated(value):
         return value
-    return _environment().render_str(value, **variables)
+    text = _environment().render_str(value, **variables)
+    alone = _ALONE.fullmatch(value)
+    if alone is None:
+        return text
+    found = _environment().eval_expr(alone[1], **variables)
+    return found if isinstance(found, list | dict) else text
 
 
+_ALONE = re.compile(r"\{\{((?:(?!\{\{|\}\}|\{%).)*)\}\}", re.DOTALL)
+
+
+@cache
 def _environment() -> minijinja.Environment:
     return minijinja.Environment(
         loader=_no_includes, undefined_behavior="strict", keep_trailing_newline=True, fuel=FUEL

@@ -65,7 +65,7 @@ def read(given: Given, *, model: str | None, check: Complaint) -> Outcome:
     """
     Args:
         model: takes the place of the providers' models; the parameters of the first provider stay.
-        check: says what is wrong with a check, or None (`evals/checks.py`).
+        check: says what is wrong with a check, or None (`evals/spec.py`).
     Raises: BadInput when no model is named; InvalidFile when no prompt can be made, with every reason.
     """
     items = Items()

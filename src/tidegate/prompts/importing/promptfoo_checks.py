@@ -19,8 +19,8 @@ from tidegate.prompts.importing import fields, jinja
 from tidegate.prompts.importing.outcome import Spot
 from tidegate.prompts.importing.reading import Given, Outside, parse
 
-Complaint = Callable[[str, Any], str | None]
-"""What is wrong with the check `{type: value}`, as a sentence; None when it is ready."""
+Complaint = Callable[[Any], str | None]
+"""What is wrong with a check as a suite spells it, in sentences; None when it is ready."""
 
 TYPES = (
     *("equals", "contains", "icontains", "contains-all", "contains-any", "icontains-all", "icontains-any", "regex"),
@@ -134,8 +134,7 @@ class Assertions:
         """Raises ValueError when one of them can not be built."""
         ready = list(checks)
         for check in ready:
-            name, wanted = next(iter(check.items())) if isinstance(check, dict) else (check, None)
-            if complaint := self.check(name, wanted):
+            if complaint := self.check(check):
                 raise ValueError(complaint)
         return ready
 
