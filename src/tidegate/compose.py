@@ -135,7 +135,7 @@ async def services(
 
     config = project.config
     clock, random = SystemClock(), SystemRandom()
-    inventors = {name: provider.dialect for name, provider in config.providers.items() if provider.base_url is None}
+    inventors = {name: provider.dialect for name, provider in config.providers.items() if provider.native}
     targets = Targets(config, PriceList(config.prices, inventors))
     prompts = LivePrompts(registry, clock, snapshot)
     await prompts.refresh()

@@ -28,6 +28,13 @@ PUBLIC_BASE_URLS = {
     "anthropic": "https://api.anthropic.com",
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
 }
+CLOUDS = {
+    "azure": ("api_version",),
+    "bedrock": ("region", "access_key_id", "secret_access_key", "session_token"),
+    "vertex": ("project", "location", "service_account", "access_token"),
+}
+"""Who serves the models of others → the keys that only they have."""
+NAME_OF_PLACE = r"^[a-z][a-z0-9-]{0,40}$"
 Unsupported = Literal["warn", "drop", "reject"]
 Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -36,14 +43,32 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 class Provider(Strict):
     """One upstream account: a dialect, where it is, and a reference to its key."""
 
-    dialect: Literal["openai", "anthropic", "gemini"] = "openai"
-    """The wire format it speaks."""
+    dialect: Literal["openai", "anthropic", "gemini", "azure", "bedrock", "vertex"] = "openai"
+    """The wire format it speaks, or the cloud that it is: Azure OpenAI, Amazon Bedrock, Google's Vertex AI."""
     base_url: str | None = None
-    """Its address: with `/v1` for openai, `/v1beta` for gemini, no path for anthropic; by default the public one."""
+    """Its address: with `/v1` for openai, `/v1beta` for gemini, no path for the others; by default the public one."""
     responses: bool = False
     """A compatible server at `base_url` speaks OpenAI's Responses besides Chat Completions; OpenAI itself does."""
     api_key: SecretStr | None = Field(default=None, strict=False)
     """Sent as its credential; write a reference, such as `${env:OPENAI_API_KEY}`."""
+    api_version: Annotated[str, Field(pattern=r"^[0-9a-z-]{1,40}$")] | None = None
+    """Of azure: the older API of deployments, such as `2024-10-21`; by default the one at `/openai/v1`."""
+    region: Annotated[str, Field(pattern=NAME_OF_PLACE)] | None = None
+    """Of bedrock, such as `eu-central-1`."""
+    access_key_id: SecretStr | None = Field(default=None, strict=False)
+    """Of bedrock, where there is no api_key: whose key signs the calls. By default `${env:AWS_ACCESS_KEY_ID}`."""
+    secret_access_key: SecretStr | None = Field(default=None, strict=False)
+    """Of bedrock: what they are signed with. By default `${env:AWS_SECRET_ACCESS_KEY}`."""
+    session_token: SecretStr | None = Field(default=None, strict=False)
+    """Of bedrock, for a key that expires; by default `${env:AWS_SESSION_TOKEN}`, where the key is of there too."""
+    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.:-]{0,62}$")] | None = None
+    """Of vertex: the Google Cloud project; an api_key may know its own."""
+    location: Annotated[str, Field(pattern=NAME_OF_PLACE)] = "global"
+    """Of vertex, such as `europe-west4`."""
+    service_account: SecretStr | None = Field(default=None, strict=False)
+    """Of vertex: the JSON key file of a service account, as `${file:/path}`."""
+    access_token: SecretStr | None = Field(default=None, strict=False)
+    """Of vertex: an access token that somebody else renews, before a restart."""
     ca_file: str | None = None
     """Certificate authorities (PEM) to trust beside the system's. Paths start at the folder of this file."""
     client_cert: str | None = None
@@ -61,8 +86,25 @@ class Provider(Strict):
         return value
 
     @property
+    def native(self) -> bool:
+        """It is the inventor of its dialect, or the cloud it says: whatever the way to it, no look-alike."""
+        return self.base_url is None or self.dialect in CLOUDS
+
+    @property
     def url(self) -> str:
-        return (self.base_url or PUBLIC_BASE_URLS[self.dialect]).rstrip("/")
+        url = (self.base_url or PUBLIC_BASE_URLS.get(self.dialect) or self._cloud_url).rstrip("/")
+        return url.removesuffix("/openai/v1") if self.dialect == "azure" else url
+
+    @property
+    def _cloud_url(self) -> str:
+        if self.dialect == "bedrock":
+            ending = "amazonaws.com.cn" if (self.region or "").startswith("cn-") else "amazonaws.com"
+            return f"https://bedrock-runtime.{self.region}.{ending}"
+        if self.location == "global":
+            return "https://aiplatform.googleapis.com"
+        if self.location in ("us", "eu"):
+            return f"https://aiplatform.{self.location}.rep.googleapis.com"
+        return f"https://{self.location}-aiplatform.googleapis.com"
 
     @property
     def origin(self) -> str:
@@ -308,7 +350,11 @@ def read(file: Path) -> Document:
 def check(document: Document) -> Config:
     """The configuration that a document holds. Raises InvalidFile with every problem."""
     config = validate(document, Config)
-    problems = [*_unknown_providers(document, config), *_bad_networks(document, config)]
+    problems = [
+        *_unknown_providers(document, config),
+        *_bad_clouds(document, config),
+        *_bad_networks(document, config),
+    ]
     if problems:
         raise InvalidFile(problems)
     return config
@@ -324,6 +370,38 @@ def _unknown_providers(document: Document, config: Config) -> Iterator[Problem]:
             elif provider not in config.providers:
                 hint = nearest(provider, config.providers)
                 yield document.problem(path, f"no provider named {provider!r}.{hint}")
+
+
+def _bad_clouds(document: Document, config: Config) -> Iterator[Problem]:
+    """What a provider lacks to be the cloud that it says, or has and can not use."""
+    for name, provider in config.providers.items():
+        path = ("providers", name)
+        for cloud, keys in CLOUDS.items():
+            for key in () if cloud == provider.dialect else keys:
+                if key in provider.model_fields_set:
+                    yield document.problem((*path, key), f"belongs to dialect: {cloud}.")
+        for key, why in _missing(provider):
+            yield document.problem((*path, key) if key in provider.model_fields_set else path, f"{key}: {why}")
+
+
+def _missing(provider: Provider) -> Iterator[tuple[str, str]]:
+    if provider.dialect == "azure" and provider.base_url is None:
+        yield "base_url", "is missing: every Azure resource has its own, such as https://NAME.openai.azure.com."
+    elif provider.dialect == "bedrock":
+        if provider.region is None:
+            yield "region", "is missing, such as eu-central-1."
+        if (provider.access_key_id is None) != (provider.secret_access_key is None):
+            yield "access_key_id", "and secret_access_key go together: give both, or neither."
+        elif provider.access_key_id is None and provider.session_token is not None:
+            yield "session_token", "needs the access_key_id and the secret_access_key that it was given with."
+        if provider.api_key is not None and provider.access_key_id is not None:
+            yield "api_key", "is instead of an access key: give one of them."
+    elif provider.dialect == "vertex":
+        given = [key for key in ("api_key", "service_account", "access_token") if getattr(provider, key) is not None]
+        if len(given) > 1:
+            yield given[-1], f"is instead of {given[0]}: give one of them."
+        if provider.project is None and provider.api_key is None:
+            yield "project", "is missing: the id of the Google Cloud project."
 
 
 def _bad_networks(document: Document, config: Config) -> Iterator[Problem]:

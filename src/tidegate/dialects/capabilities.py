@@ -13,7 +13,7 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
-from tidegate.dialects.dialect import Dialect
+from tidegate.dialects.dialect import Dialect, Wire
 from tidegate.dialects.fields import encode, read_fields
 
 MODEL = "m"
@@ -102,12 +102,12 @@ OTHER_FIELDS = "fields_of_its_own"
 
 
 @cache
-def capabilities(dialects: Sequence[Dialect]) -> Capabilities:
-    """Of every pair of `dialects` (a tuple). Some 10 ms the first time."""
-    return {client.name: {target.name: _pair(client, target) for target in dialects} for client in dialects}
+def capabilities(clients: Sequence[Dialect], targets: Sequence[Wire]) -> Capabilities:
+    """Of every client with every target (both tuples). Some 10 ms the first time."""
+    return {client.name: {target.name: _pair(client, target) for target in targets} for client in clients}
 
 
-def _pair(client: Dialect, target: Dialect) -> Capability:
+def _pair(client: Dialect, target: Wire) -> Capability:
     found = Capability([], {}, {})
     for name, body in _said(client).items():
         if client is target:
@@ -141,7 +141,7 @@ def _said(client: Dialect) -> dict[str, bytes]:
     return said
 
 
-def _losses(client: Dialect, target: Dialect, body: bytes) -> list[chat.Loss]:
+def _losses(client: Dialect, target: Wire, body: bytes) -> list[chat.Loss]:
     request = client.request_in(client.parse_request(body, model=MODEL, stream=False))
     _, losses = target.request_out(request, model=MODEL, stream=False, native=True)
     return [*request.losses, *losses]

@@ -3,12 +3,13 @@ What a dialect is: how clients ask and providers answer on one kind of wire.
 
 Client and provider of one dialect: bytes pass through, and only what the record needs is read. Of two dialects: the
 request goes through `core.chat`, and so do the answer and the events of a stream. A dialect therefore has three pairs
-of functions (request, answer, events; in and out), its error shape, and its path and credential header.
+of functions (request, answer, events; in and out), its error shape, and its path and credential header. Half of that,
+a `Wire`, is enough for what only providers speak.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -87,13 +88,57 @@ class EventsOut(Protocol):
         ...
 
 
-class Dialect(Protocol):
-    """One kind of wire. Stateless: one object per dialect serves every call."""
+class Splitter(Protocol):
+    """Parts a provider's stream, cut anywhere, into its events."""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The events that `chunk` completes, in order. Raises UpstreamProtocol when one is too large or damaged."""
+        ...
+
+
+class Wire(Protocol):
+    """What a provider is spoken to in. Stateless: one object serves every call."""
 
     @property
     def name(self) -> str:
-        """`openai_chat`, `openai_responses`, `anthropic`, `gemini`, `openai_embeddings`."""
+        """`openai_chat`, `openai_responses`, `anthropic`, `gemini`, `bedrock`, `openai_embeddings`."""
         ...
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """What every request of this dialect carries besides the credential (Anthropic's version header)."""
+        ...
+
+    def request_out(
+        self, request: chat.Request, *, model: str, stream: bool, native: bool
+    ) -> tuple[bytes, list[chat.Loss]]:
+        """The canonical request on this wire, and what this wire can not say."""
+        ...
+
+    def answer_in(self, body: bytes) -> chat.Response:
+        """A provider's whole answer. Raises UpstreamProtocol when it is none, or hides an error in a 200."""
+        ...
+
+    def events_in(self) -> EventsIn:
+        """Reads a provider's stream."""
+        ...
+
+    @property
+    def splitter(self) -> Callable[[], Splitter]:
+        """Makes what parts a stream of this dialect into events: server-sent ones, all but Bedrock's."""
+        ...
+
+    def path(self, model: str, *, stream: bool) -> str:
+        """The path behind a provider's base_url."""
+        ...
+
+    def credential(self, secret: str) -> tuple[str, str]:
+        """The header that carries the provider's key."""
+        ...
+
+
+class Dialect(Wire, Protocol):
+    """What clients speak too: the whole of a kind of wire."""
 
     @property
     def operation(self) -> str:
@@ -115,11 +160,6 @@ class Dialect(Protocol):
         """
         ...
 
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """What every request of this dialect carries besides the credential (Anthropic's version header)."""
-        ...
-
     def system_bytes(self, incoming: Incoming) -> bytes:
         """What shapes an answer besides the conversation – system text, tools, params – as the client's own bytes."""
         ...
@@ -130,16 +170,6 @@ class Dialect(Protocol):
 
     def request_in(self, incoming: Incoming) -> chat.Request:
         """The whole request in the canonical shape; what does not fit is in its `losses`. Raises InvalidRequest."""
-        ...
-
-    def request_out(
-        self, request: chat.Request, *, model: str, stream: bool, native: bool
-    ) -> tuple[bytes, list[chat.Loss]]:
-        """The canonical request on this wire, and what this wire can not say."""
-        ...
-
-    def answer_in(self, body: bytes) -> chat.Response:
-        """A provider's whole answer. Raises UpstreamProtocol when it is none, or hides an error in a 200."""
         ...
 
     def answer_out(self, response: chat.Response) -> bytes:
@@ -154,24 +184,12 @@ class Dialect(Protocol):
         """Follows a stream that passes through."""
         ...
 
-    def events_in(self) -> EventsIn:
-        """Reads a provider's stream."""
-        ...
-
     def events_out(self, *, call_id: str, model: str, created: int, wants_usage: bool) -> EventsOut:
         """Writes a client's stream; `call_id`, `model` and `created` fill what the provider's dialect does not say."""
         ...
 
     def end(self) -> bytes:
         """What ends a complete stream of this dialect that passes through; the record is written before it goes out."""
-        ...
-
-    def path(self, model: str, *, stream: bool) -> str:
-        """The path behind a provider's base_url."""
-        ...
-
-    def credential(self, secret: str) -> tuple[str, str]:
-        """The header that carries the provider's key."""
         ...
 
     def error_body(self, error: TidegateError, *, call_id: str | None = None) -> bytes:

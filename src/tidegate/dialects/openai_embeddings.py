@@ -19,6 +19,7 @@ from tidegate.dialects import openai_error
 from tidegate.dialects.dialect import Answer, Dialect, Incoming
 from tidegate.dialects.fields import encode, read_fields, value
 from tidegate.dialects.openai_chat import request as openai_chat
+from tidegate.dialects.sse import EventSplitter
 
 MAX_VALUES = 400_000
 """OpenAI takes 300,000 tokens at once. They are passed through as they come, and never become values here."""
@@ -44,6 +45,7 @@ class OpenAIEmbeddings:
     name = "openai_embeddings"
     operation = "embeddings"
     headers: tuple[tuple[str, str], ...] = ()
+    splitter = EventSplitter
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:
         """The top level of a request. What is in `input`, only the provider judges. Raises InvalidRequest."""

@@ -85,10 +85,15 @@ class Attempts:
     async def _call_once(
         self, request: UpstreamRequest, plan: Plan, target: Target, call_id: str
     ) -> tuple[Source, UpstreamExchange]:
+        signer = target.access.signer
+        if signer is not None:
+            request = await signer.sign(request, self._upstream, self._clock)
         exchange = self._upstream.request(request)
         answer = await exchange.__aenter__()
         try:
             if answer.status >= 300:
+                if signer is not None and answer.status in CREDENTIAL_REFUSED:
+                    signer.refused()
                 raise _rejected(target, answer, await _error_body(answer))
             source = _source(answer, plan, target, call_id, self._clock.now_ns() // 1_000_000_000)
             await source.begin()
@@ -121,7 +126,7 @@ def _source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str, cr
     wire = plan.wire(target)
     if plan.incoming.stream:
         return StreamSource(answer, wire, plan.client, plan.incoming, call_id=call_id, created=created)
-    return WholeSource(answer, wire, plan.client)
+    return WholeSource(answer, wire, plan.client, plan.incoming, call_id=call_id)
 
 
 def _rejected(target: Target, answer: UpstreamAnswer, body: bytes) -> UpstreamRejected:
@@ -147,13 +152,13 @@ async def _error_body(answer: UpstreamAnswer) -> bytes:
 
 def _request(plan: Plan, target: Target) -> UpstreamRequest:
     timeouts = plan.path.timeouts
-    wire = plan.wire(target)
+    wire, host = plan.wire(target), target.access.host
     return UpstreamRequest(
         origin=target.origin,
         method="POST",
-        path=target.base_path + wire.path(target.model, stream=plan.incoming.stream),
+        path=target.path(wire, stream=plan.incoming.stream),
         headers=target.headers(wire),
-        body=plan.body(target),
+        body=plan.body(target) if host is None else host.body(wire, plan.body(target)),
         connect_s=timeouts.connect_s,
         first_byte_s=timeouts.first_byte_s,
         idle_s=timeouts.idle_s,

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from tidegate.core.errors import InvalidRequest
-from tidegate.dialects import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
-from tidegate.dialects.dialect import Dialect
+from tidegate.dialects import anthropic, bedrock, gemini, openai_chat, openai_embeddings, openai_responses
+from tidegate.dialects.dialect import Dialect, Wire
 from tidegate.gateway.edge import Request
 from tidegate.gateway.json_array import JsonArrayReply
 from tidegate.ports import Reply
@@ -43,6 +43,8 @@ DIALECTS: tuple[Dialect, ...] = (
     gemini.DIALECT,
 )
 """What conversations are held in."""
+WIRES: tuple[Wire, ...] = (*DIALECTS, bedrock.DIALECT)
+"""What providers are spoken to in."""
 
 
 def _as_is(reply: Reply) -> Reply:

@@ -17,7 +17,7 @@ from tidegate.core import chat, split
 from tidegate.core.errors import InvalidRequest, NotFound, UnknownModel
 from tidegate.core.keys import Access
 from tidegate.core.ledger import Served
-from tidegate.dialects.dialect import Dialect, Fields, Incoming
+from tidegate.dialects.dialect import Dialect, Fields, Incoming, Wire
 from tidegate.dialects.fields import OWN_KEYS, encode, read_fields, value
 from tidegate.dialects.openai_chat.request import messages_out
 from tidegate.gateway import prompt_call
@@ -51,7 +51,7 @@ class Plan:
     losses: list[chat.Loss] = field(default_factory=list)
     """What the target last tried could not be told."""
 
-    def wire(self, target: Target) -> Dialect:
+    def wire(self, target: Target) -> Wire:
         """The dialect to speak with a target: the client's own where the target knows it."""
         return self.client if self.client in target.dialects else target.dialects[0]
 
@@ -64,7 +64,7 @@ class Plan:
         wire, incoming = self.wire(target), self.incoming
         self.losses.clear()
         if self.prompted is None and wire is self.client:
-            return wire.same_body(incoming, model=target.model, native=target.native)
+            return self.client.same_body(incoming, model=target.model, native=target.native)
         request = self.client.request_in(incoming) if self.prompted is None else self.prompted
         body, losses = wire.request_out(request, model=target.model, stream=incoming.stream, native=target.native)
         lost = [*request.losses, *losses]

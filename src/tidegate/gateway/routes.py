@@ -28,7 +28,7 @@ from tidegate.gateway import listing, prompt_page
 from tidegate.gateway.auth import identify
 from tidegate.gateway.call import Call, parse_tags
 from tidegate.gateway.edge import Request
-from tidegate.gateway.endpoints import CALLS, DIALECTS, GEMINI_PATHS, Endpoint, client_key, dialect_of, endpoint
+from tidegate.gateway.endpoints import CALLS, DIALECTS, GEMINI_PATHS, WIRES, Endpoint, client_key, dialect_of, endpoint
 from tidegate.gateway.pipeline import Services, serve
 from tidegate.gateway.relay import JSON_HEADERS
 from tidegate.ports import Reply
@@ -117,7 +117,7 @@ class Routes:
 
     async def _capabilities(self) -> Capabilities:
         # They are found by trying, some 10 ms once.
-        return await asyncio.to_thread(capabilities, DIALECTS)
+        return await asyncio.to_thread(capabilities, DIALECTS, WIRES)
 
     def _readiness(self) -> dict[str, object]:
         """Ready in any case, as calls are served from the last snapshot; but it says how that one stands."""

@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Protocol
 
+import msgspec
+
 from tidegate.core import chat
 from tidegate.core.errors import StreamBroken, UpstreamError
-from tidegate.dialects.dialect import Answer, Dialect, Incoming
-from tidegate.dialects.sse import EventSplitter
+from tidegate.dialects.dialect import Answer, Dialect, Incoming, Wire
 from tidegate.ports import UpstreamAnswer
 
 MAX_ANSWER_BYTES = 64 << 20
@@ -51,10 +52,14 @@ class Source(Protocol):
 class WholeSource:
     """A unary answer."""
 
-    def __init__(self, upstream: UpstreamAnswer, wire: Dialect, client: Dialect) -> None:
+    def __init__(
+        self, upstream: UpstreamAnswer, wire: Wire, client: Dialect, incoming: Incoming, *, call_id: str
+    ) -> None:
         self._upstream = upstream
         self._wire = wire
         self._client = client
+        self._incoming = incoming
+        self._call_id = call_id
         self._body = b""
         self._answer = Answer()
 
@@ -62,10 +67,14 @@ class WholeSource:
         """Reads and understands the whole answer. Raises UpstreamError."""
         body = await self._upstream.read(MAX_ANSWER_BYTES)
         if self._wire is self._client:
-            self._answer, self._body = self._wire.read_answer(body), body
+            self._answer, self._body = self._client.read_answer(body), body
             return
         response = self._wire.answer_in(body)
-        self._answer, self._body = summary(response), self._client.answer_out(response)
+        self._answer = summary(response)
+        if not response.id or not response.model:  # Bedrock names neither
+            names = {"id": response.id or self._call_id, "model": response.model or self._incoming.model}
+            response = msgspec.structs.replace(response, **names)
+        self._body = self._client.answer_out(response)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Nothing: a whole answer is its own end."""
@@ -101,7 +110,7 @@ class StreamSource:
     def __init__(
         self,
         upstream: UpstreamAnswer,
-        wire: Dialect,
+        wire: Wire,
         client: Dialect,
         incoming: Incoming,
         *,
@@ -109,9 +118,9 @@ class StreamSource:
         created: int,
     ) -> None:
         self._chunks = upstream.chunks()
-        self._splitter = EventSplitter()
+        self._splitter = wire.splitter()
         self._follower: _Follower = (
-            _Same(wire, incoming)
+            _Same(client, incoming)
             if wire is client
             else _Crossing(wire, client, incoming, call_id=call_id, created=created)
         )
@@ -194,7 +203,7 @@ class _Same:
 class _Crossing:
     """Client and provider speak two dialects: events go through the canonical shape."""
 
-    def __init__(self, wire: Dialect, client: Dialect, incoming: Incoming, *, call_id: str, created: int) -> None:
+    def __init__(self, wire: Wire, client: Dialect, incoming: Incoming, *, call_id: str, created: int) -> None:
         self.done = False
         self._in = wire.events_in()
         self._out = client.events_out(

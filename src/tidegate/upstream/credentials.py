@@ -24,21 +24,24 @@ def resolve(reference: str, field: str) -> str:
     `field` (`providers.openai.api_key`) names it in errors. Raises BadInput when it is missing or can not be sent in a
     header; the message shows the reference, never the value.
     """
-    text = reference.strip()
-    name, value = "the value", text
-    if text.startswith("${"):
-        found = _REFERENCE.fullmatch(text)
-        if found is None:
-            raise BadInput(f"{field}: a reference is ${{env:NAME}} or ${{file:/absolute/path}}.")
-        name, value = (
-            text,
-            _environment(field, text, found["env"]) if found["env"] else _file(field, text, found["file"]),
-        )
+    value = resolve_text(reference, field)
     if not _SENDABLE.fullmatch(value):
+        name = reference.strip() if reference.strip().startswith("${") else "the value"
         raise BadInput(
             f"{field}: {name} is empty or holds characters that no key has (spaces, line breaks, non-ASCII)."
         )
     return value
+
+
+def resolve_text(reference: str, field: str) -> str:
+    """As `resolve`, for a secret that is a document and no header."""
+    text = reference.strip()
+    if not text.startswith("${"):
+        return text
+    found = _REFERENCE.fullmatch(text)
+    if found is None:
+        raise BadInput(f"{field}: a reference is ${{env:NAME}} or ${{file:/absolute/path}}.")
+    return _environment(field, text, found["env"]) if found["env"] else _file(field, text, found["file"])
 
 
 def _environment(field: str, reference: str, name: str) -> str:

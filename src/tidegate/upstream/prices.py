@@ -21,6 +21,8 @@ CATALOGUE = {
     "openai": "openai",
     "anthropic": "anthropic",
     "gemini": "google",
+    "vertex": "google",
+    "bedrock": "aws",
     **{name: name for name in ("google", "azure", "mistral", "groq", "deepseek", "openrouter", "together", "x-ai")},
 }
 """Name of a provider, or the dialect that it invented → the catalogue's name for it."""

@@ -8,27 +8,51 @@ nothing in a client's request can change where a target points.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from tidegate.config import Config, Provider, Route, Timeouts, Unsupported
 from tidegate.core.errors import BadInput, InvalidRequest, UnknownModel, Unusable, nearest
 from tidegate.core.pricing import Rates
-from tidegate.dialects import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
-from tidegate.dialects.dialect import Dialect
+from tidegate.dialects import anthropic, bedrock, gemini, openai_chat, openai_embeddings, openai_responses
+from tidegate.dialects.dialect import Wire
 from tidegate.ports import Prices
-from tidegate.upstream.credentials import resolve
+from tidegate.upstream.credentials import resolve, resolve_text
+from tidegate.upstream.google_token import ServiceAccount
+from tidegate.upstream.hosts import Azure, Host, Vertex
+from tidegate.upstream.signing import Signer
+from tidegate.upstream.sigv4 import SigV4
 
 MAX_DYNAMIC_TARGETS = 1_024
 log = logging.getLogger("tidegate.upstream")
 OWN_HEADERS = (("content-type", "application/json"), ("user-agent", "tidegate"))
-PROVIDER_DIALECTS: Mapping[str, tuple[Dialect, ...]] = {
+PROVIDER_DIALECTS: Mapping[str, tuple[Wire, ...]] = {
     "openai": (openai_chat.DIALECT, openai_embeddings.DIALECT, openai_responses.DIALECT),
     "anthropic": (anthropic.DIALECT,),
     "gemini": (gemini.DIALECT,),
+    "azure": (openai_chat.DIALECT, openai_embeddings.DIALECT, openai_responses.DIALECT),
+    "bedrock": (bedrock.DIALECT,),
+    "vertex": (gemini.DIALECT,),
 }
+AWS_SERVICE = "bedrock"
+"""What calls of Bedrock's runtime are signed for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a provider is reached and told who calls; shared by its targets."""
+
+    secret: str | None = field(default=None, repr=False)
+    """Sent in a header as it is."""
+    signer: Signer | None = field(default=None, repr=False)
+    """Where a credential must be made for every call."""
+    host: Host | None = None
+    """Where a cloud serves the dialect in its own way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +64,11 @@ class Target:
     origin: str
     """`https://host[:port]`."""
     base_path: str
-    dialects: tuple[Dialect, ...]
+    dialects: tuple[Wire, ...]
     """What this provider speaks, its first language first."""
     native: bool
-    """It is the inventor of its dialect, not a compatible server."""
-    secret: str | None = field(repr=False)
+    """It is the inventor of its dialect, or a cloud that serves it; not a compatible server."""
+    access: Access
     rates: Rates | None
 
     @property
@@ -52,14 +76,26 @@ class Target:
         """`provider/model`."""
         return f"{self.provider}/{self.model}"
 
-    def headers(self, wire: Dialect) -> tuple[tuple[str, str], ...]:
+    def path(self, wire: Wire, *, stream: bool) -> str:
+        """Where a request to this target goes."""
+        host = self.access.host
+        if host is None:
+            return self.base_path + wire.path(self.model, stream=stream)
+        return self.base_path + host.path(wire, self.model, stream=stream)
+
+    def headers(self, wire: Wire) -> tuple[tuple[str, str], ...]:
         """What a request to this target carries: ours, the dialect's, and the credential; never a client's."""
-        credential = () if self.secret is None else (wire.credential(self.secret),)
-        return (*OWN_HEADERS, *wire.headers, *credential)
+        access = self.access
+        if access.secret is None:
+            return (*OWN_HEADERS, *wire.headers)
+        named = wire.credential(access.secret) if access.host is None else access.host.credential(wire, access.secret)
+        return (*OWN_HEADERS, *wire.headers, named)
 
     def redact(self, text: str) -> str:
         """`text` without this target's credential, should the provider have echoed it."""
-        return text.replace(self.secret, "[redacted]") if self.secret else text
+        access = self.access
+        text = text.replace(access.secret, "[redacted]") if access.secret else text
+        return text if access.signer is None else access.signer.redact(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +122,7 @@ class Targets:
         self._default = Route(targets=["-/-"])
         self.unsupported: Unsupported = config.unsupported
         """Where no route says otherwise."""
-        self._secrets: dict[str, str | None] = {}
+        self._access: dict[str, Access] = {}
         self._dynamic = lru_cache(MAX_DYNAMIC_TARGETS)(self._single)
         self._routes: Mapping[str, Path] = {name: self._route(name, route) for name, route in config.routes.items()}
 
@@ -153,28 +189,71 @@ class Targets:
         provider_name, _, model = name.partition("/")
         provider = self._providers[provider_name]
         url = urlsplit(provider.url)
-        secret = self._secret(provider_name, provider)
+        if provider_name not in self._access:
+            self._access[provider_name] = _access(provider_name, provider)
         return Target(
             provider=provider_name,
             model=model,
             origin=f"{url.scheme}://{url.netloc}",
             base_path=url.path,
-            dialects=_dialects(provider),
-            native=provider.base_url is None,
-            secret=secret,
+            dialects=_dialects(provider, model),
+            native=provider.native,
+            access=self._access[provider_name],
             rates=self._prices.rates(provider_name, model),
         )
 
-    def _secret(self, name: str, provider: Provider) -> str | None:
-        if name not in self._secrets:
-            key = provider.api_key
-            self._secrets[name] = None if key is None else resolve(key.get_secret_value(), f"providers.{name}.api_key")
-        return self._secrets[name]
 
-
-def _dialects(provider: Provider) -> tuple[Dialect, ...]:
+def _dialects(provider: Provider, model: str) -> tuple[Wire, ...]:
     """What a provider speaks. Compatible servers rarely know OpenAI's Responses."""
+    if provider.dialect == "vertex" and model.startswith("claude"):
+        return PROVIDER_DIALECTS["anthropic"]
     spoken = PROVIDER_DIALECTS[provider.dialect]
-    if provider.base_url is None or provider.responses:
+    knows_responses = provider.native or provider.responses
+    if (knows_responses and provider.api_version is None) or len(spoken) == 1:
         return spoken
     return tuple(dialect for dialect in spoken if dialect is not openai_responses.DIALECT)
+
+
+def _access(name: str, provider: Provider) -> Access:
+    """Resolves a provider's credentials. Raises BadInput with the field of the one that is missing."""
+    field = f"providers.{name}"
+    secret = _resolved(provider.api_key, f"{field}.api_key")
+    match provider.dialect:
+        case "azure":
+            return Access(secret, host=Azure(provider.api_version))
+        case "bedrock" if secret is None:
+            return Access(signer=_aws(provider, field))
+        case "vertex":
+            return _vertex(provider, secret, field)
+    return Access(secret)
+
+
+def _aws(provider: Provider, field: str) -> SigV4:
+    """Of the configuration, or by the names that AWS's own tools go by."""
+    own = provider.access_key_id is not None
+    token = _resolved(provider.session_token, f"{field}.session_token")
+    if not own and os.environ.get("AWS_SESSION_TOKEN"):
+        token = resolve("${env:AWS_SESSION_TOKEN}", f"{field}.session_token")
+    return SigV4(
+        access_key_id=_resolved(provider.access_key_id, f"{field}.access_key_id")
+        or resolve("${env:AWS_ACCESS_KEY_ID}", f"{field}.access_key_id"),
+        secret_access_key=_resolved(provider.secret_access_key, f"{field}.secret_access_key")
+        or resolve("${env:AWS_SECRET_ACCESS_KEY}", f"{field}.secret_access_key"),
+        session_token=token,
+        region=provider.region or "",
+        service=AWS_SERVICE,
+    )
+
+
+def _vertex(provider: Provider, secret: str | None, field: str) -> Access:
+    place = "/v1" if provider.project is None else f"/v1/projects/{provider.project}/locations/{provider.location}"
+    token = _resolved(provider.access_token, f"{field}.access_token")
+    signer = None
+    if provider.service_account is not None:
+        named = f"{field}.service_account"
+        signer = ServiceAccount(resolve_text(provider.service_account.get_secret_value(), named), named)
+    return Access(secret or token, signer, Vertex(place, bearer=token is not None))
+
+
+def _resolved(reference: SecretStr | None, field: str) -> str | None:
+    return None if reference is None else resolve(reference.get_secret_value(), field)

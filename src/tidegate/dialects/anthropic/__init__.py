@@ -12,6 +12,7 @@ from tidegate.core import chat
 from tidegate.core.errors import TidegateError
 from tidegate.dialects.anthropic import answer, error, events, request_in, request_out
 from tidegate.dialects.dialect import Answer, Dialect, Incoming
+from tidegate.dialects.sse import EventSplitter
 
 
 class Anthropic:
@@ -20,6 +21,7 @@ class Anthropic:
     name = "anthropic"
     operation = "chat"
     headers: tuple[tuple[str, str], ...] = (("anthropic-version", "2023-06-01"),)
+    splitter = EventSplitter
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:
         """The top level of a request; model and stream stand in its body."""

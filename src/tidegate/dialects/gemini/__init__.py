@@ -16,6 +16,7 @@ from tidegate.dialects.dialect import Answer, Dialect, Incoming
 from tidegate.dialects.gemini import answer, request, request_in, request_out
 from tidegate.dialects.gemini.error import error_body
 from tidegate.dialects.gemini.events import EventsIn, EventsOut, Reader
+from tidegate.dialects.sse import EventSplitter
 
 
 class Gemini:
@@ -24,6 +25,7 @@ class Gemini:
     name = "gemini"
     operation = "chat"
     headers: tuple[tuple[str, str], ...] = ()
+    splitter = EventSplitter
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:
         """The top level of a request; model and stream are given, from its URL."""

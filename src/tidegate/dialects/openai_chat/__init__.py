@@ -14,6 +14,7 @@ from tidegate.dialects import openai_error
 from tidegate.dialects.dialect import Answer, Dialect, Incoming
 from tidegate.dialects.openai_chat import answer, request
 from tidegate.dialects.openai_chat.answer import EventsIn, EventsOut, Reader
+from tidegate.dialects.sse import EventSplitter
 
 
 class OpenAIChat:
@@ -22,6 +23,7 @@ class OpenAIChat:
     name = "openai_chat"
     operation = "chat"
     headers: tuple[tuple[str, str], ...] = ()
+    splitter = EventSplitter
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:
         """The top level of a request; model and stream stand in its body."""

@@ -17,6 +17,7 @@ from tidegate.dialects.dialect import Answer, Dialect, Incoming
 from tidegate.dialects.openai_responses import answer, request, request_in, request_out
 from tidegate.dialects.openai_responses.events_in import EventsIn, Reader
 from tidegate.dialects.openai_responses.events_out import EventsOut
+from tidegate.dialects.sse import EventSplitter
 
 LAST = 2**31 - 1
 """The number of an error event: it follows every other, and who writes it has not counted them."""
@@ -28,6 +29,7 @@ class OpenAIResponses:
     name = "openai_responses"
     operation = "chat"
     headers: tuple[tuple[str, str], ...] = ()
+    splitter = EventSplitter
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Incoming:
         """The top level of a request; model and stream stand in its body."""
