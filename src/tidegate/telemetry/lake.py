@@ -59,6 +59,8 @@ class Column:
     read: str
     stored: str
     seen: str
+    default: str | None = None
+    """SQL of what a line means that says nothing; None: NULL."""
 
     @property
     def nested(self) -> bool:
@@ -81,11 +83,12 @@ class LakeTable:
     @property
     def stored_columns(self) -> str:
         """SQL: the row of this table from a line's `part`, ready for Delta."""
-        plain = [
-            f"{self.part}.{column.name}{'::VARCHAR' if column.nested else ''} AS {column.name}"
-            for column in self.columns
-        ]
+        plain = [f"{self._said(column)} AS {column.name}" for column in self.columns]
         return ", ".join([*plain, f"({self.part}.start)::DATE AS day"])
+
+    def _said(self, column: Column) -> str:
+        said = f"{self.part}.{column.name}{'::VARCHAR' if column.nested else ''}"
+        return said if column.default is None else f"coalesce({said}, {column.default})"
 
     @property
     def seen_columns(self) -> str:
@@ -114,19 +117,35 @@ class LakeTable:
         )
 
 
+def literal(value: str | Path | Sequence[str | Path]) -> str:
+    """A text or a list of texts as SQL, for the places where DuckDB takes no parameters."""
+    if isinstance(value, str | Path):
+        return "'" + str(value).replace("'", "''") + "'"
+    return "[" + ", ".join(literal(item) for item in value) + "]"
+
+
 def _columns(row: type[msgspec.Struct]) -> tuple[Column, ...]:
     hints = typing.get_type_hints(row)
-    return tuple(_column(field.name, hints[field.name]) for field in msgspec.structs.fields(row))
+    return tuple(_column(field, hints[field.name]) for field in msgspec.structs.fields(row))
 
 
-def _column(name: str, hint: Any) -> Column:
-    if name == "start":
-        return Column(name, "TIMESTAMPTZ", "timestamp", "TIMESTAMPTZ")
-    hint = _required(hint)
+def _column(field: msgspec.structs.FieldInfo, hint: Any) -> Column:
+    if field.name == "start":
+        return Column(field.name, "TIMESTAMPTZ", "timestamp", "TIMESTAMPTZ")
+    hint, default = _required(hint), _default(field)
     if hint in _PLAIN:
         read, stored = _PLAIN[hint]
-        return Column(name, read, stored, read)
-    return Column(name, "JSON", "string", _seen(hint))
+        return Column(field.name, read, stored, read, default)
+    return Column(field.name, "JSON", "string", _seen(hint), default)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str | None:
+    made = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    if made is None or made is msgspec.NODEFAULT:
+        return None
+    if isinstance(made, list | dict):
+        made = msgspec.json.encode(made).decode()
+    return literal(made) if isinstance(made, str) else str(made)
 
 
 def _seen(hint: Any) -> str:
@@ -167,6 +186,7 @@ TABLES = (CALLS, CONTENT)
 
 FLAW = (
     "CASE"
+    " WHEN begin IS NOT NULL THEN NULL"
     " WHEN call.id IS NULL THEN 'call.id is missing'"
     " WHEN call.start IS NULL THEN 'call.start is missing, or no instant'"
     " WHEN NOT coalesce(year(call.start) BETWEEN 1970 AND 9999, false) THEN 'call.start is not of this age'"
@@ -179,25 +199,20 @@ FLAW = (
 
 def read_lines(files: Sequence[Path], tables: Sequence[LakeTable], *, lenient: bool) -> str:
     """
-    SQL that reads spool lines: `file`, and one struct per table.
+    SQL that reads spool lines: `file`, one struct per table, and `begin` of a line that only says that a call begins.
 
     Args:
         lenient: skip what can not be read; otherwise DuckDB raises InvalidInputException at the first such line.
     """
-    columns = ", ".join(f"{table.part}: {literal(table.read_type)}" for table in tables)
-    parts = ", ".join(table.part for table in tables)
+    columns = ", ".join(
+        [*(f"{table.part}: {literal(table.read_type)}" for table in tables), "begin: 'STRUCT(id VARCHAR)'"]
+    )
+    parts = ", ".join([*(table.part for table in tables), "begin"])
     return (
         f"SELECT filename AS file, {parts} FROM read_json({literal(files)}, format = 'newline_delimited',"  # noqa: S608
         f" columns = {{{columns}}}, filename = true, maximum_object_size = {MAX_LINE_BYTES},"
         f" ignore_errors = {str(lenient).lower()})"
     )
-
-
-def literal(value: str | Path | Sequence[str | Path]) -> str:
-    """A text or a list of texts as SQL, for the places where DuckDB takes no parameters."""
-    if isinstance(value, str | Path):
-        return "'" + str(value).replace("'", "''") + "'"
-    return "[" + ", ".join(literal(item) for item in value) + "]"
 
 
 def connect(*, memory: str = "1GB") -> duckdb.DuckDBPyConnection:

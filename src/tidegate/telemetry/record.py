@@ -13,6 +13,7 @@ import msgspec
 
 Origin = Literal["live", "eval", "canary", "judge", "playground"]
 Outcome = Literal["ok", "error", "rejected", "client_closed", "lost"]
+CacheState = Literal["hit", "miss", "shared", "bypass"]
 SplitBy = Literal["user", "conversation", "draw"]
 
 
@@ -25,8 +26,12 @@ class AttemptRow(msgspec.Struct, frozen=True, omit_defaults=True):
     error_type: str | None = None
 
 
-class CallRow(msgspec.Struct):
-    """One row of the `calls` table. Durations in seconds, money in nano-USD, instants in UTC."""
+class CallRow(msgspec.Struct, omit_defaults=True):
+    """
+    One row of the `calls` table. Durations in seconds, money in nano-USD, instants in UTC.
+
+    A spool line leaves out what is as by default, and whoever reads it fills that in (lake.py): half of its bytes.
+    """
 
     id: str
     start: str
@@ -71,6 +76,11 @@ class CallRow(msgspec.Struct):
     """provider, estimated, or None when there was nothing to count."""
     cost_nano_usd: int | None = None
     """None: the price of this model, or of this service tier, is not known."""
+    cache: CacheState | None = None
+    """What the cache did: `shared` is the answer to another call of the same moment, `bypass` that nobody looked. None: the
+    route has none."""
+    saved_cost_nano_usd: int | None = None
+    """What an answer that was there already would have cost; `cost_nano_usd` is 0 then."""
     latency_s: float = 0.0
     time_to_first_chunk_s: float | None = None
     attempts: list[AttemptRow] = []
@@ -88,7 +98,7 @@ class CallRow(msgspec.Struct):
     tags: dict[str, str] = {}
 
 
-class ContentRow(msgspec.Struct):
+class ContentRow(msgspec.Struct, omit_defaults=True):
     """What was said: the rendered input as the provider got it, the variables, the answer."""
 
     call_id: str
@@ -99,8 +109,13 @@ class ContentRow(msgspec.Struct):
     variables: dict[str, Any] | None = None
 
 
-class Entry(msgspec.Struct):
+class Entry(msgspec.Struct, omit_defaults=True):
     """One spool line."""
 
     call: CallRow
     content: ContentRow | None = None
+
+
+def paid(row: CallRow) -> int | None:
+    """What a call that is over did cost: nothing where nothing was used, None where nobody knows."""
+    return 0 if row.usage_source is None else row.cost_nano_usd
