@@ -374,7 +374,7 @@ def test_many_segments_are_few_commits(places: Places) -> None:
 
 
 def test_a_batch_is_bounded(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder_module, "BATCH_BYTES", 1_000)
+    monkeypatch.setattr(recorder_module, "BATCH_BYTES", 2 * len(line(0)) + 10)
     for number in range(6):
         places.spool_lines(line(number), writer=f"w{number}")
     assert places.recorder().once() == 6
