@@ -25,6 +25,7 @@ FILE = "tidegate.yaml"
 MAX_BYTES = 1 << 20
 PUBLIC_BASE_URLS = {
     "openai": "https://api.openai.com/v1",
+    "openai_responses": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com",
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
 }
@@ -43,8 +44,11 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 class Provider(Strict):
     """One upstream account: a dialect, where it is, and a reference to its key."""
 
-    dialect: Literal["openai", "anthropic", "gemini", "azure", "bedrock", "vertex"] = "openai"
-    """The wire format it speaks, or the cloud that it is: Azure OpenAI, Amazon Bedrock, Google's Vertex AI."""
+    dialect: Literal["openai", "openai_responses", "anthropic", "gemini", "azure", "bedrock", "vertex"] = "openai"
+    """
+    The wire format it speaks, or the cloud that it is: Azure OpenAI, Amazon Bedrock, Google's Vertex AI. A server of
+    `openai_responses` speaks nothing but that.
+    """
     base_url: str | None = None
     """Its address: with `/v1` for openai, `/v1beta` for gemini, no path for the others; by default the public one."""
     responses: bool = False

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from tidegate.config import Config
@@ -21,6 +22,7 @@ from tidegate.gateway.caller import Collected
 from tidegate.gateway.edge import Request
 from tidegate.gateway.pipeline import Services
 from tidegate.gateway.routes import Routes
+from tidegate.telemetry.record import Entry
 from tidegate.upstream.prices import PriceList
 from tidegate.upstream.targets import Targets
 
@@ -36,6 +38,7 @@ PROVIDERS: dict[str, Any] = {
     "goo": {"dialect": "gemini", "base_url": "http://127.0.0.1:2/v1beta", "api_key": "sk-canary-goo"},
     "ant": {"dialect": "anthropic", "base_url": "http://127.0.0.1:3", "api_key": "sk-canary-ant"},
     "both": {"base_url": "http://127.0.0.1:4/v1", "responses": True},
+    "res": {"dialect": "openai_responses", "base_url": "http://127.0.0.1:5/v1"},
 }
 
 
@@ -76,7 +79,7 @@ class Bench:
     @property
     def call(self) -> Any:
         [line] = self.spool.lines
-        return json.loads(line)["call"]
+        return msgspec.structs.asdict(msgspec.json.decode(line, type=Entry).call)
 
 
 def bench(*answers: ScriptedAnswer | bytes, **config: Any) -> Bench:
@@ -314,6 +317,83 @@ async def test_a_gemini_providers_refusal_passes_to_a_gemini_client_and_is_trans
     assert (reply.status, json.loads(reply.body)["error"]["type"]) == (400, "invalid_request_error")
 
 
+# --- log-probabilities --------------------------------------------------------------------------------------------
+
+CHANCE = {"token": "Hel", "logprob": -0.25, "bytes": [72, 101, 108]}
+CHANCES = [{**CHANCE, "top_logprobs": [CHANCE, {"token": "Hal", "logprob": -1.5, "bytes": [72, 97, 108]}]}]
+
+
+def lines(*chunks: dict[str, Any]) -> bytes:
+    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+
+
+def chat_stream(chances: Any = CHANCES) -> bytes:
+    head = {"id": "c1", "model": "m-1"}
+    said = {"index": 0, "delta": {"content": "Hel"}, "logprobs": {"content": chances, "refusal": None}}
+    end = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    return lines({**head, "choices": [said]}, {**head, "choices": [end]}) + b"data: [DONE]\n\n"
+
+
+def responses_stream() -> bytes:
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    delta = {"type": "response.output_text.delta", **place, "delta": "Hel", "logprobs": CHANCES}
+    body = {"id": "resp_1", "model": "m-1", "status": "completed", "output": []}
+    started = {"type": "response.created", "response": {**body, "status": "in_progress"}}
+    added = {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message", "role": "assistant"}}
+    return lines(started, added, delta, {"type": "response.completed", "response": body})
+
+
+def gemini_stream() -> bytes:
+    top = [{"token": "Hel", "logProbability": -0.25}, {"token": "Hal", "logProbability": -1.5}]
+    chances = {"chosenCandidates": top[:1], "topCandidates": [{"candidates": top}]}
+    said = {"content": {"parts": [{"text": "Hel"}], "role": "model"}, "index": 0, "logprobsResult": chances}
+    return lines({"candidates": [{**said, "finishReason": "STOP"}], "modelVersion": "m-1"})
+
+
+PROVIDERS_THAT_SAY = {"oai/m": chat_stream(), "res/m": responses_stream(), "goo/m": gemini_stream()}
+
+
+@pytest.mark.parametrize("model", PROVIDERS_THAT_SAY)
+async def test_a_streams_log_probabilities_come_through_between_dialects(model: str) -> None:
+    """To a client of each dialect that has any, from a provider of each: asked for, and told."""
+    answer = PROVIDERS_THAT_SAY[model]
+    messages = [{"role": "user", "content": "Hi"}]
+    asked: dict[str, Any] = {"model": model, "stream": True}
+
+    parts = bench(answer)
+    reply = await parts.ask(CHAT, {**asked, "messages": messages, "logprobs": True, "top_logprobs": 2})
+    assert "x-tidegate-dropped" not in reply.headers
+    choices = [one["choices"][0] for one in events(reply.body)]
+    [found] = [choice["logprobs"]["content"] for choice in choices if choice.get("logprobs")]
+    assert [(one["token"], one["logprob"]) for one in found[0]["top_logprobs"]] == [("Hel", -0.25), ("Hal", -1.5)]
+    assert any(word in parts.upstream.requests[0].body for word in (b"logprobs", b"responseLogprobs"))
+
+    body = {**asked, "input": "Hi", "top_logprobs": 2, "include": ["message.output_text.logprobs"], "store": False}
+    reply = await bench(answer).ask("/v1/responses", body)
+    assert "x-tidegate-dropped" not in reply.headers
+    [delta] = [one for one in events(reply.body) if one["type"] == "response.output_text.delta"]
+    assert delta["logprobs"][0]["logprob"] == -0.25
+    if model != "res/m":  # whose stream passes through
+        [done] = [one for one in events(reply.body) if one["type"] == "response.output_text.done"]
+        whole = events(reply.body)[-1]["response"]["output"][0]["content"][0]
+        assert delta["logprobs"] == done["logprobs"] == whole["logprobs"]
+
+    config = {"responseLogprobs": True, "logprobs": 2}
+    reply = await bench(answer).ask(GEMINI_STREAM.format(model), {**ASKED, "generationConfig": config}, "alt=sse")
+    assert "x-tidegate-dropped" not in reply.headers
+    [result] = [found for one in events(reply.body) if (found := one["candidates"][0].get("logprobsResult"))]
+    assert result["chosenCandidates"] == [{"token": "Hel", "logProbability": -0.25}]
+    assert result["topCandidates"][0]["candidates"][1] == {"token": "Hal", "logProbability": -1.5}
+
+
+@pytest.mark.parametrize("odd", [[1], ["x"], [{"token": 1}], [{"top_logprobs": [3]}], {}, "x", None])
+async def test_odd_log_probabilities_break_no_stream(odd: Any) -> None:
+    for path, query in ((GEMINI_STREAM.format("oai/m"), "alt=sse"), ("/v1/responses", "")):
+        parts = bench(chat_stream(odd))
+        reply = await parts.ask(path, {**ASKED, "model": "oai/m", "input": "Hi", "stream": True}, query)
+        assert (parts.call["outcome"], reply.status) == ("ok", 200)
+
+
 # --- what can not be said -----------------------------------------------------------------------------------------
 
 LOSSY = {**CHAT_ASKED, "user": "ann", "logit_bias": {}}
@@ -428,7 +508,8 @@ async def test_capabilities_say_what_comes_through_between_dialects() -> None:
     found = json.loads(reply.body)
     assert found["unsupported"] == "reject"
     dialects = {"openai_chat", "openai_responses", "anthropic", "gemini"}
-    assert {name: set(targets) for name, targets in found["dialects"].items()} == dict.fromkeys(dialects, dialects)
+    wires = {*dialects, "bedrock"}
+    assert {name: set(targets) for name, targets in found["dialects"].items()} == dict.fromkeys(dialects, wires)
     pair = found["dialects"]["openai_chat"]["gemini"]
     assert {"text", "tools", "json_schema", "image_data", "seed"} <= set(pair["expressed"])
     assert pair["dropped"]["end_user"] == "Gemini knows no end users"

@@ -298,10 +298,11 @@ def test_what_the_wire_can_not_say_is_named() -> None:
     assert losses == [
         *("top_k", "stop", "seed", "presence_penalty", "frequency_penalty", "count"),
         *("messages[0].name", "messages[0].parts[1]", "messages[0].parts[2]"),
-        *("messages[1].parts[0]", "messages[1].parts[1]", "messages[2].parts[0].is_error", "logprobs"),
+        *("messages[1].parts[0]", "messages[1].parts[1]", "messages[2].parts[0].is_error"),
     ]
     assert [item["type"] for item in body["input"]] == ["message", "function_call_output"]
     assert body["input"][0]["content"] == "x"
+    assert body["top_logprobs"] == 3
 
 
 def test_nothing_is_stored_for_a_client_that_keeps_no_state() -> None:

@@ -256,9 +256,9 @@ def test_what_gemini_can_not_say_is_a_loss(request_: chat.Request, lost: list[st
     assert write(request_)[1] == lost
 
 
-def test_logprobs_are_lost_in_a_stream_only() -> None:
-    assert write(asks(logprobs=2), stream=True)[1] == ["logprobs"]
-    body, losses = write(asks(logprobs=2))
+@pytest.mark.parametrize("stream", [False, True])
+def test_logprobs_are_asked_for(stream: bool) -> None:
+    body, losses = write(asks(logprobs=2), stream=stream)
     assert (body["generationConfig"], losses) == ({"responseLogprobs": True, "logprobs": 2}, [])
 
 

@@ -197,6 +197,8 @@ class TextDelta(msgspec.Struct, frozen=True, tag="text"):
 
     text: str
     choice: int = 0
+    logprobs: list[Any] | None = None
+    """Of the tokens of `text`, in OpenAI's shape."""
 
 
 class ThinkingDelta(msgspec.Struct, frozen=True, tag="thinking"):

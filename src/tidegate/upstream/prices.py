@@ -19,6 +19,7 @@ PER_MILLION_TO_PICO = 1_000_000
 """1 USD per million tokens is 1,000,000 pico-USD per token."""
 CATALOGUE = {
     "openai": "openai",
+    "openai_responses": "openai",
     "anthropic": "anthropic",
     "gemini": "google",
     "vertex": "google",

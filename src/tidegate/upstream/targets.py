@@ -33,6 +33,7 @@ log = logging.getLogger("tidegate.upstream")
 OWN_HEADERS = (("content-type", "application/json"), ("user-agent", "tidegate"))
 PROVIDER_DIALECTS: Mapping[str, tuple[Wire, ...]] = {
     "openai": (openai_chat.DIALECT, openai_embeddings.DIALECT, openai_responses.DIALECT),
+    "openai_responses": (openai_responses.DIALECT,),
     "anthropic": (anthropic.DIALECT,),
     "gemini": (gemini.DIALECT,),
     "azure": (openai_chat.DIALECT, openai_embeddings.DIALECT, openai_responses.DIALECT),

@@ -279,17 +279,19 @@ def _append_text(parts: list[chat.Part], text: str, *, thought: bool) -> None:
 
 
 def _logprobs_in(given: _Logprobs | None) -> dict[str, Any] | None:
-    if given is None:
-        return None
+    return None if given is None else {"content": tokens_in(given), "refusal": None}
+
+
+def tokens_in(given: _Logprobs) -> list[Any]:
+    """The chosen tokens, in OpenAI's shape."""
     top = given.top_candidates
-    content = [
+    return [
         {
             **_token_in(token),
             "top_logprobs": [_token_in(other) for other in top[at].candidates] if at < len(top) else [],
         }
         for at, token in enumerate(given.chosen_candidates)
     ]
-    return {"content": content, "refusal": None}
 
 
 def _token_in(token: _Token) -> dict[str, Any]:
@@ -310,7 +312,8 @@ def _candidate_out(choice: chat.Choice, index: int) -> dict[str, Any]:
     if choice.finish is not None:
         candidate["finishReason"] = finish_out(choice.finish)
     if choice.logprobs is not None:
-        candidate["logprobsResult"] = _logprobs_out(choice.logprobs)
+        content = choice.logprobs.get("content") if isinstance(choice.logprobs, dict) else None
+        candidate["logprobsResult"] = tokens_out(content or [])
     return {**candidate, "index": index}
 
 
@@ -332,15 +335,25 @@ def usage_out(usage: Usage) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count or name in always}
 
 
-def _logprobs_out(given: Any) -> dict[str, Any]:
-    content = (given.get("content") if isinstance(given, dict) else None) or []
+class _Chance(msgspec.Struct):
+    token: str = ""
+    logprob: float = 0.0
+    top_logprobs: list[_Chance] | None = None
+
+
+def tokens_out(content: list[Any]) -> dict[str, Any]:
+    """A `logprobsResult`, of OpenAI's shape; empty where a provider sent something else by that name."""
+    try:
+        chosen = msgspec.convert(content, list[_Chance])
+    except msgspec.ValidationError:
+        chosen = []
     return {
-        "chosenCandidates": [_token_out(token) for token in content],
+        "chosenCandidates": [_token_out(token) for token in chosen],
         "topCandidates": [
-            {"candidates": [_token_out(other) for other in token.get("top_logprobs") or []]} for token in content
+            {"candidates": [_token_out(other) for other in token.top_logprobs or []]} for token in chosen
         ],
     }
 
 
-def _token_out(token: dict[str, Any]) -> dict[str, Any]:
-    return {"token": token.get("token", ""), "logProbability": token.get("logprob", 0.0)}
+def _token_out(token: _Chance) -> dict[str, Any]:
+    return {"token": token.token, "logProbability": token.logprob}

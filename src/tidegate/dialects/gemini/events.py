@@ -25,6 +25,8 @@ from tidegate.dialects.gemini.answer import (
     finish_out,
     finish_recorded,
     text_of,
+    tokens_in,
+    tokens_out,
     unseen_chars,
     usage_out,
 )
@@ -114,6 +116,7 @@ class EventsIn:
     def _candidate(self, candidate: Candidate, events: list[chat.Event]) -> None:
         at = candidate.index
         check_finish(candidate.finish_reason)
+        chances = tokens_in(candidate.logprobs_result) if candidate.logprobs_result is not None else None
         for part in candidate.parts:
             if part.thought_signature is not None:
                 signature = signatures.sealed(part.thought_signature).signature
@@ -125,8 +128,13 @@ class EventsIn:
                 events.append(chat.ToolCallStarted(index, made, part.function_call.name, choice=at))
                 events.append(chat.ToolCallDelta(index, arguments(part.function_call), choice=at))
             elif part.text:
-                delta = chat.ThinkingDelta(part.text, choice=at) if part.thought else chat.TextDelta(part.text, at)
-                events.append(delta)
+                if part.thought:
+                    events.append(chat.ThinkingDelta(part.text, choice=at))
+                else:
+                    events.append(chat.TextDelta(part.text, at, chances))
+                    chances = None
+        if chances:
+            events.append(chat.TextDelta("", at, chances))
         if candidate.finish_reason is not None and at not in self._finished:
             self._finished.add(at)
             events.append(chat.Finished(finish_in(candidate.finish_reason, called=at in self._calls), choice=at))
@@ -154,6 +162,8 @@ class EventsOut:
 
     def _event(self, event: chat.Event) -> bytes:
         match event:
+            case chat.TextDelta(logprobs=list(chances)):
+                return self._text(event.text, event.choice, chances)
             case chat.TextDelta() | chat.RefusalDelta():
                 return self._text(event.text, event.choice)
             case chat.ThinkingDelta():
@@ -179,9 +189,10 @@ class EventsOut:
         if event.model:
             self._tail = _tail(event.model, self._id)
 
-    def _text(self, text: str, choice: int) -> bytes:
+    def _text(self, text: str, choice: int, chances: list[Any] | None = None) -> bytes:
         signature = self._signatures.pop(choice, None)
-        return self._parts(choice, [{"text": text} if signature is None else speech.signed({"text": text}, signature)])
+        part = {"text": text} if signature is None else speech.signed({"text": text}, signature)
+        return self._parts(choice, [part], chances)
 
     def _thinking(self, event: chat.ThinkingDelta) -> bytes:
         choice = event.choice
@@ -221,9 +232,11 @@ class EventsOut:
         usage = b"" if self._usage is None else b',"usageMetadata":' + encode(usage_out(self._usage))
         return b'data: {"candidates":' + encode(candidates)[:-1] + b"]" + usage + self._tail[1:]
 
-    def _parts(self, choice: int, parts: list[dict[str, Any]]) -> bytes:
-        head = b'data: {"candidates":[{"content":{"parts":' + encode(parts)
-        return head + b',"role":"model"},"index":%d}' % choice + self._tail
+    def _parts(self, choice: int, parts: list[dict[str, Any]], chances: list[Any] | None = None) -> bytes:
+        head = b'data: {"candidates":[{"content":{"parts":' + encode(parts) + b',"role":"model"}'
+        if chances is not None:
+            head += b',"logprobsResult":' + encode(tokens_out(chances))
+        return head + b',"index":%d}' % choice + self._tail
 
 
 def _tail(model: str, response_id: str) -> bytes:

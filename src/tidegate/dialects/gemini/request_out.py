@@ -55,9 +55,6 @@ def request_out(request: chat.Request, *, model: str, stream: bool) -> tuple[byt
 
 def _config_out(request: chat.Request, model: str, stream: bool, losses: Losses) -> tuple[tuple[str, Any], ...]:
     logprobs = request.logprobs
-    if logprobs is not None and stream:
-        losses.add("logprobs", "a stream between two dialects carries none")
-        logprobs = None
     wanted = request.format or chat.Format()
     return (
         ("maxOutputTokens", request.max_output_tokens),

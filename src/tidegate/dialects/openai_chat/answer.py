@@ -214,8 +214,9 @@ class EventsIn:
         if delta is not None:
             if delta.reasoning_content:
                 events.append(chat.ThinkingDelta(delta.reasoning_content, choice=at))
-            if isinstance(delta.content, str) and delta.content:
-                events.append(chat.TextDelta(delta.content, choice=at))
+            logprobs = _logprobs_in(choice.logprobs)
+            if (isinstance(delta.content, str) and delta.content) or logprobs:
+                events.append(chat.TextDelta(delta.content if isinstance(delta.content, str) else "", at, logprobs))
             if delta.refusal:
                 events.append(chat.RefusalDelta(delta.refusal, choice=at))
             for call in delta.tool_calls or []:
@@ -251,7 +252,7 @@ class EventsOut:
     def _event(self, event: chat.Event) -> bytes:
         match event:
             case chat.TextDelta():
-                return self._delta(event.choice, {"content": event.text})
+                return self._delta(event.choice, {"content": event.text}, logprobs=event.logprobs)
             case chat.ThinkingDelta():
                 return self._delta(event.choice, {"reasoning_content": event.text}) if event.text else b""
             case chat.RefusalDelta():
@@ -281,11 +282,14 @@ class EventsOut:
             self._head["system_fingerprint"] = event.fingerprint
         self._usage = event.usage
 
-    def _delta(self, choice: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
+    def _delta(
+        self, choice: int, delta: dict[str, Any], finish: str | None = None, logprobs: list[Any] | None = None
+    ) -> bytes:
         if choice not in self._spoke:
             self._spoke.add(choice)
             delta = {"role": "assistant", **delta}
-        part = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
+        chances = None if logprobs is None else {"content": logprobs, "refusal": None}
+        part = {"index": choice, "delta": delta, "logprobs": chances, "finish_reason": finish}
         return self._chunk([part], None)
 
     def _end(self) -> bytes:
@@ -308,6 +312,24 @@ def usage_out(usage: Usage) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": usage.cache_read_input_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_output_tokens},
     }
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[Any] | None = None
+
+
+_decode_logprobs = msgspec.json.Decoder(_Logprobs | None).decode
+
+
+def _logprobs_in(raw: msgspec.Raw) -> list[Any] | None:
+    """Those of a chunk's words; what has another shape is none."""
+    if not raw:
+        return None
+    try:
+        read = _decode_logprobs(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return (read.content or None) if read is not None else None
 
 
 def _whole(body: bytes) -> _Completion:

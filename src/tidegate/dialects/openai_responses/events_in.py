@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -51,6 +52,7 @@ class _Event(msgspec.Struct):
     text: str | None = None
     refusal: str | None = None
     arguments: str | None = None
+    logprobs: list[Any] | None = None
     item: msgspec.Raw = msgspec.Raw(b"{}")
     response: msgspec.Raw = msgspec.Raw(b"{}")
     error: Fault | None = None
@@ -181,10 +183,14 @@ class EventsIn:
         return [chat.ToolCallDelta(self._calls[at], text)]
 
     def _text_delta(self, event: _Event) -> list[chat.Event]:
-        return self._words(event.output_index, "text", event.content_index, event.delta, whole=False)
+        return self._text(event, event.delta, whole=False)
 
     def _text_done(self, event: _Event) -> list[chat.Event]:
-        return self._words(event.output_index, "text", event.content_index, event.text, whole=True)
+        return self._text(event, event.text, whole=True)
+
+    def _text(self, event: _Event, text: str | None, *, whole: bool) -> list[chat.Event]:
+        said = self._words(event.output_index, "text", event.content_index, text, whole=whole)
+        return [chat.TextDelta(text or "", logprobs=event.logprobs)] if said and event.logprobs else said
 
     def _refusal_delta(self, event: _Event) -> list[chat.Event]:
         return self._words(event.output_index, "refusal", event.content_index, event.delta, whole=False)

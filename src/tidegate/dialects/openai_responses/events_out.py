@@ -21,6 +21,7 @@ class _Speech:
         self.kind = ""
         """output_text or refusal: of the open part."""
         self.words: list[str] = []
+        self.logprobs: list[Any] = []
 
 
 class _Thought:
@@ -88,7 +89,7 @@ class EventsOut:
     ) -> bytes:
         match event:
             case chat.TextDelta():
-                return self._speak("output_text", event.text)
+                return self._speak("output_text", event.text, event.logprobs)
             case chat.ToolCallDelta():
                 return self._argue(self._calls.get(event.index), event.arguments)
             case chat.ThinkingDelta():
@@ -119,8 +120,8 @@ class EventsOut:
         status, reason = status_out(self._finish, refuses=self._refuses)
         return closed + self._emit(f"response.{status}", {"response": self._response(status, reason)})
 
-    def _speak(self, kind: str, text: str) -> bytes:
-        if not text:
+    def _speak(self, kind: str, text: str, logprobs: list[Any] | None = None) -> bytes:
+        if not text and not logprobs:
             return b""
         opened = b""
         if not isinstance(self._open, _Speech):
@@ -132,21 +133,22 @@ class EventsOut:
         if speech.kind != kind:
             opened += self._close_part(speech)
             speech.kind = kind
-            opened += self._emit("response.content_part.added", {**self._at(speech), "part": _part(kind, "")})
+            opened += self._emit("response.content_part.added", {**self._at(speech), "part": _part(kind, "", [])})
         speech.words.append(text)
         delta: dict[str, Any] = {**self._at(speech), "delta": text}
         if kind == "output_text":
-            delta["logprobs"] = []
+            delta["logprobs"] = logprobs or []
+            speech.logprobs += logprobs or ()
         return opened + self._emit(f"response.{kind}.delta", delta)
 
     def _close_part(self, speech: _Speech) -> bytes:
         if not speech.kind:
             return b""
         text = "".join(speech.words)
-        place, part = self._at(speech), _part(speech.kind, text)
-        said = {"text": text, "logprobs": []} if speech.kind == "output_text" else {"refusal": text}
+        place, part = self._at(speech), _part(speech.kind, text, speech.logprobs)
+        said = {"text": text, "logprobs": speech.logprobs} if speech.kind == "output_text" else {"refusal": text}
         speech.content.append(part)
-        speech.words = []
+        speech.words, speech.logprobs = [], []
         return self._emit(f"response.{speech.kind}.done", {**place, **said}) + self._emit(
             "response.content_part.done", {**place, "part": part}
         )
@@ -259,5 +261,5 @@ class EventsOut:
         return b"event: " + kind.encode() + b"\ndata: " + encode({**head, **payload}) + b"\n\n"
 
 
-def _part(kind: str, text: str) -> dict[str, Any]:
-    return items.output_text(text) if kind == "output_text" else items.refusal(text)
+def _part(kind: str, text: str, logprobs: list[Any]) -> dict[str, Any]:
+    return items.output_text(text, logprobs) if kind == "output_text" else items.refusal(text)

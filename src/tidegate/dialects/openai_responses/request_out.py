@@ -39,9 +39,7 @@ def request_out(request: chat.Request, *, model: str, stream: bool) -> tuple[byt
     body.update({name: given for name, given in _params_out(request) if given is not None})
     if not request.store:
         body["store"] = False
-    if request.logprobs is not None and stream:
-        losses.add("logprobs", "a stream between two dialects carries none")
-    elif request.logprobs is not None:
+    if request.logprobs is not None:
         body["include"] = [LOGPROBS]
         body["top_logprobs"] = request.logprobs
     if stream:
