@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -125,8 +126,10 @@ async def services(
     from tidegate.core.retries import RetryBudget
     from tidegate.gateway.attempt import Attempts
     from tidegate.gateway.auth import Keys
+    from tidegate.gateway.lookup import Lookup
     from tidegate.gateway.pipeline import Services
     from tidegate.prompts.live import LivePrompts
+    from tidegate.stores.memory import MemoryAnswers
     from tidegate.telemetry.spool import SpoolWriter
     from tidegate.upstream.http1 import Pool
     from tidegate.upstream.prices import PriceList
@@ -145,13 +148,16 @@ async def services(
         project.spool, clock=clock, writer_id=writer_id, fsync_s=telemetry.fsync_s, segment_s=telemetry.segment_s
     )
     pool = Pool(networks=_networks(project), proxies=Proxies.read(os.environ))
+    attempts = Attempts(pool, RetryBudget(), clock, random)
+    answers = MemoryAnswers(max_bytes=config.caches.max_bytes, clock=clock)
     owners = [asyncio.create_task(prompts.run()), asyncio.create_task(spool.run())]
     try:
         yield Services(
             clock=clock,
             random=random,
             spool=spool,
-            attempts=Attempts(pool, RetryBudget(), clock, random),
+            attempts=attempts,
+            lookup=Lookup(answers, attempts, clock, secret=secrets.token_bytes(32)),
             targets=targets,
             prompts=prompts,
             keys=Keys(internal_key, prompts.keys, loopback=is_loopback(config.gateway.host)),

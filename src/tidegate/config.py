@@ -135,6 +135,27 @@ class Timeouts(Strict):
     """Over every attempt and the whole answer."""
 
 
+class ExactCache(Strict):
+    """The same request again gets the same answer, at no cost."""
+
+    ttl_s: Annotated[float, Field(gt=0, le=30 * 86_400, strict=False)]
+    """How long an answer is given again."""
+
+
+class RouteCache(Strict):
+    """Which answers are given again."""
+
+    exact: ExactCache | None = None
+    """To the same request; left out: none."""
+
+
+class Caches(RouteCache):
+    """Which answers are given again, of prompts and models that are called without a route too."""
+
+    max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40)] = 64 << 20
+    """Of memory for all answers that are kept; the least recently used leave first."""
+
+
 class Route(Strict):
     """A policy over targets: tried in order, each with its retries, under one total deadline."""
 
@@ -145,6 +166,8 @@ class Route(Strict):
     timeouts: Timeouts = Timeouts()
     unsupported: Unsupported | None = None
     """As at the top level, for this route."""
+    cache: RouteCache | None = None
+    """Which answers are given again; by default as under `caches`. `{}` turns it off for this route."""
 
 
 class Listen(Strict):
@@ -256,6 +279,7 @@ class Config(Strict):
     telemetry: Telemetry = Telemetry()
     control: Control = Control()
     gate: GatePolicy = GatePolicy()
+    caches: Caches = Caches()
     prices: dict[str, Price] = {}
     """`provider/model` → its price."""
     prices_unknown: Literal["flag", "reject"] = "flag"

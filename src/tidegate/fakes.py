@@ -115,17 +115,7 @@ class ScriptedAnswer:
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives."""
-        return self._chunks()
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        for chunk in self.body:
-            yield chunk
-            await asyncio.sleep(0)
-        if self.stalls:
-            await asyncio.Event().wait()
-        if self.breaks is not None:
-            raise self.breaks
-        self.read_out = True
+        return _Chunks(self)
 
     async def read(self, limit: int) -> bytes:
         """The whole body."""
@@ -133,6 +123,31 @@ class ScriptedAnswer:
         if len(whole) > limit:
             raise UpstreamProtocol(f"the answer is longer than {limit} bytes")
         return whole
+
+
+class _Chunks:
+    """No generator: a wait that was cancelled may be taken up again."""
+
+    def __init__(self, answer: ScriptedAnswer) -> None:
+        self._answer = answer
+        self._at = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        answer = self._answer
+        if self._at:
+            await asyncio.sleep(0)
+        if self._at < len(answer.body):
+            self._at += 1
+            return answer.body[self._at - 1]
+        if answer.stalls:
+            await asyncio.Event().wait()
+        if answer.breaks is not None:
+            raise answer.breaks
+        answer.read_out = True
+        raise StopAsyncIteration
 
 
 class FakeUpstream:

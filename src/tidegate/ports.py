@@ -16,6 +16,7 @@ import msgspec
 from tidegate.core.artifact import Artifact
 from tidegate.core.chain import Fault, Line, SealedKeyLine
 from tidegate.core.evaluation import Run, ToolUse
+from tidegate.core.kept import KeptAnswer
 from tidegate.core.keys import Key, KeyLine, MintedKey, Wanted
 from tidegate.core.ledger import (
     Approval,
@@ -89,7 +90,11 @@ class UpstreamAnswer(Protocol):
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Body bytes as they arrive. Raises StreamBroken when cut, UpstreamTimeout(phase=idle) when it stalls."""
+        """
+        Body bytes as they arrive; a wait that was cancelled may be taken up again.
+
+        Raises StreamBroken when cut, UpstreamTimeout(phase=idle) when it stalls.
+        """
         ...
 
     async def read(self, limit: int) -> bytes:
@@ -116,6 +121,21 @@ class Spool(Protocol):
 
     def append(self, line: bytes) -> bool:
         """False when the line could not be written (disk full): counted as shed, and serving goes on."""
+        ...
+
+
+class AnswerCache(Protocol):
+    """Answers that may be given again. Keys are hashes; what is kept under one belongs to whoever can make it."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest answer that is kept."""
+        ...
+
+    async def get(self, key: bytes) -> KeptAnswer | None: ...
+    async def put(self, key: bytes, answer: KeptAnswer, ttl_s: float) -> None: ...
+    async def purge(self, prompt: str | None = None, digest: str | None = None) -> int:
+        """Forgets all answers, or those of a prompt, or of one version of it; returns how many."""
         ...
 
 

@@ -13,6 +13,7 @@ import sys
 from tidegate.core.errors import InvalidRequest, TidegateError, UpstreamError, UpstreamRejected, UpstreamUnavailable
 from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
 from tidegate.dialects.reason import reason
+from tidegate.gateway.flight import SharedAnswer
 from tidegate.gateway.record import Record
 from tidegate.gateway.resolve import Plan, off_loop
 from tidegate.gateway.source import Source, StreamSource, WholeSource
@@ -44,11 +45,15 @@ class Attempts:
         Raises the last UpstreamError when every target and every retry is spent, and InvalidRequest when no target can
         be told what the client said.
         """
-        self._budget.call()
         return Attempt(self, plan, record)
 
     async def try_targets(self, plan: Plan, record: Record) -> tuple[Source, UpstreamExchange]:
-        """The answer, and the exchange that whoever takes it has to leave."""
+        """
+        The answer, and the exchange that whoever takes it has to leave: a SharedAnswer where answers are kept.
+
+        Raises as `attempt` does.
+        """
+        self._budget.call()
         last: TidegateError = UpstreamUnavailable("the route has no targets")
         failed = False
         for target in plan.path.targets:
@@ -89,13 +94,15 @@ class Attempts:
         if signer is not None:
             request = await signer.sign(request, self._upstream, self._clock)
         exchange = self._upstream.request(request)
+        if plan.path.exact_ttl_s is not None:
+            exchange = SharedAnswer(exchange)
         answer = await exchange.__aenter__()
         try:
             if answer.status >= 300:
                 if signer is not None and answer.status in CREDENTIAL_REFUSED:
                     signer.refused()
                 raise _rejected(target, answer, await _error_body(answer))
-            source = _source(answer, plan, target, call_id, self._clock.now_ns() // 1_000_000_000)
+            source = open_source(answer, plan, target, call_id, self._clock.now_ns() // 1_000_000_000)
             await source.begin()
         except BaseException:
             # A failed try gives its connection back before the next one waits or asks.
@@ -122,7 +129,8 @@ class Attempt:
         await self._exchange.__aexit__(*exc)
 
 
-def _source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str, created: int) -> Source:
+def open_source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str, created: int) -> Source:
+    """An answer in the form that the client asked for, stream or whole; `created` in seconds since 1970."""
     wire = plan.wire(target)
     if plan.incoming.stream:
         return StreamSource(answer, wire, plan.client, plan.incoming, call_id=call_id, created=created)

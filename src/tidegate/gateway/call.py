@@ -10,6 +10,7 @@ import msgspec
 from tidegate.core.errors import InvalidRequest
 from tidegate.dialects import openai_chat
 from tidegate.dialects.dialect import Dialect
+from tidegate.gateway.cache_control import EVERYTHING, CacheControl
 from tidegate.telemetry.record import Origin
 
 PROMPT_PREFIX = "prompt:"
@@ -40,6 +41,7 @@ class Call(msgspec.Struct, frozen=True):
     user_id: str | None = None
     trace_id: str | None = None
     tags: Mapping[str, str] = _NO_TAGS
+    cache: CacheControl = EVERYTHING
 
     def __repr__(self) -> str:  # the body is what was said, and the key opens the gateway
         return f"Call({self.dialect.name}, {len(self.body)} bytes)"

@@ -18,6 +18,7 @@ from tidegate.gateway.attempt import CREDENTIAL_REFUSED, Attempts
 from tidegate.gateway.auth import Keys, authenticate
 from tidegate.gateway.call import Call
 from tidegate.gateway.deadline import Deadlines
+from tidegate.gateway.lookup import Lookup
 from tidegate.gateway.record import Record
 from tidegate.gateway.relay import JSON_HEADERS, identity_headers, relay
 from tidegate.gateway.resolve import resolve
@@ -42,6 +43,7 @@ class Services:
     keys: Keys
     project: str
     content_sample: float
+    lookup: Lookup | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
@@ -57,7 +59,11 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
             call.dialect, incoming, record, s.prompts, s.targets, access=access, random=s.random, large=large
         )
         with s.deadlines.within(plan.path.timeouts.total_s):  # over every attempt and the whole answer
-            async with s.attempts.attempt(plan, record) as source:
+            async with (
+                s.attempts.attempt(plan, record)
+                if s.lookup is None or plan.path.exact_ttl_s is None
+                else s.lookup.attempt(plan, record, access, call.cache)
+            ) as source:
                 await relay(plan, source, reply, record)
     except asyncio.CancelledError as cancelled:
         if str(cancelled) == SERVER_CLOSING:

@@ -7,6 +7,7 @@ call is ever lost with its process.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -42,6 +43,10 @@ class Record:
         self.input = "[]"
         self.output = ""
         self.variables: dict[str, Any] | None = None
+        self.charge: Callable[[bool], bool] | None = None
+        """Whether this call pays for its answer, which is whole or not; None: it does."""
+        self.free = False
+        """The provider was paid for this answer before, or by another call."""
         self.closed = False
 
     @property
@@ -94,8 +99,13 @@ class Record:
         row.audio_input_tokens = usage.audio_input_tokens
         row.audio_output_tokens = usage.audio_output_tokens
         row.usage_source = usage.source
-        if self.target is not None and self.target.rates is not None:
-            row.cost_nano_usd = price(usage, self.target.rates)
+        rates = None if self.target is None else self.target.rates
+        cost = None if rates is None else price(usage, rates)
+        if self.charge is None or self.charge(answer.finish_reason is not None):
+            row.cost_nano_usd = cost
+        else:
+            row.cost_nano_usd, row.saved_cost_nano_usd = 0, cost
+            self.free = True
 
     def _usage(self, answer: Answer) -> Usage:
         """What the provider counted, also nothing; what it did not count is estimated, and marked so."""

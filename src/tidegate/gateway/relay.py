@@ -89,4 +89,6 @@ def identity_headers(record: Record) -> list[tuple[str, str]]:
     if record.target is not None:
         headers.append(("x-tidegate-model", record.target.name))
         headers.append(("x-tidegate-attempts", str(len(row.attempts))))
+    if row.cache is not None:
+        headers.append(("x-tidegate-cache", row.cache))
     return headers

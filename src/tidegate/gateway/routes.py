@@ -26,6 +26,7 @@ from tidegate.dialects.capabilities import Capabilities, capabilities
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway import listing, prompt_page
 from tidegate.gateway.auth import identify
+from tidegate.gateway.cache_control import cache_control
 from tidegate.gateway.call import Call, parse_tags
 from tidegate.gateway.edge import Request
 from tidegate.gateway.endpoints import CALLS, DIALECTS, GEMINI_PATHS, WIRES, Endpoint, client_key, dialect_of, endpoint
@@ -154,6 +155,7 @@ def _call(found: Endpoint, request: Request) -> Call:
         user_id=_label(headers.get("x-tidegate-user")),
         trace_id=trace.group(1) if trace else None,
         tags=parse_tags(headers.get("x-tidegate-tags")),
+        cache=cache_control(headers),
     )
 
 

@@ -109,6 +109,8 @@ class Path:
     timeouts: Timeouts
     unsupported: Unsupported
     """What follows when a target can not be told all that the client said."""
+    exact_ttl_s: float | None = None
+    """How long the answer to the same request is given again; None: never."""
 
 
 class Targets:
@@ -121,6 +123,7 @@ class Targets:
         self._priced = tuple(config.prices)
         self._unpriced_pass = config.prices_unknown == "flag"
         self._default = Route(targets=["-/-"])
+        self._caches = config.caches
         self.unsupported: Unsupported = config.unsupported
         """Where no route says otherwise."""
         self._access: dict[str, Access] = {}
@@ -184,7 +187,15 @@ class Targets:
         return self._unpriced_pass or target.rates is not None
 
     def _path(self, name: str | None, targets: list[Target], policy: Route) -> Path:
-        return Path(name, tuple(targets), policy.retries, policy.timeouts, policy.unsupported or self.unsupported)
+        exact = self._caches.exact if policy.cache is None else policy.cache.exact
+        return Path(
+            name,
+            tuple(targets),
+            policy.retries,
+            policy.timeouts,
+            policy.unsupported or self.unsupported,
+            None if exact is None else exact.ttl_s,
+        )
 
     def _target(self, name: str) -> Target:
         provider_name, _, model = name.partition("/")

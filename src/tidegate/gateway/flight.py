@@ -1,0 +1,198 @@
+"""
+One upstream call that several clients take part in.
+
+There is no task: whoever needs the next piece first waits for it, on behalf of all. So a slow client holds up nobody,
+and when one leaves in the middle the next one goes on waiting where it stopped. The exchange is left by the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+
+from tidegate.core import chat
+from tidegate.core.errors import TidegateError, UpstreamError
+from tidegate.gateway.source import MAX_ANSWER_BYTES
+from tidegate.ports import UpstreamAnswer, UpstreamExchange
+from tidegate.upstream.targets import Target
+
+
+class SharedAnswer:
+    """An exchange whose answer any number of readers follow. Implements ports.UpstreamExchange and -Answer."""
+
+    def __init__(self, exchange: UpstreamExchange) -> None:
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.limit = MAX_ANSWER_BYTES
+        """More bytes are not kept while there is only one reader."""
+        self.readers = 1
+        self.size = 0
+        self.ended = False
+        self._exchange = exchange
+        self._answer: UpstreamAnswer
+        self._chunks: AsyncIterator[bytes]
+        self._failure: UpstreamError | None = None
+        self._pieces: list[bytes] = []
+        self._gone = 0
+        """How many pieces came before the first that is kept."""
+        self._pulling = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def __aenter__(self) -> SharedAnswer:
+        self._answer = await self._exchange.__aenter__()
+        self._chunks = self._answer.chunks()
+        self.status, self.headers = self._answer.status, self._answer.headers
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._exchange.__aexit__(*exc)
+
+    @property
+    def open(self) -> bool:
+        """A further reader would get all of it, and it is still to end."""
+        return not self.ended and self._failure is None and not self._gone
+
+    @property
+    def whole(self) -> bytes | None:
+        """All that has come; None when some of it was not kept."""
+        return None if self._gone else b"".join(self._pieces)
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body, for a reader of an answer that is not a stream."""
+        if not self.ended:
+            body = await self._answer.read(limit)
+            self._pieces, self.size, self.ended = [body], len(body), True
+        return self._pieces[0]
+
+    def chunks(self) -> _Pieces:
+        """The pieces from the first on."""
+        return _Pieces(self)
+
+    async def piece(self, at: int) -> bytes | None:
+        """Piece number `at`, None at the end; to be asked for in order. Raises as the answer itself does."""
+        while True:
+            if at < self._gone + len(self._pieces):
+                return self._pieces[at - self._gone]
+            if self._failure is not None:
+                raise self._failure
+            if self.ended:
+                return None
+            if not self._pulling:
+                return await self._pull()
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+
+    async def _pull(self) -> bytes | None:
+        self._pulling = True
+        try:
+            piece = await anext(self._chunks, None)
+        except UpstreamError as error:
+            self._failure = error
+            raise
+        finally:  # a cancel too: the next in line goes on
+            self._pulling = False
+            _wake(self._waiting)
+        if piece is None:
+            self.ended = True
+            return None
+        self.size += len(piece)
+        self._pieces.append(piece)
+        if self.readers == 1 and self.size > self.limit:  # its only reader has it all
+            self._gone += len(self._pieces)
+            self._pieces.clear()
+        return piece
+
+
+class _Pieces:
+    """One reader's place."""
+
+    def __init__(self, answer: SharedAnswer) -> None:
+        self._answer = answer
+        self._at = 0
+
+    def __aiter__(self) -> _Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._answer.piece(self._at)
+        if piece is None:
+            raise StopAsyncIteration
+        self._at += 1
+        return piece
+
+
+class Flight:
+    """Who takes part in one call, and who pays for it. Made by its leader, who makes the call."""
+
+    def __init__(self, *, streamed: bool, keeps: bool, generation: int) -> None:
+        self.streamed = streamed
+        self.keeps = keeps
+        """Its answer may be kept; not any more once it is."""
+        self.generation = generation
+        """Of the cache, when it began: a purge in between is not undone by what was asked before."""
+        self.answer: SharedAnswer | None = None
+        """Once it has begun well."""
+        self.target: Target | None = None
+        self.losses: tuple[chat.Loss, ...] = ()
+        self.failure: TidegateError | None = None
+        self._parties = 1
+        self._paid = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def open(self) -> bool:
+        """Others may still join."""
+        return self.answer is None or self.answer.open
+
+    @property
+    def last(self) -> bool:
+        """Only one takes part now."""
+        return self._parties == 1
+
+    def begun(self, answer: SharedAnswer, target: Target | None, losses: tuple[chat.Loss, ...], limit: int) -> None:
+        """The leader has an answer."""
+        self.answer, self.target, self.losses = answer, target, losses
+        answer.limit, answer.readers = limit if self.keeps else 0, self._parties
+        _wake(self._waiting)
+
+    def failed(self, error: TidegateError | None, target: Target | None = None) -> None:
+        """The leader has none: all who wait fail alike; without an error it has just left, and they go on."""
+        self.failure, self.target = error, target
+        _wake(self._waiting)
+
+    async def join(self) -> None:
+        """Takes part; returns once there is an answer, a failure, or no leader any more. Cancelled: takes no part."""
+        self._count(1)
+        if self.answer is None:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except BaseException:
+                await self.leave()
+                raise
+
+    async def leave(self, *exc: object) -> None:
+        """Takes no more part. The last one leaves the exchange, which cancels an answer that is not whole."""
+        self._count(-1)
+        if not self._parties and self.answer is not None:
+            await self.answer.__aexit__(*exc)
+
+    def charge(self, whole: bool) -> bool:
+        """Whether one who has an answer, whole or not, pays for it: the first who has all of it, or else the last."""
+        pays = not self._paid and (whole or self._parties == 1)
+        self._paid = self._paid or pays
+        return pays
+
+    def _count(self, change: int) -> None:
+        self._parties += change
+        if self.answer is not None:
+            self.answer.readers = self._parties
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
+    for turn in waiting:
+        if not turn.done():
+            turn.set_result(None)
+    waiting.clear()

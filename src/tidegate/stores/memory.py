@@ -1,0 +1,69 @@
+"""Answers kept in memory: the least recently used leave first, and no more bytes stay than were allowed."""
+
+from __future__ import annotations
+
+from tidegate.core.kept import KeptAnswer
+from tidegate.ports import Clock
+
+ENTRY_BYTES = 512
+"""What one entry costs beside its body: the key, the objects, the table."""
+LARGEST_SHARE = 8
+"""No answer takes more than this part of the room."""
+
+
+class MemoryAnswers:
+    """Implements ports.AnswerCache for one process. Belongs to the loop it is used on."""
+
+    def __init__(self, *, max_bytes: int, clock: Clock) -> None:
+        self.largest = max_bytes // LARGEST_SHARE
+        self.bytes = 0
+        """What is held now."""
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._held: dict[bytes, tuple[KeptAnswer, float]] = {}
+        """Key → answer and the monotonic second it expires; the last used at the end."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def get(self, key: bytes) -> KeptAnswer | None:
+        """What is kept under `key` and has not expired."""
+        held = self._held.pop(key, None)
+        if held is None:
+            return None
+        if held[1] <= self._clock.monotonic():
+            self.bytes -= _size(held[0])
+            return None
+        self._held[key] = held
+        return held[0]
+
+    async def put(self, key: bytes, answer: KeptAnswer, ttl_s: float) -> None:
+        """Keeps an answer instead of what was there, if it is not too large."""
+        size = _size(answer)
+        if size > self.largest:
+            return
+        self._drop(key)
+        self._held[key] = (answer, self._clock.monotonic() + ttl_s)
+        self.bytes += size
+        while self.bytes > self._max_bytes:
+            self._drop(next(iter(self._held)))
+
+    async def purge(self, prompt: str | None = None, digest: str | None = None) -> int:
+        """Forgets all answers, or those of a prompt, or of one version of it; returns how many."""
+        keys = [
+            key
+            for key, (answer, _) in self._held.items()
+            if (prompt is None or answer.prompt == prompt) and (digest is None or answer.digest == digest)
+        ]
+        for key in keys:
+            self._drop(key)
+        return len(keys)
+
+    def _drop(self, key: bytes) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            self.bytes -= _size(held[0])
+
+
+def _size(answer: KeptAnswer) -> int:
+    return len(answer.body) + ENTRY_BYTES
