@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -38,6 +38,7 @@ CLOUDS = {
 NAME_OF_PLACE = r"^[a-z][a-z0-9-]{0,40}$"
 Unsupported = Literal["warn", "drop", "reject"]
 Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False)]
+Scope = TypeVar("Scope", "Limit", "Caps")
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -81,6 +82,8 @@ class Provider(Strict):
     """Its private key (PEM, not encrypted), where it is not in `client_cert`."""
     max_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Open at once; further calls wait their turn, up to `connect_s`. By default 1,000."""
+    simulated: bool = False
+    """Not a real one but tidegate's own, which follows a fixed rule: commands that need it start it at `base_url`."""
 
     @field_validator("base_url")
     @classmethod
@@ -267,6 +270,102 @@ class Price(TokenPrices):
     """By the provider's word for it (`flex`, `priority`): what multiplies every price of a call served so."""
 
 
+class Limit(Strict):
+    """How many calls may be made; what is left out is not limited."""
+
+    requests_per_minute: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    """In any 60 seconds."""
+    tokens_per_minute: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    """Likewise: of input and output, estimated before a call and put right after it."""
+    concurrent: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """At once."""
+
+
+class Caps(Strict):
+    """What calls may cost, in US dollars; what is left out is not capped."""
+
+    hour: Annotated[Decimal, Field(ge=0, le=10**9, strict=False)] | None = None
+    """From each full hour on."""
+    day: Annotated[Decimal, Field(ge=0, le=10**9, strict=False)] | None = None
+    """From midnight on, in `timezone`."""
+    month: Annotated[Decimal, Field(ge=0, le=10**9, strict=False)] | None = None
+    """From the first midnight of a month on, in `timezone`."""
+
+
+class Limits(Strict):
+    """How many calls may be made: a call passes all limits that concern it, or gets 429 with the seconds to wait."""
+
+    total: Limit | None = None
+    """Of all calls together."""
+    each_key: Limit | None = None
+    """Of every key by itself."""
+    keys: dict[str, Limit] = {}
+    """By the name of a key; what is given here goes before `each_key`."""
+    prompts: dict[str, Limit] = {}
+    """By the name of a prompt."""
+    models: dict[str, Limit] = {}
+    """By the name of a route, or `provider/model`: calls that begin with it."""
+
+    @property
+    def given(self) -> bool:
+        """There is one."""
+        return self.each_key is not None or bool(self.names())
+
+    def of(self, kind: str, name: str) -> Limit | None:
+        """What is given for `total`, or for a `key`, `prompt` or `model`."""
+        return _given(self.total, self.each_key, getattr(self, f"{kind}s", {}), kind, name)
+
+    def names(self) -> list[tuple[str, str]]:
+        """Kind and name of all that is named."""
+        return _named(self)
+
+
+class Budgets(Strict):
+    """What calls may cost: a call reserves its most in all budgets that concern it, or gets 402 or 429."""
+
+    total: Caps | None = None
+    """Of all calls together."""
+    each_key: Caps | None = None
+    """Of every key by itself."""
+    keys: dict[str, Caps] = {}
+    """By the name of a key; what is given here goes before `each_key`."""
+    prompts: dict[str, Caps] = {}
+    """By the name of a prompt."""
+    models: dict[str, Caps] = {}
+    """By the name of a route, whatever it calls, or `provider/model`: what it answers."""
+    unbounded_output_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = 4_096
+    """Reserved for the answer to a call that does not bound it: only such a call can cost more than it reserved."""
+
+    @property
+    def given(self) -> bool:
+        """There is one."""
+        return self.each_key is not None or bool(self.names())
+
+    def of(self, kind: str, name: str) -> Caps | None:
+        """What is given for `total`, or for a `key`, `prompt` or `model`."""
+        return _given(self.total, self.each_key, getattr(self, f"{kind}s", {}), kind, name)
+
+    def names(self) -> list[tuple[str, str]]:
+        """Kind and name of all that is named."""
+        return _named(self)
+
+
+def _given(total: Scope | None, each_key: Scope | None, names: dict[str, Scope], kind: str, name: str) -> Scope | None:
+    if kind == "total":
+        return total
+    named = names.get(name)
+    each = each_key if kind == "key" else None
+    if named is None or each is None:
+        return named or each
+    left_out = each.model_fields_set - named.model_fields_set
+    return named.model_copy(update={field: getattr(each, field) for field in left_out})
+
+
+def _named(scopes: Limits | Budgets) -> list[tuple[str, str]]:
+    total = [("total", "")] if scopes.total is not None else []
+    return total + [(kind, name) for kind in ("key", "prompt", "model") for name in getattr(scopes, f"{kind}s")]
+
+
 class Config(Strict):
     """The whole of tidegate.yaml."""
 
@@ -284,6 +383,8 @@ class Config(Strict):
     """`provider/model` → its price."""
     prices_unknown: Literal["flag", "reject"] = "flag"
     """A model that neither `prices` nor the catalogue knows has calls without a cost (`flag`), or is not called."""
+    limits: Limits = Limits()
+    budgets: Budgets = Budgets()
     unsupported: Unsupported = "warn"
     """What a provider's dialect can not say is dropped, with a header (`warn`) or without, or the call is refused."""
     timezone: str = "UTC"
@@ -381,7 +482,8 @@ def check(document: Document) -> Config:
     problems = [
         *_unknown_providers(document, config),
         *_bad_clouds(document, config),
-        *_bad_networks(document, config),
+        *_bad_networks(document, config), *_bad_simulations(document, config),
+        *_unknown_models(document, config),
     ]
     if problems:
         raise InvalidFile(problems)
@@ -398,6 +500,16 @@ def _unknown_providers(document: Document, config: Config) -> Iterator[Problem]:
             elif provider not in config.providers:
                 hint = nearest(provider, config.providers)
                 yield document.problem(path, f"no provider named {provider!r}.{hint}")
+
+
+def _unknown_models(document: Document, config: Config) -> Iterator[Problem]:
+    """Limits and budgets of what is never called."""
+    for section, scopes in (("limits", config.limits), ("budgets", config.budgets)):
+        for name in scopes.models:
+            provider, slash, model = name.partition("/")
+            if name not in config.routes and not (slash and model and provider in config.providers):
+                hint = nearest(name, [*config.routes, *(f"{known}/{model or '…'}" for known in config.providers)])
+                yield document.problem((section, "models", name), f"no route or provider/model {name!r}.{hint}")
 
 
 def _bad_clouds(document: Document, config: Config) -> Iterator[Problem]:
@@ -430,6 +542,15 @@ def _missing(provider: Provider) -> Iterator[tuple[str, str]]:
             yield given[-1], f"is instead of {given[0]}: give one of them."
         if provider.project is None and provider.api_key is None:
             yield "project", "is missing: the id of the Google Cloud project."
+
+
+def _bad_simulations(document: Document, config: Config) -> Iterator[Problem]:
+    for name, provider in config.providers.items():
+        url = urlsplit(provider.base_url or "")
+        here = url.scheme == "http" and url.netloc.startswith("127.0.0.1:") and url.path.rstrip("/") == "/v1"
+        if provider.simulated and not (here and provider.dialect == "openai"):
+            message = "needs dialect openai and a base_url on this machine, such as http://127.0.0.1:4010/v1."
+            yield document.problem(("providers", name, "simulated"), message)
 
 
 def _bad_networks(document: Document, config: Config) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from tidegate import compose
+from tidegate.cli import simulated
 from tidegate.cli.output import out, print_json
 from tidegate.cli.reports import Reports
 from tidegate.config import Project
@@ -77,5 +78,5 @@ async def evaluate(project: Project, name: str, *, repeats: int | None = None, q
     require_models(prompt.front, prompt.artifact, compose.serving(project, registry))
     read(prompt, render)
     with TerminalWatcher(quiet=quiet) as watcher:
-        async with compose.caller(project, registry) as caller:
+        async with simulated.caller(project, registry) as caller:
             return await session(project, registry, caller, watcher).evaluate(prompt, repeats=repeats)

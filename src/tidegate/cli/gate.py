@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from tidegate import compose
+from tidegate.cli import simulated
 from tidegate.cli.github import no_commands
 from tidegate.cli.output import out, print_json
 from tidegate.cli.reports import Reports
@@ -127,7 +128,7 @@ async def gate_prompts(
         read(prompt, render)
     rivals = [baseline(sides, registry, prompt.name, against) for prompt in prompts]
     reports = []
-    async with compose.caller(project, registry) as caller:
+    async with simulated.caller(project, registry) as caller:
         for prompt, (rival, notes) in zip(prompts, rivals, strict=True):
             with TerminalWatcher(quiet=quiet) as watcher:
                 gating = session(project, registry, caller, watcher)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from tidegate import compose, supervisor
+from tidegate.cli import simulated
 from tidegate.cli.output import err, out
 from tidegate.config import Config, Listen
 from tidegate.gateway.claim import Claim
@@ -40,7 +41,8 @@ def serve_(
     claim = Claim(project.lock)
     claim.take()  # says why it can not be served here once, and before anything is promised
     claim.release()
-    parent = supervisor.Supervisor(supervisor.commands(str(project.file)), say=err.print)
+    processes = {**simulated.commands(project.config), **supervisor.commands(str(project.file))}
+    parent = supervisor.Supervisor(processes, say=err.print)
     asyncio.run(_supervise(parent, project.config))
 
 
