@@ -140,6 +140,9 @@ class MemoryShelf:
     def runs(self, prompt: str | None = None, limit: int = 100) -> Sequence[Run]:
         return [run for run in self.saved[::-1] if prompt in (None, run.prompt)][:limit]
 
+    def document(self, digest: str) -> str:
+        return self.documents[digest]
+
 
 @dataclass
 class ScriptedCaller:

@@ -10,15 +10,17 @@ for all that are under way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tidegate.core.errors import TidegateError, Unusable
-from tidegate.core.evaluation import CheckResult, Repeat, Run
+from tidegate.core.evaluation import CheckResult, Repeat, Run, Score
 from tidegate.core.instant import iso_utc
 from tidegate.core.ledger import Version
 from tidegate.evals.checks import Check, clip
 from tidegate.evals.golden import Case, GoldenSet
+from tidegate.evals.judges.judging import Bench
+from tidegate.evals.judges.memory import Judgements
 from tidegate.evals.suite import Suite, plan
 from tidegate.ports import Caller, Clock, PromptAnswer, PromptCall
 
@@ -68,6 +70,8 @@ async def run_suite(
     repeats: range | None = None,
     budget: Budget | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    judgements: Judgements | None = None,
+    rivals: Mapping[tuple[str, int], str] | None = None,
 ) -> Run:
     """
     Runs `suite` against `version`, which the registry already knows.
@@ -75,6 +79,8 @@ async def run_suite(
     Args:
         repeats: which repeats to make; all of the suite's without it. A second range extends an earlier run.
         progress: called after every call, on the loop.
+        judgements: those that were made before; without them every answer is judged.
+        rivals: the baseline's answers by case and repeat, for judges that compare.
     Raises: InvalidFile before the first call, when suite and golden set do not fit together; Unusable when the cost
         cap is reached, the price is not known although there is a cap, or the first calls all fail.
     """
@@ -87,6 +93,8 @@ async def run_suite(
         repeats=repeats or range(suite.repeats),
         budget=budget or Budget(),
         progress=progress,
+        bench=Bench(suite.judges, caller, judgements),
+        rivals=rivals or {},
     )
     started_at = iso_utc(clock.now_ns())
     await work.finish()
@@ -124,6 +132,8 @@ class _Work:
         repeats: range,
         budget: Budget,
         progress: Callable[[Progress], None],
+        bench: Bench,
+        rivals: Mapping[tuple[str, int], str],
     ) -> None:
         self.checks = plan(suite, golden)
         self.suite = suite
@@ -133,6 +143,8 @@ class _Work:
         self.repeats = repeats
         self.budget = budget
         self.progress = progress
+        self.bench = bench
+        self.rivals = rivals
         self.total = len(golden.cases) * len(repeats)
         # Repeat by repeat, so that the first look at the progress has seen every case.
         self.todo: Iterator[tuple[int, Case]] = iter([(repeat, case) for repeat in repeats for case in golden.cases])
@@ -183,11 +195,14 @@ class _Work:
         except TidegateError as error:
             answer = PromptAnswer("", error=str(error))
         output = _storable(answer.output)
+        checks = () if answer.error is not None else _judge(self.checks[case.id], answer, output)
+        scores = () if answer.error is not None else await self._scores(case, repeat, output, checks, tags)
         return Repeat(
             case_id=case.id,
             repeat=repeat,
             output=output,
-            checks=() if answer.error is not None else _judge(self.checks[case.id], answer, output),
+            checks=checks,
+            scores=scores,
             error=answer.error,
             call_id=answer.call_id,
             cost_nano_usd=answer.cost_nano_usd,
@@ -196,10 +211,24 @@ class _Work:
             output_tokens=answer.output_tokens,
         )
 
+    async def _scores(
+        self, case: Case, repeat: int, output: str, checks: tuple[CheckResult, ...], tags: Mapping[str, str]
+    ) -> tuple[Score, ...]:
+        """What the judges say; they come after the checks, which are free."""
+        broken = next((check.name for check in checks if check.name in self.suite.must_pass and not check.passed), None)
+        if broken is not None and not self.suite.judge_failed:
+            reason = f"not judged: {broken} failed"
+            return tuple(Score(judge.name, None, None, reason, 0, applicable=False) for judge in self.suite.judges)
+        values = {"inputs": case.inputs, "expected": case.expected, "output": output}
+        rival = self.rivals.get((case.id, repeat))
+        values |= {} if rival is None else {"rival": rival}
+        return await self.bench.scores(values, key=(self.version.digest, case.id, repeat), tags=tags)
+
     def _keep(self, result: Repeat) -> None:
         self.results.append(result)
-        if result.cost_nano_usd is not None:
-            self.budget.settle(result.cost_nano_usd)
+        cost = _cost(result)
+        if cost is not None:
+            self.budget.settle(cost)
         elif result.error is None and self.budget.limit_nano_usd is not None:
             self.stopped = self.stopped or (
                 f"{self.suite.file}: gate.max_cost_usd can not be held, as nobody knows the price of this model. "
@@ -210,8 +239,8 @@ class _Work:
                 f"the first {HOPELESS_AFTER} calls all failed, so the run was stopped: {clip(result.error or '', 300)}"
             )
         passed = sum(known.passed for known in self.results)
-        cost = sum(known.cost_nano_usd or 0 for known in self.results)
-        self.progress(Progress(self.version, len(self.results), self.total, passed, cost))
+        total = sum(_cost(known) or 0 for known in self.results)
+        self.progress(Progress(self.version, len(self.results), self.total, passed, total))
 
     def _too_dear(self) -> str:
         limit = (self.budget.limit_nano_usd or 0) / 1e9
@@ -224,6 +253,13 @@ class _Work:
 def _judge(checks: tuple[Check, ...], answer: PromptAnswer, output: str) -> tuple[CheckResult, ...]:
     judged = PromptAnswer(output, finish_reason=answer.finish_reason, output_tokens=answer.output_tokens)
     return tuple(check.judge(judged) for check in checks)
+
+
+def _cost(result: Repeat) -> int | None:
+    """What a repeat cost with its judgements; None where a price is not known, or there was no answer to pay for."""
+    if result.cost_nano_usd is None or any(score.cost_nano_usd is None for score in result.scores):
+        return None
+    return result.cost_nano_usd + sum(score.cost_nano_usd or 0 for score in result.scores)
 
 
 def _storable(text: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,11 @@ from tidegate.core.ledger import Deployment, Measure, Pointer, Version, approvin
 from tidegate.core.stats import ALPHA, ALPHA_OF_TWO_LOOKS, mde
 from tidegate.evals.gate import gate, undecided_by_noise, usable
 from tidegate.evals.golden import Case, GoldenSet, load_golden
+from tidegate.evals.judges.calibration import barred
+from tidegate.evals.judges.family import kinship
+from tidegate.evals.judges.judging import at_par, settled
+from tidegate.evals.judges.memory import Judgements
+from tidegate.evals.judges.spec import JudgeSpec
 from tidegate.evals.runner import Budget, Progress, in_order, run_suite
 from tidegate.evals.suite import Suite, load_suite, plan
 from tidegate.ports import Caller, Clock, Random
@@ -68,6 +73,7 @@ class Shelf(Protocol):
     def save_run(self, run: Run, *, suite: str, golden: str) -> None: ...
     def run(self, run_id: str) -> Run: ...
     def runs(self, prompt: str | None = None, limit: int = 100) -> Sequence[Run]: ...
+    def document(self, digest: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,8 @@ class Session:
     watcher: Watcher = field(default_factory=Watcher)
     git_commit: str | None = None
     git_dirty: bool | None = None
+    judgements: Judgements | None = None
+    """Those that were made before and need not be made again."""
 
     async def evaluate(self, prompt: Prompt, *, repeats: int | None = None) -> Run:
         """
@@ -130,6 +138,7 @@ class Session:
         Raises: InvalidFile, NotFound before anything is done; Unusable when the run could not be finished.
         """
         suite, golden = read(prompt, self.render)
+        suite = await self._seated(suite)
         version = await self._register(prompt)
         count = repeats or suite.repeats
         self.watcher.planned(_planned(suite, golden, version, None, count, stored=False))
@@ -155,12 +164,14 @@ class Session:
         Raises: InvalidFile, NotFound before any call; Unusable when a run could not be finished.
         """
         suite, golden = read(prompt, self.render)
+        suite = await self._seated(suite)
         baseline = await self._baseline(prompt.name, against, environment)
         candidate = await self._register(prompt)
         notes = [
             *_origin(baseline, against),
             *notes,
             *await self._other_measure(prompt.name, environment, suite, golden),
+            *judges_notes(suite, prompt.artifact),
         ]
         rival = None if baseline is None or baseline.digest == candidate.digest else baseline
         before = None if rival is None else await self._stored(rival, suite, golden)
@@ -171,9 +182,9 @@ class Session:
         if rival is not None and before is None:
             before = await self._run(suite, golden, rival, repeats, budget)
             await self._save(before, suite, golden)
-        after = await self._run(suite, golden, candidate, repeats, budget)
+        after = await self._run(suite, golden, candidate, repeats, budget, baseline=before)
 
-        judge = partial(
+        compare = partial(
             gate,
             suite=suite,
             golden=golden,
@@ -182,6 +193,11 @@ class Session:
             alpha=ALPHA if suite.max_cost_nano_usd is None else ALPHA_OF_TWO_LOOKS,
             notes=notes,
         )
+
+        def judge(after: Run, before: Run | None, *, cost_nano_usd: int) -> GateReport:
+            rivalled = None if before is None else at_par(settled(before, suite.judges), suite.judges)
+            return compare(settled(after, suite.judges), rivalled, cost_nano_usd=cost_nano_usd)
+
         if baseline is not None and rival is None:
             before = after
         report = judge(after, before, cost_nano_usd=budget.spent_nano_usd)
@@ -190,13 +206,27 @@ class Session:
             if rival is not None and before is not None and before.repeats < 2 * suite.repeats:
                 before = await self._extended(before, suite, golden, rival, budget)
                 await self._save(before, suite, golden)
-            after = await self._extended(after, suite, golden, candidate, budget)
+            after = await self._extended(after, suite, golden, candidate, budget, baseline=before)
             report = judge(after, before, cost_nano_usd=budget.spent_nano_usd)
         judged = msgspec.structs.replace(
             after, gate=msgspec.to_builtins(report), verdict=report.verdict, baseline_run_id=report.baseline_run_id
         )
         await self._save(judged, suite, golden)
         return report
+
+    async def _seated(self, suite: Suite) -> Suite:
+        """The suite with its judges' prompts registered, and with what is known of each: whether it may gate."""
+
+        def seat(judge: JudgeSpec) -> JudgeSpec:
+            for juror in judge.jurors:
+                file = juror.file
+                self.shelf.register(
+                    juror.name, juror.artifact, description=file.description, file_sha256=file.file_sha256
+                )
+            return replace(judge, gates=barred(self.shelf, judge))
+
+        judges = [await asyncio.to_thread(seat, judge) for judge in suite.judges]
+        return replace(suite, judges=tuple(judges))
 
     async def _register(self, prompt: Prompt) -> Version:
         return await asyncio.to_thread(
@@ -231,7 +261,16 @@ class Session:
         line = live and measured_otherwise(live, Measure(suite.digest, golden.digest))
         return [line] if line else []
 
-    async def _run(self, suite: Suite, golden: GoldenSet, version: Version, repeats: range, budget: Budget) -> Run:
+    async def _run(
+        self,
+        suite: Suite,
+        golden: GoldenSet,
+        version: Version,
+        repeats: range,
+        budget: Budget,
+        *,
+        baseline: Run | None = None,
+    ) -> Run:
         run = await run_suite(
             suite,
             golden,
@@ -242,12 +281,23 @@ class Session:
             repeats=repeats,
             budget=budget,
             progress=self.watcher.progressed,
+            judgements=self.judgements,
+            rivals=_rivals(baseline),
         )
         return msgspec.structs.replace(run, git_commit=self.git_commit, git_dirty=self.git_dirty)
 
-    async def _extended(self, run: Run, suite: Suite, golden: GoldenSet, version: Version, budget: Budget) -> Run:
+    async def _extended(
+        self,
+        run: Run,
+        suite: Suite,
+        golden: GoldenSet,
+        version: Version,
+        budget: Budget,
+        *,
+        baseline: Run | None = None,
+    ) -> Run:
         """`run` and as many repeats again as make twice the suite's, under a new id."""
-        more = await self._run(suite, golden, version, range(run.repeats, 2 * suite.repeats), budget)
+        more = await self._run(suite, golden, version, range(run.repeats, 2 * suite.repeats), budget, baseline=baseline)
         return msgspec.structs.replace(
             more,
             started_at=run.started_at,
@@ -302,6 +352,18 @@ def measured_otherwise(live: Deployment, now: Measure) -> str | None:
     before = live.measure
     what = before and changed(before, now)
     return f"the {what} changed since v{live.to_version} was approved for {live.environment}." if what else None
+
+
+def judges_notes(suite: Suite, judged: Artifact) -> list[str]:
+    """What a reader must know of a suite's judges: those that decide nothing, and those that are kin to the judged."""
+    mute = [f"{judge.gates} Until then its scores decide nothing." for judge in suite.judges if judge.gates]
+    return [*mute, *(sentence for judge in suite.judges if (sentence := kinship(judge, judged)))]
+
+
+def _rivals(baseline: Run | None) -> dict[tuple[str, int], str]:
+    """The baseline's answers by case and repeat, where there are any."""
+    results = () if baseline is None else baseline.results
+    return {(result.case_id, result.repeat): result.output for result in results if result.error is None}
 
 
 def _origin(baseline: Version | None, against: str | Reference | None) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +23,8 @@ from tidegate.core.document import Document, Strict, parse_yaml, validate
 from tidegate.core.errors import InvalidFile, NotFound, Problem, nearest
 from tidegate.evals.checks import Check
 from tidegate.evals.golden import GoldenSet
+from tidegate.evals.judges.kinds import KINDS
+from tidegate.evals.judges.spec import JudgeFile, JudgeSpec, look_up, read_judges
 from tidegate.evals.spec import CheckSpec, inside, read_checks, read_text
 from tidegate.prompts.source import leads_out
 
@@ -30,14 +32,15 @@ FILE = "eval.yaml"
 RATE = "pass-rate"
 METRICS = (RATE,)
 
-Share = Annotated[float, Field(ge=0, le=1)]
+JudgeName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Metric(Strict):
     """What the gate asks of one metric: at most `margin` worse than the baseline, and at least `floor`."""
 
-    margin: Share | None = None
-    floor: Share | None = None
+    margin: Amount | None = None
+    floor: Amount | None = None
 
 
 class GateFile(Strict):
@@ -55,6 +58,8 @@ class SuiteFile(Strict):
     golden: str = "golden.jsonl"
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
     checks: list[Any] = []
+    judges: dict[JudgeName, JudgeFile] = {}
+    judge_failed: bool = True
     gate: GateFile = GateFile()
     concurrency: Annotated[int, Field(ge=1, le=256)] = 4
 
@@ -74,6 +79,9 @@ class Suite:
     concurrency: int
     digest: str
     text: str
+    judges: tuple[JudgeSpec, ...] = ()
+    judge_failed: bool = True
+    """Whether an answer is judged although a check of `must_pass` has failed."""
 
 
 def load_suite(folder: Path) -> Suite:
@@ -103,10 +111,13 @@ def load_suite(folder: Path) -> Suite:
         problems.append(document.problem(("golden",), str(error)))
     # A misspelt check is one problem, not a second one in must_pass.
     must_pass = frozenset() if problems else _must_pass(document, written.gate.must_pass, checks, problems)
-    _metrics(document, written.gate.metrics, problems)
+    judges, wrong = read_judges(written.judges, folder, document)
+    problems += wrong
+    scales = {name: KINDS[kind].scale for name, file in written.judges.items() if (kind := file.kind) is not None}
+    _metrics(document, written.gate.metrics, {**dict.fromkeys(METRICS, (0.0, 1.0)), **scales}, problems)
     if problems:
         raise InvalidFile(problems)
-    text = _canonical(document, written, checks)
+    text = _canonical(document, written, checks, judges)
     cost = written.gate.max_cost_usd
     return Suite(
         file=str(path),
@@ -119,6 +130,8 @@ def load_suite(folder: Path) -> Suite:
         concurrency=written.concurrency,
         digest=hashlib.sha256(text.encode()).hexdigest(),
         text=text,
+        judges=judges,
+        judge_failed=written.judge_failed,
     )
 
 
@@ -139,7 +152,8 @@ def plan(suite: Suite, golden: GoldenSet) -> dict[str, tuple[Check, ...]]:
             except InvalidFile as error:
                 problems += error.problems
         planned[case.id] = tuple(checks)
-    if not suite.checks:
+    problems += unfed(suite.judges, golden)
+    if not suite.checks and not suite.judges:
         for case in golden.cases:
             if not case.checks:
                 message = f"nothing checks the case {case.id!r}; add checks to it or to {FILE}."
@@ -147,6 +161,17 @@ def plan(suite: Suite, golden: GoldenSet) -> dict[str, tuple[Check, ...]]:
     if problems:
         raise InvalidFile(problems)
     return planned
+
+
+def unfed(judges: Sequence[JudgeSpec], golden: GoldenSet) -> Iterator[Problem]:
+    """What judges need of a case, and not one case has: most likely a misspelt path."""
+    for judge in judges:
+        for name in sorted(judge.needed):
+            path = judge.fields[name]
+            values = [{"inputs": case.inputs, "expected": case.expected} for case in golden.cases]
+            if path.split(".")[0] in ("inputs", "expected") and all(look_up(path, one) is None for one in values):
+                message = f"no case has {path}, which the judge {judge.name!r} needs for its input {name!r}."
+                yield Problem(golden.file, 0, path, message)
 
 
 def _must_pass(
@@ -163,21 +188,41 @@ def _must_pass(
     return frozenset(names)
 
 
-def _metrics(document: Document, metrics: Mapping[str, Metric], problems: list[Problem]) -> None:
+def _metrics(
+    document: Document,
+    metrics: Mapping[str, Metric],
+    scales: Mapping[str, tuple[float, float]],
+    problems: list[Problem],
+) -> None:
+    """Each metric is one that the suite has, and what is asked of it lies on its scale."""
     for name, metric in metrics.items():
         path = ("gate", "metrics", name)
-        if name not in METRICS:
-            problems.append(document.problem(path, f"no metric is called {name!r}. Known: {', '.join(METRICS)}."))
-        elif metric.margin is None and metric.floor is None:
+        if name not in scales:
+            message = f"no metric is called {name!r}. Known: {', '.join(scales)}."
+            problems.append(document.problem(path, message))
+            continue
+        low, high = scales[name]
+        if metric.margin is None and metric.floor is None:
             problems.append(document.problem(path, "needs a margin, a floor, or both."))
+        if metric.margin is not None and metric.margin > high - low:
+            message = f"is more than this metric can fall, {high - low:g} (it is {metric.margin:g})."
+            problems.append(document.problem((*path, "margin"), message))
+        if metric.floor is not None and not low <= metric.floor <= high:
+            message = f"is outside of this metric's scale, {low:g} to {high:g} (it is {metric.floor:g})."
+            problems.append(document.problem((*path, "floor"), message))
 
 
-def _canonical(document: Document, written: SuiteFile, checks: tuple[CheckSpec, ...]) -> str:
+def _canonical(
+    document: Document, written: SuiteFile, checks: tuple[CheckSpec, ...], judges: tuple[JudgeSpec, ...]
+) -> str:
     plain: dict[str, Any] = {
         "repeats": written.repeats,
         "checks": [check.plain for check in checks],
         "gate": written.gate.model_dump(include={"must_pass", "metrics"}, exclude_none=True),
     }
+    if judges:
+        plain["judges"] = {judge.name: judge.plain for judge in judges}
+        plain["judge_failed"] = written.judge_failed
     try:
         return rfc8785.dumps(plain).decode()
     except rfc8785.CanonicalizationError as error:

@@ -39,6 +39,8 @@ from tidegate.prompts.source import Folder, Source, leads_out
 
 FILE = "prompt.md"
 SUITE = "eval.yaml"
+JUDGES = "judges"
+"""Prompts that judge stand in a folder of this name beside `prompts/`: `judges/tone` is the name of one."""
 
 _PART = r"[a-z0-9][a-z0-9._-]{0,63}"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*\Z")
@@ -112,22 +114,26 @@ def list_prompts(root: Path) -> list[str]:
 
 def load_prompt(root: Path, name: str) -> PromptFile:
     """
-    Reads, checks and resolves the prompt `name` under `root` (`<project>/prompts`).
+    Reads, checks and resolves the prompt `name` under `root` (`<project>/prompts`), or the judge beside it.
 
     Raises: BadInput for an impossible name, NotFound with the nearest one, InvalidFile with every problem that was
     found. Problems name files as seen from the project: `prompts/support/answer/prompt.md:7`.
     """
     check_name(name)
-    folder = root / name
+    if name.startswith(f"{JUDGES}/"):
+        inside, root = name.removeprefix(f"{JUDGES}/"), root.parent / JUDGES
+    else:
+        inside = name
+    folder = root / inside
     if not os.path.lexists(folder / FILE):
         known = list(_names(root))
         if not known:
             raise NotFound(f"no prompt named {name!r}: there is no {FILE} under {root} yet.")
-        raise NotFound(f"no prompt named {name!r} under {root}.{nearest(name, known)}")
-    label = f"{root.name}/{name}"
+        raise NotFound(f"no prompt named {name!r} under {root}.{nearest(inside, known)}")
+    label = f"{root.name}/{inside}"
     if leads_out(root.parent, root.name):
         raise InvalidFile([Problem(root.name, 0, "", "is a link that leads out of the project.")])
-    if leads_out(root, name):
+    if leads_out(root, inside):
         raise InvalidFile([Problem(label, 0, "", f"leads out of {root.name}/.")])
     written = read_prompt(Folder(folder, label))
     return PromptFile(
