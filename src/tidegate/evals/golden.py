@@ -1,14 +1,14 @@
 """
 golden.jsonl → the golden set: the cases every version of a prompt is measured on.
 
-One JSON object a line; blank lines are allowed. All malformed lines are reported at once, each with its number. The
-digest is over the cases' content, sorted by id: layout and order do not change it, anything a case says does.
+Which formats there are is told in golden_rows.py. All malformed cases are reported at once, each with its line. The
+digest is over the cases' content, sorted by id: format, layout and order do not change it, anything a case says does.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,15 +16,19 @@ from typing import Annotated, Any
 import rfc8785
 from pydantic import Field
 
-from tidegate.core.document import Document, Strict, parse_json, validate
+from tidegate.core.document import Document, Strict, validate
 from tidegate.core.errors import InvalidFile, Problem, nearest
-from tidegate.evals.spec import CheckSpec, read_checks, read_text
+from tidegate.evals.golden_rows import rows
+from tidegate.evals.spec import CheckSpec, read_checks
 
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
+Threshold = Annotated[float, Field(ge=0, le=1)]
+
+
 class CaseLine(Strict):
-    """One line as its author writes it."""
+    """One case as its author writes it."""
 
     id: Id
     inputs: dict[str, Any] = {}
@@ -33,6 +37,7 @@ class CaseLine(Strict):
     tags: list[str] = []
     cluster: Id | None = None
     critical: bool = False
+    threshold: Threshold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Case:
     cluster: str | None
     critical: bool
     """Every check of a critical case must pass, as if the suite's `must_pass` named it."""
+    threshold: float | None = None
+    """With one, the weighted mean of the checks' scores has to reach it; without, the suite's counts."""
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -96,13 +103,15 @@ class GoldenSet:
 def load_golden(path: Path) -> GoldenSet:
     """Reads one golden set. Raises InvalidFile with every problem, each on its line."""
     file = str(path)
-    reader = _Reader(file, path.parent)
-    # Only \n ends a line: splitlines() would cut at U+2028, which JSON allows inside a string.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            reader.read(line, number)
+    reader = _Reader(path.parent)
+    try:
+        for line, document in rows(path, reader.problems):
+            reader.read(line, document)
+    except InvalidFile as error:
+        reader.problems += [problem for problem in error.problems if problem not in reader.problems]
     if not reader.cases and not reader.problems:
-        reader.problems.append(Problem(file, 0, "", "has no cases; write one JSON object a line."))
+        message = "has no cases; write one JSON object a line." if path.suffix == ".jsonl" else "has no cases."
+        reader.problems.append(Problem(file, 0, "", message))
     if reader.problems:
         raise InvalidFile(reader.problems)
     text = "\n".join(reader.canonical[case_id] for case_id in sorted(reader.canonical))
@@ -110,28 +119,26 @@ def load_golden(path: Path) -> GoldenSet:
 
 
 class _Reader:
-    """Collects cases and problems line by line."""
+    """Collects cases and problems one by one."""
 
-    def __init__(self, file: str, folder: Path) -> None:
-        self.file = file
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cases: list[Case] = []
+        self.lines: dict[str, int] = {}
         self.canonical: dict[str, str] = {}
         self.problems: list[Problem] = []
 
-    def read(self, line: str, number: int) -> None:
+    def read(self, line: int, document: Document) -> None:
         try:
-            document = parse_json(line, self.file, first_line=number)
             if not isinstance(document.data, dict):
                 raise InvalidFile([document.problem((), "a case is a JSON object, in braces.")])
-            self._case(document, validate(document, CaseLine), number)
+            self._case(document, validate(document, CaseLine), line)
         except InvalidFile as error:
             self.problems += error.problems
 
-    def _case(self, document: Document, case: CaseLine, number: int) -> None:
-        if case.id in self.canonical:
-            first = next(known.line for known in self.cases if known.id == case.id)
-            message = f"the case {case.id!r} stands twice: lines {first} and {number}."
+    def _case(self, document: Document, case: CaseLine, line: int) -> None:
+        if case.id in self.lines:
+            message = f"the case {case.id!r} stands twice: lines {self.lines[case.id]} and {line}."
             raise InvalidFile([document.problem(("id",), message)])
         checks, problems = read_checks(
             case.checks,
@@ -141,13 +148,29 @@ class _Reader:
         )
         if problems:
             raise InvalidFile(problems)
-        plain = case.model_dump(exclude_defaults=True)
-        if checks:
-            plain["checks"] = [check.plain for check in checks]
         try:
-            self.canonical[case.id] = rfc8785.dumps(plain).decode()
+            self.canonical[case.id] = canonical(case, checks)
         except rfc8785.CanonicalizationError as error:
             raise InvalidFile([document.problem((), f"can not be written as canonical JSON: {error}.")]) from error
+        self.lines[case.id] = line
         self.cases.append(
-            Case(case.id, number, case.inputs, case.expected, checks, tuple(case.tags), case.cluster, case.critical)
+            Case(
+                case.id,
+                line,
+                case.inputs,
+                case.expected,
+                checks,
+                tuple(case.tags),
+                case.cluster,
+                case.critical,
+                case.threshold,
+            )
         )
+
+
+def canonical(case: CaseLine, checks: Sequence[CheckSpec] = ()) -> str:
+    """A case as the digest has it. Raises rfc8785.CanonicalizationError."""
+    plain = case.model_dump(exclude_defaults=True)
+    if checks:
+        plain["checks"] = [check.plain for check in checks]
+    return rfc8785.dumps(plain).decode()
