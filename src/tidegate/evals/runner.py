@@ -10,14 +10,18 @@ for all that are under way.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
+from tidegate.core.artifact import Artifact
 from tidegate.core.errors import TidegateError, Unusable
-from tidegate.core.evaluation import CheckResult, Repeat, Run, Score
+from tidegate.core.evaluation import CheckResult, Repeat, Run, Score, ToolUse
 from tidegate.core.instant import iso_utc
 from tidegate.core.ledger import Version
-from tidegate.evals.checks import Check, clip
+from tidegate.evals.checks import clip
 from tidegate.evals.golden import Case, GoldenSet
 from tidegate.evals.judges.judging import Bench
 from tidegate.evals.judges.memory import Judgements
@@ -70,6 +74,7 @@ async def run_suite(
     repeats: range | None = None,
     budget: Budget | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    artifact: Artifact | None = None,
     judgements: Judgements | None = None,
     rivals: Mapping[tuple[str, int], str] | None = None,
 ) -> Run:
@@ -79,6 +84,7 @@ async def run_suite(
     Args:
         repeats: which repeats to make; all of the suite's without it. A second range extends an earlier run.
         progress: called after every call, on the loop.
+        artifact: what `version` is; without it, checks of the prompt's own promises fail and say so.
         judgements: those that were made before; without them every answer is judged.
         rivals: the baseline's answers by case and repeat, for judges that compare.
     Raises: InvalidFile before the first call, when suite and golden set do not fit together; Unusable when the cost
@@ -93,6 +99,7 @@ async def run_suite(
         repeats=repeats or range(suite.repeats),
         budget=budget or Budget(),
         progress=progress,
+        artifact=artifact,
         bench=Bench(suite.judges, caller, judgements),
         rivals=rivals or {},
     )
@@ -132,6 +139,7 @@ class _Work:
         repeats: range,
         budget: Budget,
         progress: Callable[[Progress], None],
+        artifact: Artifact | None,
         bench: Bench,
         rivals: Mapping[tuple[str, int], str],
     ) -> None:
@@ -143,6 +151,7 @@ class _Work:
         self.repeats = repeats
         self.budget = budget
         self.progress = progress
+        self.artifact = artifact
         self.bench = bench
         self.rivals = rivals
         self.total = len(golden.cases) * len(repeats)
@@ -189,13 +198,22 @@ class _Work:
 
     async def _repeat(self, case: Case, repeat: int) -> Repeat:
         tags = {"run": self.run_id, "case": case.id, "repeat": str(repeat), "suite": self.suite.digest[:12]}
-        call = PromptCall(self.version.prompt, self.version.digest, dict(case.inputs), "eval", tags)
+        planned = self.checks[case.id]
+        call = PromptCall(
+            self.version.prompt,
+            self.version.digest,
+            dict(case.inputs),
+            "eval",
+            tags,
+            top_logprobs=int(any(check.needs_logprobs for check in planned)),
+        )
         try:
             answer = await self.caller.call(call)
         except TidegateError as error:
             answer = PromptAnswer("", error=str(error))
         output = _storable(answer.output)
-        checks = () if answer.error is not None else _judge(self.checks[case.id], answer, output)
+        seen = msgspec.structs.replace(answer, output=output)
+        checks = () if answer.error is not None else tuple(check.judge(seen, self.artifact) for check in planned)
         scores = () if answer.error is not None else await self._scores(case, repeat, output, checks, tags)
         return Repeat(
             case_id=case.id,
@@ -209,6 +227,8 @@ class _Work:
             latency_s=answer.latency_s,
             input_tokens=answer.input_tokens,
             output_tokens=answer.output_tokens,
+            threshold=self.suite.threshold if case.threshold is None else case.threshold,
+            tool_calls=tuple(map(_storable_use, answer.tool_calls)),
         )
 
     async def _scores(
@@ -250,11 +270,6 @@ class _Work:
         )
 
 
-def _judge(checks: tuple[Check, ...], answer: PromptAnswer, output: str) -> tuple[CheckResult, ...]:
-    judged = PromptAnswer(output, finish_reason=answer.finish_reason, output_tokens=answer.output_tokens)
-    return tuple(check.judge(judged) for check in checks)
-
-
 def _cost(result: Repeat) -> int | None:
     """What a repeat cost with its judgements; None where a price is not known, or there was no answer to pay for."""
     if result.cost_nano_usd is None or any(score.cost_nano_usd is None for score in result.scores):
@@ -265,3 +280,8 @@ def _cost(result: Repeat) -> int | None:
 def _storable(text: str) -> str:
     """Lone surrogates, which JSON escapes can spell and no store can hold, become U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _storable_use(use: ToolUse) -> ToolUse:
+    """Likewise of a tool call."""
+    return msgspec.json.decode(_storable(json.dumps(msgspec.to_builtins(use), ensure_ascii=False)), type=ToolUse)

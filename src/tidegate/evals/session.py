@@ -281,6 +281,7 @@ class Session:
             repeats=repeats,
             budget=budget,
             progress=self.watcher.progressed,
+            artifact=await asyncio.to_thread(self.shelf.artifact, version.digest),
             judgements=self.judgements,
             rivals=_rivals(baseline),
         )

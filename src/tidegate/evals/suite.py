@@ -22,7 +22,7 @@ from pydantic import Field
 from tidegate.core.document import Document, Strict, parse_yaml, validate
 from tidegate.core.errors import InvalidFile, NotFound, Problem, nearest
 from tidegate.evals.checks import Check
-from tidegate.evals.golden import GoldenSet
+from tidegate.evals.golden import GoldenSet, Threshold
 from tidegate.evals.judges.kinds import KINDS
 from tidegate.evals.judges.spec import JudgeFile, JudgeSpec, look_up, read_judges
 from tidegate.evals.spec import CheckSpec, inside, read_checks, read_text
@@ -58,6 +58,7 @@ class SuiteFile(Strict):
     golden: str = "golden.jsonl"
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
     checks: list[Any] = []
+    threshold: Threshold | None = None
     judges: dict[JudgeName, JudgeFile] = {}
     judge_failed: bool = True
     gate: GateFile = GateFile()
@@ -79,6 +80,8 @@ class Suite:
     concurrency: int
     digest: str
     text: str
+    threshold: float | None = None
+    """For cases without one of their own: what the weighted mean of their checks' scores has to reach."""
     judges: tuple[JudgeSpec, ...] = ()
     judge_failed: bool = True
     """Whether an answer is judged although a check of `must_pass` has failed."""
@@ -130,6 +133,7 @@ def load_suite(folder: Path) -> Suite:
         concurrency=written.concurrency,
         digest=hashlib.sha256(text.encode()).hexdigest(),
         text=text,
+        threshold=written.threshold,
         judges=judges,
         judge_failed=written.judge_failed,
     )
@@ -184,6 +188,9 @@ def _must_pass(
             hint = nearest(wanted, {name for check in checks for name in (check.name, check.type)})
             message = f"no check of this suite is called {wanted!r}.{hint}"
             problems.append(document.problem(("gate", "must_pass", index), message))
+        elif any(check.weight == 0 for check in checks if check.name in meant):
+            message = f"{wanted!r} has the weight 0: it is reported and decides nothing."
+            problems.append(document.problem(("gate", "must_pass", index), message))
         names |= meant
     return frozenset(names)
 
@@ -220,6 +227,8 @@ def _canonical(
         "checks": [check.plain for check in checks],
         "gate": written.gate.model_dump(include={"must_pass", "metrics"}, exclude_none=True),
     }
+    if written.threshold is not None:
+        plain["threshold"] = written.threshold
     if judges:
         plain["judges"] = {judge.name: judge.plain for judge in judges}
         plain["judge_failed"] = written.judge_failed
