@@ -11,6 +11,8 @@ line, then the same JSON object. That is the incident: the answer no longer is J
 `tools-2026-03-01` calls the first tool it is given, with {"city": "Paris"}, as long as no tool result is in the
 conversation. Otherwise it says "The tool says: " and the last result, or "I have no tools.".
 
+`judge-2026-03-01` grades answers by the words they share with what they are held against: judge.py has its rule.
+
 `fixed` says the same to everyone, at once: it is for measuring what stands in front of it.
 """
 
@@ -21,10 +23,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tidegate.simulate.judge import JUDGE, verdict
+
 SUPPORT = "support-2026-03-01"
 TOOLS = "tools-2026-03-01"
 FIXED = "fixed"
-MODELS = (SUPPORT, TOOLS, FIXED)
+MODELS = (SUPPORT, TOOLS, JUDGE, FIXED)
 TEMPER = "warm and friendly"
 LONG_QUESTION = 160
 """Characters; a longer question makes a warm and friendly model chat."""
@@ -52,6 +56,8 @@ def answer(model: str, messages: Sequence[Message]) -> str:
     """What `model`, one of MODELS, says to `messages`."""
     if model == FIXED:
         return FIXED_ANSWER
+    if model == JUDGE:
+        return verdict([message.text for message in messages])
     if model == TOOLS:
         result = next((message.text for message in reversed(messages) if message.role == "tool"), None)
         return "I have no tools." if result is None else f"The tool says: {result}"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from tidegate.simulate import rules
+from tidegate.simulate import judge, rules
 
 CREATED = 1_772_323_200
 """Every answer's `created`: 2026-03-01, so that answers are the same from run to run."""
@@ -61,6 +61,8 @@ class ChatRequest(msgspec.Struct):
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     tools: list[Tool] | None = None
+    logprobs: bool | None = False
+    top_logprobs: int | None = 0
     max_tokens: Positive | None = None
     max_completion_tokens: Positive | None = None
 
@@ -95,6 +97,7 @@ class Answer:
         self._finish_reason = finished if len(tokens) <= most else "length"
         self._call_id = f"call_{identity}"
         self._wants_usage = request.stream_options is not None and request.stream_options.include_usage
+        self._top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
         self._id = f"chatcmpl-{identity}"
         self._model = request.model
         self._fingerprint = f"fp_{fingerprint}"
@@ -116,8 +119,19 @@ class Answer:
         """The JSON body of a unary answer."""
         said = self._said("".join(self.tokens), first=True)
         message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, "annotations": [], **said}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
+        choice = {"index": 0, "message": message, "logprobs": self._logprobs(), "finish_reason": self._finish_reason}
         return _encode({**self._frame("chat.completion"), "choices": [choice], "usage": self._usage})
+
+    def _logprobs(self) -> dict[str, Any] | None:
+        """Of a unary answer, where they were asked for: every token is certain, but for those of a judge's verdict."""
+        if self._top_logprobs is None:
+            return None
+        content = []
+        for token in self.tokens:
+            chances = judge.alternatives(token) if self._model == judge.JUDGE else [(token, 0.0)]
+            shown = [_chance(*chance) for chance in chances]
+            content.append({**shown[0], "top_logprobs": shown[: self._top_logprobs]})
+        return {"content": content, "refusal": None}
 
     def events(self) -> list[bytes]:
         """The events of a stream: role, one per token, the finish, and the usage when it was asked for; no [DONE]."""
@@ -156,6 +170,10 @@ class Answer:
         if self._wants_usage:
             chunk["usage"] = usage
         return b"data: " + _encode(chunk) + b"\n\n"
+
+
+def _chance(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
 
 
 def decode(body: bytes, kind: type[T]) -> T:
