@@ -17,6 +17,7 @@ from tests.repo.tree import ROOT, SOURCE, tracked
 ALLOWED = re.compile(
     r"tidegate/(?:[\w-]+/)*[\w.-]+\.(?:py|html|css|js|json|svg|sql|mako|ini|woff2|ico|jinja|py\.typed)"
     r"|tidegate/py\.typed"
+    r"|tidegate/examples/[\w-]+/(?:prompts/[\w/-]+\.\w[\w.]*|README\.md|tidegate\.yaml|\.gitignore|\.github/workflows/\w+\.yml)"
     r"|tidegate-[^/]+\.dist-info/(?:METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE)"
 )
 

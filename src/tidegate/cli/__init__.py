@@ -20,6 +20,7 @@ from tidegate.core.errors import BadInput, TidegateError
 
 COMMANDS = {
     "demo": "The incident, end to end, with no API key and no network.",
+    "init": "A starter project that works, with a workflow that gates pull requests.",
     "serve": "Gateway and console for this project.",
     "lint": "Prompts, evals and tidegate.yaml: every problem with its file and line.",
     "render": "The messages a call would send.",

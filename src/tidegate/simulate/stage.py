@@ -26,6 +26,7 @@ from tidegate.core.errors import BadInput, Unusable
 
 READY_S = 30.0
 STOP_S = 40.0
+STATE = (".tidegate", "report")
 DEFAULT_PORTS = {"provider": 4010, "gateway": 4000, "console": 4001}
 
 
@@ -139,12 +140,16 @@ class Stage:
 
 
 def _copy(source: Path, folder: Path) -> None:
-    """The files of an example, without the state of whoever played with it in place."""
-    for file in source.rglob("*"):
-        inside = file.relative_to(source)
-        if file.is_file() and inside.parts[0] != ".tidegate":
-            (folder / inside).parent.mkdir(parents=True, exist_ok=True)
-            (folder / inside).write_bytes(file.read_bytes())
+    """The files of an example."""
+    for name, file in files_of(source).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(file.read_bytes())
+
+
+def files_of(source: Path) -> dict[str, Path]:
+    """The files of an example by their names inside it, without the state of whoever played with it in place."""
+    found = {file.relative_to(source): file for file in sorted(source.rglob("*")) if file.is_file()}
+    return {inside.as_posix(): file for inside, file in found.items() if inside.parts[0] not in STATE}
 
 
 def example(name: str) -> Path:
