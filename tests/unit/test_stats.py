@@ -20,17 +20,16 @@ from statsmodels.stats.proportion import proportion_confint
 from tidegate.core.stats import (
     ALPHA,
     benjamini_hochberg,
-    clopper_pearson,
+    bounded_interval,
     compare,
     holm,
-    mcnemar,
     mde,
     mostly,
     pairs_needed,
     wilson,
     within_variance,
 )
-from tidegate.core.stats.beta import beta_cdf, beta_quantile, student_cdf
+from tidegate.core.stats.beta import beta_cdf, student_cdf
 from tidegate.core.stats.bounded import MANY, below_zero, bounded_p
 from tidegate.core.stats.plan import ALPHA_OF_TWO_LOOKS
 from tidegate.core.stats.robust import standard_error, student_p
@@ -69,22 +68,20 @@ def test_tango_solves_the_closed_quartic(won: int, lost: int, n: int) -> None:
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
-def test_mcnemar_is_the_binomial_test_and_statsmodels(fell: int, rose: int) -> None:
+def test_the_sign_flip_test_of_pass_fail_pairs_is_mcnemars(fell: int, rose: int) -> None:
+    """scipy's binomial test, one-sided, and statsmodels' McNemar, two-sided."""
+    pairs = [-1.0] * fell + [1.0] * rose + [0.0] * 5
+    worse, better = sign_flip_p(pairs), sign_flip_p([-value for value in pairs])
     exact = stats.binomtest(fell, fell + rose, 0.5, alternative="greater").pvalue if fell + rose else 1.0
-    assert mcnemar(fell, rose) == pytest.approx(exact)
+    assert worse == pytest.approx(exact)
     two_sided = reference_mcnemar([[9, fell], [rose, 9]], exact=True).pvalue
-    assert min(1.0, 2 * min(mcnemar(fell, rose), mcnemar(rose, fell))) == pytest.approx(two_sided)
+    assert min(1.0, 2 * min(worse, better)) == pytest.approx(two_sided)
+    assert sign_flip_p(pairs, mid=True) == pytest.approx(exact - stats.binom.pmf(fell, fell + rose, 0.5) / 2)
 
 
 def test_mid_p_counts_the_outcome_half() -> None:
-    assert (mcnemar(5, 0), mcnemar(5, 0, mid=True)) == (1 / 32, 1 / 64)
-    assert (mcnemar(0, 0), mcnemar(0, 0, mid=True)) == (1, 0.5)
-    assert mcnemar(3, 1, mid=True) == (mcnemar(3, 1) + mcnemar(4, 0)) / 2
-
-
-@given(st.integers(0, 30), st.integers(0, 30))
-def test_the_sign_flip_test_of_pass_fail_pairs_is_mcnemars(fell: int, rose: int) -> None:
-    assert sign_flip_p([-1.0] * fell + [1.0] * rose + [0.0] * 5) == pytest.approx(mcnemar(fell, rose))
+    assert (sign_flip_p([-1.0] * 5), sign_flip_p([-1.0] * 5, mid=True)) == (1 / 32, 1 / 64)
+    assert (sign_flip_p([0.0]), sign_flip_p([0.0], mid=True)) == (1, 0.5)
 
 
 # what nothing changed looks like
@@ -147,7 +144,6 @@ def test_one_cluster_shows_nothing() -> None:
 @given(st.floats(0.01, 0.99), st.floats(0.5, 200), st.floats(0.5, 200))
 def test_beta_is_scipys(x: float, a: float, b: float) -> None:
     assert beta_cdf(x, a, b) == pytest.approx(scipy.special.betainc(a, b, x), abs=1e-11)
-    assert beta_cdf(beta_quantile(x, a, b), a, b) == pytest.approx(x, abs=1e-6)
 
 
 @given(st.floats(-40, 40), st.integers(1, 2_000))
@@ -163,6 +159,13 @@ def test_for_two_values_the_bounded_mean_is_clopper_and_pearsons(k: int, n: int,
     k = min(k, n)
     p = bounded_p([(1.0,)] * k + [(0.0,)] * (n - k), share, 0.0)
     assert p == pytest.approx(stats.binom.sf(k - 1, n, share), abs=1e-8)
+
+
+@given(st.integers(0, 20), st.integers(1, 20))
+def test_the_interval_of_one_mean_is_clopper_and_pearsons_too(k: int, n: int) -> None:
+    k = min(k, n)
+    ours = bounded_interval([(1.0,)] * k + [(0.0,)] * (n - k), (0.0, 1.0), alpha=ALPHA)
+    assert ours == pytest.approx(proportion_confint(k, n, alpha=2 * ALPHA, method="beta"), abs=1e-5)
 
 
 def test_equal_pairs_follow_the_rule_of_three() -> None:
@@ -259,11 +262,10 @@ def test_a_drop_is_sure_only_when_the_exact_test_agrees() -> None:
 
 
 @given(st.integers(0, 40), st.integers(1, 40), st.sampled_from([0.025, 0.05]))
-def test_intervals_of_one_share_are_statsmodels(k: int, n: int, alpha: float) -> None:
+def test_the_interval_of_one_share_is_statsmodels(k: int, n: int, alpha: float) -> None:
     k = min(k, n)
-    for ours, method in ((wilson, "wilson"), (clopper_pearson, "beta")):
-        expected = proportion_confint(k, n, alpha=2 * alpha, method=method)
-        assert ours(k, n, alpha=alpha) == pytest.approx(expected, abs=1e-6)
+    expected = proportion_confint(k, n, alpha=2 * alpha, method="wilson")
+    assert wilson(k, n, alpha=alpha) == pytest.approx(expected, abs=1e-6)
 
 
 def test_how_sure_a_case_mostly_passes() -> None:

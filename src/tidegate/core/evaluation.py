@@ -124,6 +124,31 @@ class MetricVerdict(msgspec.Struct, frozen=True):
     floor: float | None
     verdict: Verdict
     reason: str
+    scale: tuple[float, float] = (0.0, 1.0)
+    """Where its values lie: 0 to 1 for shares; a judge's own scale, in which margin and floor are written too."""
+    cases: int = 0
+    """With a value from both versions; from the candidate alone where there is no baseline."""
+    missing: int = 0
+    """Answers, of both versions, of which the metric knows nothing: errors, and judges without a verdict."""
+    candidate_interval: tuple[float, float] | None = None
+    """Two-sided (1 − 2α) confidence interval of `candidate`, for questions like these; floors do not ask for it."""
+
+
+class SliceVerdict(msgspec.Struct, frozen=True):
+    """One tag's cases by one metric. It points to where a change hurts, and decides nothing."""
+
+    tag: str
+    metric: str
+    cases: int
+    baseline: float
+    candidate: float
+    delta: float
+    interval: tuple[float, float]
+    p_worse: float
+    """Mid-p of "nothing changed" against "worse", adjusted for all slices (Benjamini–Hochberg)."""
+    worse: bool
+    """`p_worse` is at most α."""
+    scale: tuple[float, float] = (0.0, 1.0)
 
 
 class CaseVerdict(msgspec.Struct, frozen=True):
@@ -177,6 +202,8 @@ class GateReport(msgspec.Struct, frozen=True):
     """The prompt's diff, as lines of a unified diff."""
     per_call: PerCall | None = None
     baseline_per_call: PerCall | None = None
+    slices: tuple[SliceVerdict, ...] = ()
+    """Each gating metric by each tag of two cases or more; empty without another version to compare with."""
     notes: tuple[str, ...] = ()
     """What a reader must know beside the verdict, a sentence each: where the baseline is from, a suite that changed."""
 

@@ -4,11 +4,11 @@ The gate's statistics: verdicts that stay honest with few cases, and neither cry
     means of repeats per case → differences per case → one-sided p values → Holm over the metrics that gate
 
     paired       two versions: p values of "worse than the margin" and "within the margin", interval
-    tango        pass/fail pairs: score interval and McNemar's test
+    tango        pass/fail pairs: score interval
     robust       everything else with many cases: Student's t on a cluster-robust standard error
-    bounded      everything with few cases: what a mean of bounded values can still be
-    sign_flip    the exact test that nothing changed
-    proportion   one share alone: Wilson, Clopper–Pearson, and the chance that a case mostly passes
+    bounded      everything with few cases: what a mean of bounded values can still be (for 0 and 1: Clopper–Pearson)
+    sign_flip    the exact test that nothing changed; for pass/fail pairs McNemar's, exact or mid-p
+    proportion   one share alone: Wilson's interval, and the chance that a case mostly passes
     several      Holm for verdicts, Benjamini–Hochberg for slices
     plan         the smallest visible drop and the cases a margin takes, before the run
     beta         the incomplete beta function, from which t and binomial tails come
@@ -16,21 +16,20 @@ The gate's statistics: verdicts that stay honest with few cases, and neither cry
 Only the standard library: a command starts in 0.3 s. Every result is checked against scipy or statsmodels in the tests.
 """
 
+from tidegate.core.stats.bounded import bounded_interval
 from tidegate.core.stats.paired import Comparison, compare
 from tidegate.core.stats.plan import ALPHA, ALPHA_OF_TWO_LOOKS, mde, pairs_needed, within_variance
-from tidegate.core.stats.proportion import clopper_pearson, mostly, wilson
+from tidegate.core.stats.proportion import mostly, wilson
 from tidegate.core.stats.several import benjamini_hochberg, holm
-from tidegate.core.stats.tango import mcnemar
 
 __all__ = [
     "ALPHA",
     "ALPHA_OF_TWO_LOOKS",
     "Comparison",
     "benjamini_hochberg",
-    "clopper_pearson",
+    "bounded_interval",
     "compare",
     "holm",
-    "mcnemar",
     "mde",
     "mostly",
     "pairs_needed",

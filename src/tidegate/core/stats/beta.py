@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from tidegate.core.stats.roots import bisect
-
 
 def beta_cdf(x: float, a: float, b: float) -> float:
     """P(X ≤ x) of a Beta(a, b) variable. Continued fraction: DLMF 8.17.22, evaluated by Lentz's method."""
@@ -27,11 +25,6 @@ def beta_cdf(x: float, a: float, b: float) -> float:
         if abs(d * c - 1) < 1e-15:
             break
     return math.exp(log_front) * fraction / a
-
-
-def beta_quantile(p: float, a: float, b: float) -> float:
-    """The x with P(X ≤ x) = p."""
-    return bisect(lambda x: beta_cdf(x, a, b) < p, 0.0, 1.0)
 
 
 def student_cdf(t: float, df: float) -> float:

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from statistics import NormalDist
 
 from tidegate.core.stats.robust import Clusters
+from tidegate.core.stats.roots import bisect
 
 MANY = 400
 """Different values, above which the weighted mean is as good as normal, and the exact integral slow."""
@@ -35,6 +36,18 @@ def bounded_p(clusters: Clusters, bound: float, lowest: float) -> float:
     above = Counter(round(math.fsum(cluster) - len(cluster) * bound, 12) for cluster in clusters)
     above[size * (lowest - bound)] += 1
     return below_zero(above)
+
+
+def bounded_interval(clusters: Clusters, scale: tuple[float, float], *, alpha: float) -> tuple[float, float]:
+    """Of the mean of values on a scale, two-sided at 1 − 2·alpha; for 0 and 1 Clopper and Pearson's."""
+    low, high = scale
+    mean = math.fsum(map(math.fsum, clusters)) / sum(map(len, clusters))
+    mirrored = [[-value for value in cluster] for cluster in clusters]
+    fine = (high - low) * 1e-7
+    return (
+        bisect(lambda end: bounded_p(clusters, end, low) <= alpha, low, mean, width=fine),
+        bisect(lambda end: bounded_p(mirrored, -end, -high) > alpha, mean, high, width=fine),
+    )
 
 
 def below_zero(terms: Mapping[float, int]) -> float:

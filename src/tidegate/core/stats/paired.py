@@ -68,6 +68,11 @@ class Comparison:
         """p value of "nothing changed", against "worse": exact."""
         return sign_flip_p([math.fsum(cluster) for cluster in self.differences])
 
+    @cached_property
+    def p_read(self) -> float:
+        """The same as a mid-p: for people, not for verdicts."""
+        return sign_flip_p([math.fsum(cluster) for cluster in self.differences], mid=True)
+
     def p_worse(self, margin: float) -> float:
         """p value of "not worse by more than `margin`"."""
         return max(self._below(-margin), self.p_changed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from tidegate.core.stats.beta import beta_cdf, beta_quantile
+from tidegate.core.stats.beta import beta_cdf
 
 
 def wilson(successes: float, n: int, *, alpha: float) -> tuple[float, float]:
@@ -19,17 +19,6 @@ def wilson(successes: float, n: int, *, alpha: float) -> tuple[float, float]:
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(max(0.0, z2 * (share * (1 - share) / n + z2 / (4 * n * n)))) / (1 + z2 / n)
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def clopper_pearson(successes: int, n: int, *, alpha: float) -> tuple[float, float]:
-    """
-    Exact interval of a share, two-sided at 1 − 2·alpha: never covers less, and is wider than Wilson's.
-
-    Source: Clopper and Pearson, Biometrika 26 (1934) 404-413, by quantiles of the beta distribution.
-    """
-    low = beta_quantile(alpha, successes, n - successes + 1) if successes else 0.0
-    high = beta_quantile(1 - alpha, successes + 1, n - successes) if successes < n else 1.0
-    return low, high
 
 
 def mostly(successes: int, n: int, *, share: float = 0.5) -> float:

@@ -1,4 +1,4 @@
-"""Pass/fail pairs, one answer a side: McNemar's test and Tango's score interval."""
+"""Pass/fail pairs, one answer a side: Tango's score interval."""
 
 from __future__ import annotations
 
@@ -6,18 +6,6 @@ import math
 from statistics import NormalDist
 
 from tidegate.core.stats.roots import bisect
-
-
-def mcnemar(fell: int, rose: int, *, mid: bool = False) -> float:
-    """
-    One-sided p value for "worse": how often a fair coin gives `fell` or more falls among the pairs that changed.
-
-    `mid` counts the observed outcome half: less conservative, for reading, not for deciding (Fagerland, Lydersen,
-    Laake, BMC Medical Research Methodology 13:91 (2013)). Without a changed pair it is 1 (mid: 0.5).
-    """
-    pairs = fell + rose
-    tail = sum(math.comb(pairs, k) for k in range(fell, pairs + 1))
-    return float((tail - (math.comb(pairs, fell) / 2 if mid else 0)) / 2**pairs)
 
 
 def tango(lost: float, won: float, n: int, *, alpha: float) -> tuple[float, float]:
