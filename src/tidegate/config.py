@@ -521,7 +521,7 @@ def _bad_clouds(document: Document, config: Config) -> Iterator[Problem]:
                 if key in provider.model_fields_set:
                     yield document.problem((*path, key), f"belongs to dialect: {cloud}.")
         for key, why in _missing(provider):
-            yield document.problem((*path, key) if key in provider.model_fields_set else path, f"{key}: {why}")
+            yield document.problem((*path, key), why)
 
 
 def _missing(provider: Provider) -> Iterator[tuple[str, str]]:

@@ -28,6 +28,8 @@ CLAIM_S = 3_600
 """The longest that Google takes."""
 EARLY_S = 300.0
 """How long before a token runs out the next one is fetched."""
+AGAIN_S = 5.0
+"""After an exchange that failed, while the old token is good."""
 MAX_ANSWER_BYTES = 64 << 10
 WAIT_S = 10.0
 log = logging.getLogger("tidegate.upstream")
@@ -67,15 +69,17 @@ class ServiceAccount:
         self._token: str | None = None
         self._ends = 0.0
         """The monotonic second at which the token is no good any more."""
+        self._next = 0.0
+        """The second from which it may be renewed early."""
         self._fetching: asyncio.Task[str] | None = None
 
     async def sign(self, request: UpstreamRequest, upstream: Upstream, clock: Clock) -> UpstreamRequest:
         """The request with a token that is good for now. Raises UpstreamError."""
-        token, left = self._token, self._ends - clock.monotonic()
-        if token is None or left <= EARLY_S:
-            fetching = self._fetch_once(upstream, clock)
-            if token is None or left <= 0:
-                token = await asyncio.shield(fetching)  # a client that leaves does not stop it for the others
+        token, now = self._token, clock.monotonic()
+        if token is None or now >= self._ends:
+            token = await asyncio.shield(self._fetch_once(upstream, clock))  # who leaves does not stop it for others
+        elif now >= self._next:
+            self._fetch_once(upstream, clock)
         return msgspec.structs.replace(request, headers=(*request.headers, ("authorization", f"Bearer {token}")))
 
     def refused(self) -> None:
@@ -99,6 +103,7 @@ class ServiceAccount:
 
     async def _fetch(self, upstream: Upstream, clock: Clock) -> str:
         began = clock.monotonic()
+        self._next = began + AGAIN_S
         form = {"grant_type": GRANT, "assertion": self._claim(clock.now_ns() // 1_000_000_000)}
         request = UpstreamRequest(
             origin=self._origin,
@@ -114,6 +119,7 @@ class ServiceAccount:
             body = await answer.read(MAX_ANSWER_BYTES)
         granted = _granted(answer.status, body)
         self._token, self._ends = granted.access_token, began + granted.expires_in
+        self._next = self._ends - EARLY_S
         return granted.access_token
 
     def _claim(self, now: int) -> str:

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
 from tidegate.dialects.anthropic.request_out import reasoning_out, sampling_out, tool_id, tool_input
@@ -45,6 +47,8 @@ def request_out(request: chat.Request, *, model: str) -> tuple[bytes, list[chat.
     """The request on this wire, and what it can not say. Raises InvalidRequest."""
     losses = Losses()
     claude = "claude" in model
+    if claude:
+        request = _opened(request)
     extra, sampling = _model_settings(request, model, losses)
     system, turns = _Conversation(losses, claude=claude).write(request.messages)
     inference = {
@@ -63,6 +67,18 @@ def request_out(request: chat.Request, *, model: str) -> tuple[bytes, list[chat.
     body.update({key: given for key, given in optional.items() if given})
     _say_what_converse_lacks(request, losses)
     return encode(body), losses.all()
+
+
+def _opened(request: chat.Request) -> chat.Request:
+    """With signatures that came through Bedrock as Claude made them: they are good wherever Claude is."""
+
+    def opened(part: chat.Part) -> chat.Part:
+        if not isinstance(part, chat.Thinking) or part.signature is None:
+            return part
+        return msgspec.structs.replace(part, signature=part.signature.removeprefix(SEAL))
+
+    messages = [msgspec.structs.replace(one, parts=tuple(map(opened, one.parts))) for one in request.messages]
+    return msgspec.structs.replace(request, messages=tuple(messages))
 
 
 class _Conversation:
@@ -145,7 +161,7 @@ class _Conversation:
 
     def _thinking(self, part: chat.Thinking, place: str) -> Iterator[Wire]:
         redacted, signature = part.redacted or "", part.signature or ""
-        own = signature.startswith(SEAL) or (self._claude and signature and ":" not in signature)
+        own = ":" not in signature if self._claude and signature else signature.startswith(SEAL)
         if redacted.startswith(SEAL):
             yield {"reasoningContent": {"redactedContent": redacted.removeprefix(SEAL)}}
         elif own:
