@@ -16,16 +16,17 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from tidegate import config as configuration
 from tidegate.config import Project, Provider
 from tidegate.core.address import from_environment, is_loopback
 from tidegate.core.errors import BadInput
 from tidegate.core.ids import uuid7
-from tidegate.ports import Caller
+from tidegate.ports import Caller, Clock
 from tidegate.prompts.registry import Registry
 from tidegate.system import SystemClock, SystemRandom
 
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from tidegate.gateway.pipeline import Services
     from tidegate.prompts.remote import RemoteRegistry
     from tidegate.prompts.snapshot_file import SnapshotFile
+    from tidegate.stores.meter import Meter
     from tidegate.telemetry.queries import CallLog
     from tidegate.telemetry.remote import RemoteCallLog
+    from tidegate.telemetry.spool import SpoolWriter
     from tidegate.upstream.dial import Network
     from tidegate.upstream.lint import Serving
 
@@ -147,6 +150,12 @@ async def services(
     spool = SpoolWriter(
         project.spool, clock=clock, writer_id=writer_id, fsync_s=telemetry.fsync_s, segment_s=telemetry.segment_s
     )
+    kept = ExitStack()
+    try:
+        admission = await asyncio.to_thread(_admission, project, clock, spool, kept)
+    except BaseException:
+        kept.close()
+        raise
     pool = Pool(networks=_networks(project), proxies=Proxies.read(os.environ))
     attempts = Attempts(pool, RetryBudget(), clock, random)
     answers = MemoryAnswers(max_bytes=config.caches.max_bytes, clock=clock)
@@ -163,6 +172,8 @@ async def services(
             keys=Keys(internal_key, prompts.keys, loopback=is_loopback(config.gateway.host)),
             project=config.project,
             content_sample=telemetry.content_sample,
+            admission=admission,
+            unbounded_output_tokens=config.budgets.unbounded_output_tokens,
         )
     finally:
         for owner in owners:
@@ -170,6 +181,31 @@ async def services(
         await asyncio.gather(*owners, return_exceptions=True)
         await pool.close()
         spool.close()
+        kept.close()
+
+
+def _admission(project: Project, clock: Clock, spool: SpoolWriter, kept: ExitStack) -> Meter | None:
+    """Limits, and budgets as the last process left them; None where there are none. Raises BadInput, Unusable."""
+    from tidegate.stores.meter import Meter
+    from tidegate.telemetry import begun
+
+    limits, budgets, zone = project.config.limits, project.config.budgets, ZoneInfo(project.config.timezone)
+    if not budgets.given:
+        return Meter(limits, budgets, zone=zone, clock=clock) if limits.given else None
+    kept.enter_context(begun.only_one(project.spool))
+    restored = begun.restore(project.spool, zone)
+    begun.close_lost(restored, spool, zone)
+    meter = Meter(limits, budgets, zone=zone, clock=clock, spent=restored.spent)
+
+    def note() -> Callable[[], bool]:
+        running = [hold.begun for hold in meter.holds.values() if isinstance(hold.begun, begun.Begun)]
+        checkpoint = begun.Checkpoint(spool.place, meter.spent(), running, restored.read)
+        return lambda: begun.write_checkpoint(project.spool, checkpoint)
+
+    if note()():
+        begun.forget_orphans(project.spool, restored.read)
+    spool.before_seal = note
+    return meter
 
 
 def _networks(project: Project) -> dict[str, Network]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from tidegate.core.errors import NotFound, UpstreamProtocol
 from tidegate.core.ledger import Freshness, Served
 from tidegate.ports import UpstreamAnswer, UpstreamExchange, UpstreamRequest
+from tidegate.telemetry.record import Entry
 
 
 @dataclass
@@ -54,12 +56,27 @@ class FixedRandom:
         return self.draw
 
 
+def as_read(line: bytes) -> dict[str, Any]:
+    """A spool line as plain values, with all that it leaves out filled in."""
+    entry = msgspec.json.decode(line, type=Entry)
+    call = {**msgspec.structs.asdict(entry.call), "attempts": msgspec.to_builtins(entry.call.attempts)}
+    return {"call": call, "content": entry.content and msgspec.structs.asdict(entry.content)}
+
+
 @dataclass
 class MemorySpool:
     """Implements ports.Spool in memory."""
 
     lines: list[bytes] = field(default_factory=list)
     full: bool = False
+    begun: list[bytes] = field(default_factory=list)
+
+    def begin(self, line: bytes) -> bool:
+        """Keeps it apart from the records."""
+        if self.full:
+            return False
+        self.begun.append(line)
+        return True
 
     def append(self, line: bytes) -> bool:
         """Keeps the line, unless the disk is said to be full."""
@@ -104,7 +121,7 @@ class ScriptedAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Sequence[bytes] = (b"",)
     """Chunks, in order."""
-    fails: Exception | None = None
+    fails: BaseException | None = None
     """Raised before the head."""
     breaks: Exception | None = None
     """Raised after the chunks."""

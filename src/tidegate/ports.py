@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tidegate.core.artifact import Artifact
+from tidegate.core.budgets import BudgetState
 from tidegate.core.chain import Fault, Line, SealedKeyLine
 from tidegate.core.evaluation import Run, ToolUse
 from tidegate.core.kept import KeptAnswer
@@ -121,6 +122,71 @@ class Spool(Protocol):
 
     def append(self, line: bytes) -> bool:
         """False when the line could not be written (disk full): counted as shed, and serving goes on."""
+        ...
+
+    def begin(self, line: bytes) -> bool:
+        """As `append`, for a line that says that a call begins: it is no record, and not counted as one."""
+        ...
+
+
+class Hold(Protocol):
+    """What one admitted call holds of limits and budgets, until it is settled."""
+
+    begun: Any
+    """What was written down about the call as it began, for who finds it after a crash."""
+
+    @property
+    def nano_usd(self) -> int:
+        """Reserved in each of its budgets."""
+        ...
+
+    @property
+    def budgets(self) -> Sequence[tuple[str, str]]:
+        """Those it is charged to: name, and the one model whose answers that pays for, or an empty text."""
+        ...
+
+    def settle(self, tokens: int, nano_usd: int | None, model: str | None) -> None:
+        """
+        Gives everything back and charges what was used; a second time is a no-op.
+
+        Args:
+            nano_usd: None when there was an answer and nobody knows what it cost.
+            model: `provider/model` that was called last.
+        """
+        ...
+
+
+class Admission(Protocol):
+    """
+    Limits and budgets. It answers at once, from memory: an adapter over a store that several gateways share keeps
+    leases, and renews them before they are used up.
+    """
+
+    def admit(
+        self,
+        call: str,
+        *,
+        key: str | None,
+        prompt: str | None,
+        route: str | None,
+        models: tuple[str, ...],
+        tokens: int,
+        nano_usd: int,
+    ) -> Hold:
+        """
+        Takes a call's part of everything that concerns it, or takes nothing.
+
+        Args:
+            call: its id.
+            models: `provider/model` of all it may be sent to, in the order they are tried.
+            tokens: an estimate of input and output.
+            nano_usd: the most it may cost.
+        Raises: Saturated, TooLarge for more tokens than a minute has, BudgetExhausted.
+        """
+        ...
+
+    def budgets(self) -> Sequence[BudgetState]:
+        """Every budget as it stands."""
         ...
 
 

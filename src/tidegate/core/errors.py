@@ -10,6 +10,7 @@ Everything that can go wrong, as one tree.
     ├─ RequestError          the client's request is wrong
     │  ├─ InvalidRequest     400
     │  ├─ Unauthenticated    401
+    │  ├─ BudgetExhausted    402, saying when there is money again
     │  ├─ Forbidden          403
     │  ├─ UnknownModel       404
    │  ├─ UnknownPath        404
@@ -125,6 +126,13 @@ class Unauthenticated(RequestError):
 
     code = "invalid_api_key"
     http_status = 401
+
+
+class BudgetExhausted(RequestError):
+    """What is left of a budget is less than the call may cost; the message says whose, and when it begins anew."""
+
+    code = "budget_exhausted"
+    http_status = 402
 
 
 class Forbidden(RequestError):

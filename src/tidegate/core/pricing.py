@@ -42,6 +42,50 @@ class Above(msgspec.Struct, frozen=True):
     rates: Rates
 
 
+class Ceiling(msgspec.Struct, frozen=True):
+    """The most that tokens of one target cost, whatever they turn out to be: cached, written, spoken, on any tier."""
+
+    input: int
+    """Pico-USD per token, as in Rates."""
+    output: int
+    tokens: int | None = None
+    """With more input than this a call may be dearer; None: no length makes it so."""
+    long_input: int = 0
+    long_output: int = 0
+
+    def nano_usd(self, input_tokens: int, output_tokens: int) -> int:
+        """Not less than `price` of any usage within these counts."""
+        if self.tokens is None or input_tokens <= self.tokens:
+            return (input_tokens * self.input + output_tokens * self.output + 999) // 1_000
+        return (input_tokens * self.long_input + output_tokens * self.long_output + 999) // 1_000
+
+
+def ceiling(rates: Rates) -> Ceiling:
+    """The highest of all rates, service tiers included; apart for calls that are too long for the first step."""
+    tiers = (rates, *rates.service_tiers.values())
+    steps = [step for tier in tiers for step in tier.above]
+    base = Ceiling(max(map(_dearest_input, tiers)), max(map(_dearest_output, tiers)))
+    if not steps:
+        return base
+    every = (*tiers, *(step.rates for step in steps))
+    return Ceiling(
+        base.input,
+        base.output,
+        min(step.tokens for step in steps),
+        max(map(_dearest_input, every)),
+        max(map(_dearest_output, every)),
+    )
+
+
+def _dearest_input(rates: Rates) -> int:
+    some = (rates.cache_read, rates.cache_write, rates.cache_write_1h, rates.audio_input, rates.audio_cache_read)
+    return max(rates.input, *(rate or 0 for rate in some))
+
+
+def _dearest_output(rates: Rates) -> int:
+    return max(rates.output, rates.audio_output or 0)
+
+
 def price(usage: Usage, rates: Rates) -> int | None:
     """
     Cost of one answer in nano-USD, ≥ 0: summed exactly, rounded half up once at the end.

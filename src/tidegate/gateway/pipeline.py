@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass, field
 
 from tidegate.core.errors import InternalError, Saturated, TidegateError, Unusable, UpstreamRejected
 from tidegate.dialects.dialect import Dialect
+from tidegate.gateway.admit import admit
 from tidegate.gateway.attempt import CREDENTIAL_REFUSED, Attempts
 from tidegate.gateway.auth import Keys, authenticate
 from tidegate.gateway.call import Call
@@ -22,7 +24,7 @@ from tidegate.gateway.lookup import Lookup
 from tidegate.gateway.record import Record
 from tidegate.gateway.relay import JSON_HEADERS, identity_headers, relay
 from tidegate.gateway.resolve import resolve
-from tidegate.ports import SERVER_CLOSING, Clock, PromptSource, Random, Reply, Spool
+from tidegate.ports import SERVER_CLOSING, Admission, Clock, PromptSource, Random, Reply, Spool
 from tidegate.upstream.targets import Targets
 
 CLIENT_CLOSED = 499
@@ -43,6 +45,10 @@ class Services:
     keys: Keys
     project: str
     content_sample: float
+    admission: Admission | None = None
+    """None where there are no limits and no budgets."""
+    unbounded_output_tokens: int = 4_096
+    """Reserved where a call sets no bound."""
     lookup: Lookup | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
 
@@ -58,6 +64,8 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
         plan = await resolve(
             call.dialect, incoming, record, s.prompts, s.targets, access=access, random=s.random, large=large
         )
+        if s.admission is not None:
+            admit(call, plan, record, s.admission, s.spool, unbounded=s.unbounded_output_tokens)
         with s.deadlines.within(plan.path.timeouts.total_s):  # over every attempt and the whole answer
             async with (
                 s.attempts.attempt(plan, record)
@@ -93,8 +101,10 @@ async def _refuse(error: TidegateError, client: Dialect, record: Record, reply: 
     body = b""
     if isinstance(error, UpstreamRejected) and record.target is not None and client in record.target.dialects:
         body = error.body if error.body.startswith(b"{") else b""
-    headers = [JSON_HEADERS, *identity_headers(record), ("x-should-retry", "false")]
+    headers = [JSON_HEADERS, *identity_headers(record)]
+    if not isinstance(error, Saturated):  # all else was tried again here, or it would change nothing
+        headers.append(("x-should-retry", "false"))
     if isinstance(error, UpstreamRejected | Saturated) and error.retry_after_s is not None:
-        headers.append(("retry-after", str(max(1, round(error.retry_after_s)))))
+        headers.append(("retry-after", str(max(1, math.ceil(error.retry_after_s)))))
     await reply.start(error.http_status, headers, streamed=False)
     await reply.end(body or client.error_body(error, call_id=record.id))

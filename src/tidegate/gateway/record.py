@@ -19,8 +19,8 @@ from tidegate.core.pricing import price
 from tidegate.core.usage import Usage, estimate_tokens
 from tidegate.dialects.dialect import Answer
 from tidegate.gateway.call import Call
-from tidegate.ports import Clock, Random, Spool
-from tidegate.telemetry.record import AttemptRow, CallRow, ContentRow, Entry, Origin, Outcome
+from tidegate.ports import Clock, Hold, Random, Spool
+from tidegate.telemetry.record import AttemptRow, CallRow, ContentRow, Entry, Origin, Outcome, paid
 from tidegate.upstream.targets import Target
 
 MAX_MESSAGE_CHARS = 500
@@ -48,6 +48,8 @@ class Record:
         self.free = False
         """The provider was paid for this answer before, or by another call."""
         self.closed = False
+        self.hold: Hold | None = None
+        """What the call holds of limits and budgets, given back as the record is closed."""
 
     @property
     def id(self) -> str:
@@ -137,6 +139,9 @@ class Record:
         if status is not None:
             row.http_status = status
         row.latency_s = self._elapsed()
+        if self.hold is not None:
+            tokens = 0 if self.free else (row.input_tokens or 0) + (row.output_tokens or 0)
+            self.hold.settle(tokens, paid(row), None if self.target is None else self.target.name)
         needed = row.origin != "live" or row.outcome in ("error", "lost") or row.output_valid is False
         content = None
         if (needed or self._keep_content) and row.outcome != "rejected":

@@ -17,15 +17,18 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tidegate.core.errors import BadInput
 from tidegate.ports import Clock
 
 SEGMENT_BYTES = 32 << 20
+CHECKPOINT = "budgets.json"
+ORPHANS = "orphans"
 _NAME = re.compile(r"(?P<writer>.+)-(?P<sequence>[0-9]{8,18})\.(?P<state>open|jsonl)\Z")
 
 
@@ -49,6 +52,14 @@ class Segment:
     @property
     def name(self) -> str:
         return segment_name(self.writer, self.sequence, sealed=True).removesuffix(".jsonl")
+
+
+class Place(NamedTuple):
+    """A place between two lines: in segment `sequence` of a writer, after so many bytes."""
+
+    writer: str
+    sequence: int
+    offset: int
 
 
 def segment_name(writer: str, sequence: int, *, sealed: bool) -> str:
@@ -103,12 +114,18 @@ def exclusive(path: Path) -> Iterator[bool]:
 
 
 def seal_orphan(segment: Segment) -> bool:
-    """Cuts an open segment whose process is dead to whole lines and seals it; False while its process lives."""
+    """
+    Cuts an open segment whose process is dead to whole lines and seals it; False while its process lives.
+
+    Where budgets are kept it stays in `orphans/` too, for the process that goes on with them.
+    """
     try:
         with exclusive(segment.path) as dead:
             if dead:
                 data = whole_lines(segment.path.read_bytes())
                 os.truncate(segment.path, len(data))
+                if data and (segment.folder / CHECKPOINT).exists():
+                    keep_orphan(segment.path)
                 _seal(segment.path, len(data))
             return dead
     except FileNotFoundError:
@@ -138,6 +155,11 @@ class SpoolWriter:
         self.shed = 0
         self.bytes = 0
         self.problem: str | None = None
+        self.before_seal: Callable[[], Callable[[], bool]] | None = None
+        """
+        Asked on the loop what a thread is to do before segments leave for the lake: to note what they said. Where that
+        fails they stay in `orphans/` too.
+        """
         self._folder = folder
         self._clock = clock
         self._writer = writer_id
@@ -174,6 +196,20 @@ class SpoolWriter:
             self.problem = None
         return True
 
+    def begin(self, line: bytes) -> bool:
+        """Writes a line that says that a call begins: as `append`, but it is no record, so it is not counted as one."""
+        self.accepted -= 1
+        written = self.append(line)
+        self.shed -= not written
+        return written
+
+    @property
+    def place(self) -> Place:
+        """Where the next line will stand."""
+        current = self._current
+        sequence = self._sequence if current is None else self._sequence - 1
+        return Place(self._writer, sequence, 0 if current is None else current.size)
+
     async def run(self) -> None:
         """Owner task, until it is cancelled: fsyncs what is dirty, and seals what is old or large."""
         while True:
@@ -184,12 +220,16 @@ class SpoolWriter:
                 if old or current.size > SEGMENT_BYTES or current.lost:
                     self._retire()
             if self._retired or (self._current is not None and self._current.dirty):
-                await asyncio.to_thread(self._write_out)
+                await asyncio.to_thread(self._write_out, len(self._retired), self._checkpoint())
 
     def close(self) -> None:
         """Seals everything. A later `append` would begin a new segment."""
         self._retire()
-        self._write_out()
+        self._write_out(len(self._retired), self._checkpoint())
+
+    def _checkpoint(self) -> Callable[[], bool] | None:
+        """What has to be done before the segments that are retired now are sealed."""
+        return self.before_seal() if self.before_seal is not None and self._retired else None
 
     def _open(self) -> _Open:
         while True:
@@ -224,10 +264,15 @@ class SpoolWriter:
         if self._current is not None and (self._current.size or self._current.torn):
             self._retire()
 
-    def _write_out(self) -> None:
+    def _write_out(self, sealing: int, first: Callable[[], bool] | None) -> None:
         with self._disk:
-            while self._retired:
-                self._retired.popleft().seal()
+            noted = first is None or first()
+            for _ in range(min(sealing, len(self._retired))):
+                retired = self._retired.popleft()
+                if not noted:
+                    with suppress(OSError):
+                        keep_orphan(retired.path)
+                retired.seal()
             current = self._current
             if current is not None and current.dirty:
                 current.sync()
@@ -272,6 +317,15 @@ class _Open:
         with suppress(OSError):
             _seal(self.path, self.size)
         os.close(self._handle)
+
+
+def keep_orphan(segment: Path) -> None:
+    """Gives a segment a second name, which no recorder deletes. Raises OSError."""
+    orphans = segment.parent / ORPHANS
+    orphans.mkdir(exist_ok=True)
+    with suppress(FileExistsError):
+        os.link(segment, orphans / f"{segment.stem}.jsonl")
+    sync_folder(orphans)
 
 
 def _seal(path: Path, size: int) -> None:

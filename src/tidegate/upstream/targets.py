@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from tidegate.config import Config, Provider, Route, Timeouts, Unsupported
 from tidegate.core.errors import BadInput, InvalidRequest, UnknownModel, Unusable, nearest
-from tidegate.core.pricing import Rates
+from tidegate.core.pricing import Ceiling, Rates, ceiling
 from tidegate.dialects import anthropic, bedrock, gemini, openai_chat, openai_embeddings, openai_responses
 from tidegate.dialects.dialect import Wire
 from tidegate.ports import Prices
@@ -71,6 +71,11 @@ class Target:
     """It is the inventor of its dialect, or a cloud that serves it; not a compatible server."""
     access: Access
     rates: Rates | None
+    ceiling: Ceiling | None = field(init=False)
+    """The most that its tokens cost, for who reserves money before a call."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ceiling", None if self.rates is None else ceiling(self.rates))
 
     @property
     def name(self) -> str:

@@ -1,0 +1,110 @@
+"""
+What a call takes of limits and budgets before its first attempt: estimated here, settled when its record is closed.
+
+Money is reserved for the worst: every byte of the request a token, the whole of the bound on output, at the dearest
+rates of any target that it may be sent to. Tokens per minute are taken as they will probably be, and put right later.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from tidegate.core.errors import Unusable
+from tidegate.core.usage import estimate_tokens
+from tidegate.dialects.dialect import Fields
+from tidegate.gateway.call import Call
+from tidegate.gateway.record import Record
+from tidegate.gateway.resolve import Plan
+from tidegate.ports import Admission, Spool
+from tidegate.telemetry.begun import Begun, encode_begun
+
+HIDDEN_TOKENS = 400
+"""What a provider adds of its own: the words around messages, and Anthropic's instructions for tools (346)."""
+BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+MAX_DIGITS = 12
+GEMINI_CONFIG = ("generationConfig", "generation_config")
+GEMINI_BOUNDS = ("maxOutputTokens", "max_output_tokens")
+GEMINI_COUNTS = ("candidateCount", "candidate_count")
+
+
+def admit(call: Call, plan: Plan, record: Record, admission: Admission, spool: Spool, *, unbounded: int) -> None:
+    """
+    Takes the call's part of everything that concerns it; `record` holds it from here on, and gives it back.
+
+    Args:
+        unbounded: output tokens to reserve where the call sets no bound.
+    Raises: Saturated, TooLarge, BudgetExhausted; Unusable when a call under a budget can not be written down.
+    """
+    row = record.row
+    size = _bytes(call, plan, record)
+    bound = _output_bound(plan)
+    targets = plan.path.targets
+    output = unbounded if bound is None else bound
+    ceilings = [target.ceiling for target in targets if target.ceiling is not None]
+    record.hold = hold = admission.admit(
+        row.id,
+        key=row.key,
+        prompt=row.prompt,
+        route=row.route,
+        models=(targets[0].name,) if len(targets) == 1 else tuple([target.name for target in targets]),
+        tokens=estimate_tokens(size) + (bound or 0),
+        nano_usd=max([ceiling.nano_usd(size + HIDDEN_TOKENS, output) for ceiling in ceilings], default=0),
+    )
+    if hold.budgets:
+        hold.begun = begun = Begun.of(row, hold)
+        if not spool.begin(encode_begun(begun)):
+            raise Unusable(
+                "calls under a budget can not be written down: the gateway's disk is full. Call again later."
+            )
+
+
+def _bytes(call: Call, plan: Plan, record: Record) -> int:
+    """At least as many as the input has tokens: a token of text is one byte or more."""
+    if plan.prompted is None:
+        return len(call.body)
+    said = record.input
+    rendered = len(said) if said.isascii() else len(said.encode("utf-8", "surrogatepass"))
+    tools = sum(len(str(tool.parameters)) + len(tool.description) for tool in plan.prompted.tools)
+    return len(call.body) + rendered + tools
+
+
+def _output_bound(plan: Plan) -> int | None:
+    """The most output tokens of all choices together; None where the call does not say."""
+    if plan.client.operation != "chat":
+        return 0
+    prompted = plan.prompted
+    if prompted is not None:
+        bound = prompted.max_output_tokens
+        return None if bound is None else bound * (prompted.count or 1)
+    fields = plan.incoming.fields
+    for name in GEMINI_CONFIG:
+        if name in fields:
+            return _gemini_bound(fields[name])
+    bounds = [bound for name in BOUNDS if (bound := _number(fields, name)) is not None]
+    return max(bounds) * (_number(fields, "n") or 1) if bounds else None
+
+
+def _gemini_bound(raw: msgspec.Raw) -> int | None:
+    try:
+        config = msgspec.json.decode(raw, type=Fields)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    bound = next((number for name in GEMINI_BOUNDS if (number := _number(config, name)) is not None), None)
+    count = next((number for name in GEMINI_COUNTS if (number := _number(config, name)) is not None), None)
+    return None if bound is None else bound * (count or 1)
+
+
+def _number(fields: Fields, name: str) -> int | None:
+    """A whole number that is not below 0, however it is written; None for anything else."""
+    if name not in fields:
+        return None
+    text = bytes(fields[name]).strip(b'"')
+    if text.isdigit() and len(text) < MAX_DIGITS:
+        return int(text)
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return math.ceil(number) if 0 <= number < float(10**MAX_DIGITS) else None

@@ -1,0 +1,283 @@
+"""
+Limits and budgets in the memory of one process: rates, calls at once, and money, per key, prompt, model and in total.
+
+What concerns a call – the scopes of its key, prompt and model – is looked up once for each mix of names and kept as
+flat tuples. Everything is asked before anything is taken, without a pause in between: all scopes admit a call, or none
+has taken anything from it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from tidegate.config import Budgets, Caps, Limit, Limits
+from tidegate.core.budgets import WARN_PERCENT, Budget, BudgetState, Period, charged
+from tidegate.core.errors import BudgetExhausted, Saturated, TooLarge
+from tidegate.core.instant import iso_utc
+from tidegate.core.limits import Part, Rate, slot
+from tidegate.ports import Clock
+
+TOTAL = "total"
+PERIODS: tuple[Period, ...] = ("hour", "day", "month")
+MAX_MIXES = 4_096
+RUNNING_RETRY_S = 1.0
+"""Nobody knows when a running call ends."""
+log = logging.getLogger("tidegate.gateway")
+
+Spent = Mapping[str, Mapping[int, int]]
+"""`key alice day` → start of a window → nano-USD."""
+
+
+class _Slots:
+    """Calls at once."""
+
+    __slots__ = ("limit", "running", "scope")
+
+    def __init__(self, scope: str, limit: int) -> None:
+        self.scope = scope
+        self.limit = limit
+        self.running = 0
+
+
+class _Scope:
+    """All that is configured for one name."""
+
+    __slots__ = ("budgets", "requests", "slots", "tokens")
+
+    def __init__(self, name: str, limit: Limit, caps: Caps, zone: ZoneInfo, spent: Spent) -> None:
+        rpm, tpm, most = limit.requests_per_minute, limit.tokens_per_minute, limit.concurrent
+        self.requests = None if rpm is None else (name, Rate(rpm))
+        self.tokens = None if tpm is None else (name, Rate(tpm))
+        self.slots = None if most is None else _Slots(name, most)
+        self.budgets = [
+            Budget(name, period, nano_usd(cap), zone, spent.get(f"{name} {period}"))
+            for period in PERIODS
+            if (cap := getattr(caps, period)) is not None
+        ]
+
+
+class _Mix:
+    """What concerns calls of one key, prompt, route and path of models, as flat tuples."""
+
+    __slots__ = ("budgets", "requests", "slots", "tokens")
+
+    def __init__(self, scopes: Iterable[_Scope], first: _Scope | None, models: Mapping[str, _Scope]) -> None:
+        """
+        Args:
+            scopes: of the key, the prompt and the route, and the total.
+            first: of the model that is called first: its rates count calls that begin with it.
+            models: of all that may be called: the budget of each pays for what it answers.
+        """
+        scopes = list(scopes)
+        rated = scopes if first is None else [*scopes, first]
+        self.requests = tuple(scope.requests for scope in rated if scope.requests is not None)
+        self.tokens = tuple(scope.tokens for scope in rated if scope.tokens is not None)
+        self.slots = tuple(scope.slots for scope in rated if scope.slots is not None)
+        always = [(budget, "") for scope in scopes for budget in scope.budgets]
+        self.budgets: tuple[tuple[Budget, str], ...] = (
+            *always,
+            *((budget, model) for model, scope in models.items() for budget in scope.budgets),
+        )
+        """With each the one model whose answers it pays for, or an empty text."""
+
+    def ask(self, now: int, now_ns: int, tokens: int, nano: int) -> None:
+        """Whether all of it has room for a call. Raises Saturated, TooLarge, BudgetExhausted."""
+        for scope, rate in self.requests:
+            if not rate.has(now, 1):
+                raise _too_many(scope, rate, now, "requests", 1)
+        for scope, rate in self.tokens:
+            if not rate.has(now, tokens):
+                raise _too_many(scope, rate, now, "tokens", tokens)
+        for slots in self.slots:
+            if slots.running >= slots.limit:
+                message = f"{slots.scope}: {slots.limit:,} calls at once are running."
+                raise Saturated(message, retry_after_s=RUNNING_RETRY_S)
+        for budget, _ in self.budgets:
+            if not budget.start <= now_ns < budget.end:
+                budget.turn(now_ns)
+            if budget.spent + budget.reserved + nano > budget.cap or budget.spent >= budget.cap:
+                raise _no_money(budget, nano)
+
+
+class Hold:
+    """Implements ports.Hold."""
+
+    __slots__ = ("_call", "_meter", "_mix", "_parts", "_tokens", "begun", "nano_usd")
+
+    def __init__(self, meter: Meter, mix: _Mix, call: str, *, tokens: int, nano_usd: int, now: int) -> None:
+        self._meter = meter
+        self._mix: _Mix | None = mix
+        self._call = call
+        self._tokens = tokens
+        self._parts: list[Part] = [rate.take(now, tokens) for _, rate in mix.tokens] if mix.tokens else []
+        self.nano_usd = nano_usd
+        self.begun: object = None
+
+    @property
+    def budgets(self) -> list[tuple[str, str]]:
+        """The budgets that it is charged to."""
+        return [] if self._mix is None else [(_id(budget), model) for budget, model in self._mix.budgets]
+
+    def settle(self, tokens: int, nano_usd: int | None, model: str | None) -> None:
+        """Gives everything back and charges what was used; a second time is a no-op."""
+        mix = self._mix
+        if mix is None:
+            return
+        self._mix = None
+        for slots in mix.slots:
+            slots.running -= 1
+        meter = self._meter
+        if mix.tokens and tokens != self._tokens:
+            now = slot(meter.clock.monotonic())
+            for (_, rate), part in zip(mix.tokens, self._parts, strict=True):
+                rate.correct(part, now, tokens - self._tokens)
+        if mix.budgets:
+            meter.holds.pop(self._call, None)
+            reserved = self.nano_usd
+            cost = charged(nano_usd, reserved)
+            now_ns = meter.clock.now_ns()
+            for budget, only in mix.budgets:
+                paid = cost if not only or only == model else 0
+                if budget.charge(reserved, paid, now_ns):
+                    log.warning("%s: %d %% of the budget per %s are spent", budget.scope, WARN_PERCENT, budget.period)
+                if nano_usd is None and not reserved:
+                    budget.unpriced += 1
+
+
+class Meter:
+    """Implements ports.Admission. For the event loop's thread."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        budgets: Budgets,
+        *,
+        zone: ZoneInfo,
+        clock: Clock,
+        spent: Spent | None = None,
+    ) -> None:
+        """
+        Args:
+            spent: what earlier processes spent.
+        """
+        self.clock = clock
+        self.holds: dict[str, Hold] = {}
+        """The calls under a budget that are running, by id."""
+        self._limits = limits
+        self._budgets = budgets
+        self._zone = zone
+        self._restored = {name: dict(windows) for name, windows in (spent or {}).items()}
+        self._scopes: dict[str, _Scope] = {}
+        self._mixes: dict[tuple[str | None, str | None, str | None, tuple[str, ...]], _Mix] = {}
+        for kind, name in (*limits.names(), *budgets.names(), *map(_named, self._restored)):
+            self._scope(kind, name)
+
+    def admit(
+        self,
+        call: str,
+        *,
+        key: str | None,
+        prompt: str | None,
+        route: str | None,
+        models: tuple[str, ...],
+        tokens: int,
+        nano_usd: int,
+    ) -> Hold:
+        """Takes a call's part of every limit and budget that concerns it, or raises and has taken nothing."""
+        names = (key, prompt, route, models)
+        mix = self._mixes.get(names)
+        if mix is None:
+            mix = self._mix(*names)
+        now = slot(self.clock.monotonic())
+        now_ns = self.clock.now_ns() if mix.budgets else 0
+        mix.ask(now, now_ns, tokens, nano_usd)
+        for budget, _ in mix.budgets:
+            budget.reserved += nano_usd
+        for _, rate in mix.requests:
+            rate.take(now, 1)
+        for slots in mix.slots:
+            slots.running += 1
+        hold = Hold(self, mix, call, tokens=tokens, nano_usd=nano_usd, now=now)
+        if mix.budgets:
+            self.holds[call] = hold
+        return hold
+
+    def budgets(self) -> list[BudgetState]:
+        """Every budget as it stands; of keys those that were named, or have made calls."""
+        now_ns = self.clock.now_ns()
+        for budget in self._all():
+            budget.turn(now_ns)
+        return [budget.state() for budget in self._all()]
+
+    def spent(self) -> dict[str, dict[int, int]]:
+        """What an other process has to know to go on: also of budgets that nobody has asked for yet."""
+        return self._restored | {_id(budget): budget.windows for budget in self._all()}
+
+    def _all(self) -> list[Budget]:
+        return [budget for scope in self._scopes.values() for budget in scope.budgets]
+
+    def _mix(self, key: str | None, prompt: str | None, route: str | None, models: tuple[str, ...]) -> _Mix:
+        if len(self._mixes) >= MAX_MIXES:
+            self._mixes.clear()
+        named = (("key", key), ("prompt", prompt), ("model", route))
+        found = [self._scope(TOTAL, ""), *(self._scope(kind, name) for kind, name in named if name is not None)]
+        priced = {name: scope for name in models if (scope := self._scope("model", name)) is not None}
+        first = priced.get(models[0]) if models else None
+        mix = _Mix([scope for scope in found if scope is not None], first, priced)
+        self._mixes[key, prompt, route, models] = mix
+        return mix
+
+    def _scope(self, kind: str, name: str) -> _Scope | None:
+        """What is configured for a name, made once; None where nothing is."""
+        title = f"{kind} {name}" if name else kind
+        scope = self._scopes.get(title)
+        if scope is None:
+            limit, caps = self._limits.of(kind, name), self._budgets.of(kind, name)
+            if limit is None and caps is None:
+                return None
+            scope = self._scopes[title] = _Scope(title, limit or Limit(), caps or Caps(), self._zone, self._restored)
+        return scope
+
+
+def _too_many(scope: str, rate: Rate, now: int, unit: str, amount: int) -> Saturated | TooLarge:
+    if amount > rate.limit:
+        return TooLarge(f"{scope}: this call may take {amount:,} {unit}, more than the {rate.limit:,} per minute.")
+    return Saturated(f"{scope}: {rate.limit:,} {unit} per minute are used up.", retry_after_s=rate.wait_s(now, amount))
+
+
+def _no_money(budget: Budget, nano: int) -> Saturated | BudgetExhausted:
+    whose = f"{budget.scope}: the budget of ${usd(budget.cap)} per {budget.period}"
+    if budget.spent + nano <= budget.cap and budget.spent < budget.cap:
+        return Saturated(
+            f"{whose} is held by calls that are running: ${usd(budget.cap - budget.spent - budget.reserved)} are free,"
+            f" and this call may cost ${usd(nano)}.",
+            retry_after_s=RUNNING_RETRY_S,
+        )
+    resets = f"It begins anew at {iso_utc(budget.end)[:19]}Z."
+    if budget.spent >= budget.cap:
+        return BudgetExhausted(f"{whose} is used up. {resets}")
+    left = usd(budget.cap - budget.spent)
+    return BudgetExhausted(f"{whose} has ${left} left, and this call may cost ${usd(nano)}. {resets}")
+
+
+def nano_usd(amount: Decimal) -> int:
+    """US dollars → nano-USD."""
+    return int(amount * 1_000_000_000)
+
+
+def usd(nano: int) -> str:
+    """Nano-USD → dollars, as exact as is needed to tell two apart."""
+    return f"{Decimal(nano) / 1_000_000_000:.9f}".rstrip("0").rstrip(".") or "0"
+
+
+def _named(budget: str) -> tuple[str, str]:
+    """`key alice day` → key, alice."""
+    kind, _, rest = budget.partition(" ")
+    return kind, rest.rpartition(" ")[0]
+
+
+def _id(budget: Budget) -> str:
+    return f"{budget.scope} {budget.period}"

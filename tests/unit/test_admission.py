@@ -1,0 +1,356 @@
+"""What a call holds of limits and budgets from its first attempt to its record, however it ends."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tidegate.config import Config
+from tidegate.core.artifact import Artifact, Input, Message, digest
+from tidegate.core.errors import StreamBroken, UpstreamTimeout, UpstreamUnavailable
+from tidegate.core.ledger import Served
+from tidegate.core.retries import RetryBudget
+from tidegate.dialects import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
+from tidegate.dialects.dialect import Dialect
+from tidegate.fakes import FakePrompts, FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer
+from tidegate.gateway import admit as admission
+from tidegate.gateway.attempt import Attempts
+from tidegate.gateway.auth import Keys
+from tidegate.gateway.call import Call
+from tidegate.gateway.caller import Collected
+from tidegate.gateway.pipeline import Services, serve
+from tidegate.ports import SERVER_CLOSING
+from tidegate.stores.meter import Meter
+from tidegate.upstream.prices import PriceList
+from tidegate.upstream.targets import Targets
+
+ARTIFACT = Artifact(
+    messages=(Message("user", "Question: {{ question }}"),),
+    model="sim/m-1",
+    params={"max_output_tokens": 50},
+    inputs={"question": Input()},
+)
+PRICES = {
+    "sim/m-1": {"input": 1, "output": 2},
+    "other/m-2": {"input": 3, "output": 1, "service_tiers": {"priority": 4}},
+}
+CONFIG: dict[str, Any] = {
+    "providers": {"sim": {"base_url": "http://127.0.0.1:1/v1"}, "other": {"base_url": "http://127.0.0.1:2/v1"}},
+    "routes": {"support": {"targets": ["sim/m-1", "other/m-2"], "retries": 1}},
+    "prices": PRICES,
+}
+CHAT = {"model": "sim/m-1", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100}
+ANSWER = json.dumps(
+    {
+        "model": "m-1",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+    }
+).encode()
+COST = 20_000
+"""Of ANSWER, in nano-USD: 10 tokens at 1 and 5 at 2 dollars per million."""
+EVENTS = [
+    b'data: {"model": "m-1", "choices": [{"index": 0, "delta": {"content": "yes"}, "finish_reason": null}]}\n\n',
+    b'data: {"model": "m-1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n',
+    b'data: {"model": "m-1", "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}\n\n',
+    b"data: [DONE]\n\n",
+]
+
+
+@dataclass
+class Bench:
+    """A pipeline on fakes, with limits and budgets."""
+
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    budgets: Mapping[str, Any] = field(
+        default_factory=lambda: {"total": {"day": 1}, "models": {"sim/m-1": {"month": 5}}}
+    )
+    answers: list[Any] = field(default_factory=list)
+    config: Mapping[str, Any] = field(default_factory=lambda: CONFIG)
+
+    def __post_init__(self) -> None:
+        self.upstream = FakeUpstream(*self.answers)
+        self.spool = MemorySpool()
+        config = Config.model_validate({**self.config, "limits": self.limits, "budgets": self.budgets})
+        clock, random = FixedClock(), FixedRandom()
+        self.clock = clock
+        self.meter = Meter(config.limits, config.budgets, zone=ZoneInfo("UTC"), clock=clock)
+        served = Served("support/answer", 7, digest(ARTIFACT), ARTIFACT)
+        self.services = Services(
+            clock=clock,
+            random=random,
+            spool=self.spool,
+            attempts=Attempts(self.upstream, RetryBudget(), clock, random),
+            targets=Targets(config, PriceList(config.prices, {})),
+            prompts=FakePrompts({("support/answer", "production"): served}),
+            keys=Keys(),
+            project="default",
+            content_sample=0.0,
+            admission=self.meter,
+        )
+
+    async def call(self, body: Any, reply: Collected | None = None, **options: Any) -> Collected:
+        reply = reply or Collected()
+        await serve(Call(body=json.dumps(body).encode(), **options), reply, self.services)
+        return reply
+
+    def held(self) -> int:
+        """Nano-USD that are reserved now, in all budgets."""
+        return sum(state.reserved_nano_usd for state in self.meter.budgets())
+
+    def spent(self) -> dict[str, int]:
+        return {state.scope: state.spent_nano_usd for state in self.meter.budgets() if state.spent_nano_usd}
+
+    def record(self) -> dict[str, Any]:
+        (line,) = self.spool.lines
+        record: dict[str, Any] = as_read(line)["call"]
+        return record
+
+    def begun(self) -> dict[str, Any]:
+        (line,) = self.spool.begun
+        begun: dict[str, Any] = json.loads(line)["begin"]
+        return begun
+
+
+class Gone(Collected):
+    """A client that leaves as its answer begins."""
+
+    async def send(self, chunk: bytes) -> None:
+        raise asyncio.CancelledError
+
+    async def end(self, tail: bytes = b"") -> None:
+        raise asyncio.CancelledError
+
+
+class Broken(Collected):
+    """A bug of ours."""
+
+    async def start(self, status: int, headers: Any, *, streamed: bool) -> None:
+        if status == 200:
+            raise RuntimeError("a bug")
+        await super().start(status, headers, streamed=streamed)
+
+
+# --- every way out ------------------------------------------------------------------------------------------------
+
+STREAM = {**CHAT, "stream": True}
+GOOD = ScriptedAnswer(body=[ANSWER])
+CANCELLED, CLOSING = asyncio.CancelledError(), asyncio.CancelledError(SERVER_CLOSING)
+ENDS: dict[str, tuple[Any, list[ScriptedAnswer], type[Collected], str, bool]] = {
+    "an answer": (CHAT, [GOOD], Collected, "ok", True),
+    "a stream": (STREAM, [ScriptedAnswer(body=EVENTS)], Collected, "ok", True),
+    "a refusal upstream": (CHAT, [ScriptedAnswer(status=400, body=[b"{}"])], Collected, "error", False),
+    "no provider": (CHAT, [ScriptedAnswer(fails=UpstreamUnavailable("no"))] * 3, Collected, "error", False),
+    "a timeout": (
+        CHAT,
+        [ScriptedAnswer(fails=UpstreamTimeout("slow", phase="first_byte"))] * 3,
+        Collected,
+        "error",
+        False,
+    ),
+    "a cut stream": (STREAM, [ScriptedAnswer(body=EVENTS[:1], breaks=StreamBroken("cut"))], Collected, "error", True),
+    "a client that leaves a stream": (STREAM, [ScriptedAnswer(body=EVENTS)], Gone, "client_closed", True),
+    "a client that leaves an answer": (CHAT, [GOOD], Gone, "ok", True),
+    "a client that leaves before": (CHAT, [ScriptedAnswer(fails=CANCELLED)], Collected, "client_closed", False),
+    "a closing server": (CHAT, [ScriptedAnswer(fails=CLOSING)], Collected, "error", False),
+    "a bug": (CHAT, [GOOD], Broken, "ok", True),
+    "a bug upstream": (CHAT, [ScriptedAnswer(fails=RuntimeError("a bug"))], Collected, "error", False),
+}
+"""What happens → request, what upstream does, what the client does, outcome, whether it costs."""
+
+
+@pytest.mark.parametrize("way", ENDS)
+async def test_every_way_out_gives_everything_back_and_charges_what_the_record_says(way: str) -> None:
+    body, answers, reply, outcome, costs = ENDS[way]
+    bench = Bench(limits={"total": {"concurrent": 1}}, answers=answers)
+    with suppress(asyncio.CancelledError):
+        await bench.call(body, reply())
+    record = bench.record()
+    cost = record.get("cost_nano_usd") or 0
+    assert (record.get("outcome", "error"), cost > 0) == (outcome, costs)
+    assert cost == COST or outcome != "ok"
+    assert bench.spent() == ({"total": cost, "model sim/m-1": cost} if cost else {})
+    assert (bench.held(), bench.meter.holds) == (0, {})
+    bench.upstream = bench.services.attempts._upstream = FakeUpstream(GOOD)
+    assert (await bench.call(CHAT)).status == 200, "its place is free again"
+
+
+@pytest.mark.parametrize("broken", ["begin", "append"])
+async def test_a_spool_that_breaks_leaks_nothing(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(line: bytes) -> bool:
+        raise OSError("broken")
+
+    bench = Bench(limits={"total": {"concurrent": 1}}, answers=[GOOD, GOOD])
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.spool, broken, breaks)
+        assert (await bench.call(CHAT)).status == 500
+    assert (bench.held(), bench.meter.holds) == (0, {})
+    assert (await bench.call(CHAT)).status == 200
+
+
+async def test_money_is_back_before_the_last_byte_goes_out() -> None:
+    """A client that calls again at once must find what its last call did not need."""
+    bench = Bench(answers=[GOOD])
+    seen = []
+
+    class Watching(Collected):
+        async def end(self, tail: bytes = b"") -> None:
+            seen.append(bench.held())
+
+    await bench.call(CHAT, Watching())
+    assert seen == [0]
+
+
+async def test_a_full_disk_refuses_calls_under_a_budget_and_no_others() -> None:
+    bench = Bench(answers=[GOOD])
+    bench.spool.full = True
+    assert (await bench.call(CHAT)).status == 503
+    assert bench.held() == 0
+    assert not bench.upstream.requests
+    free = Bench(limits={"total": {"concurrent": 1}}, budgets={}, answers=[GOOD])
+    free.spool.full = True
+    assert (await free.call(CHAT)).status == 200
+
+
+# --- what is reserved ---------------------------------------------------------------------------------------------
+
+
+def reserved(
+    body: dict[str, Any], *, models: tuple[tuple[int, int], ...] = ((1, 2),), output: int, extra: int = 0
+) -> int:
+    """Nano-USD: bytes and output at the dearest of these rates."""
+    size = len(json.dumps(body).encode()) + admission.HIDDEN_TOKENS + extra
+    return max(size * a + output * b for a, b in models) * 1_000
+
+
+@pytest.mark.parametrize(
+    ("more", "output"),
+    [
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 70, "max_tokens": 7}, 70),
+        ({"max_tokens": 7, "n": 3}, 21),
+        ({"max_tokens": None}, 4_096),
+        ({}, 4_096),
+        ({"max_tokens": "9000"}, 9_000),
+        ({"max_tokens": 1e4}, 10_000),
+        ({"max_tokens": -5}, 4_096),
+        ({"max_tokens": [1]}, 4_096),
+    ],
+)
+async def test_the_bound_on_output_is_reserved(more: dict[str, Any], output: int) -> None:
+    bench, body = Bench(answers=[GOOD]), {"model": "sim/m-1", "messages": [], **more}
+    await bench.call(body)
+    assert bench.begun()["nano_usd"] == reserved(body, output=output)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "output"),
+    [
+        (openai_responses.DIALECT, {"model": "sim/m-1", "input": "hi", "max_output_tokens": 9}, 9),
+        (anthropic.DIALECT, {"model": "sim/m-1", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}, 9),
+        (openai_embeddings.DIALECT, {"model": "sim/m-1", "input": "hi"}, 0),
+    ],
+)
+async def test_every_dialect_has_its_bound(dialect: Dialect, body: dict[str, Any], output: int) -> None:
+    bench = Bench(answers=[GOOD])
+    await bench.call(body, dialect=dialect)
+    assert bench.begun()["nano_usd"] == reserved(body, output=output)
+
+
+@pytest.mark.parametrize(
+    ("config", "output"),
+    [
+        ({"maxOutputTokens": 9}, 9),
+        ({"max_output_tokens": 9, "candidate_count": 2}, 18),
+        ({"maxOutputTokens": 9, "candidateCount": 2}, 18),
+        ({}, 4_096),
+    ],
+)
+async def test_geminis_bound_is_one_level_deeper(config: dict[str, Any], output: int) -> None:
+    bench = Bench(answers=[GOOD])
+    body = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}], "generationConfig": config}
+    await bench.call(body, dialect=gemini.DIALECT, model="sim/m-1", stream=False)
+    assert bench.begun()["nano_usd"] == reserved(body, output=output)
+
+
+async def test_the_dearest_target_on_the_dearest_tier_is_reserved_and_the_one_that_answers_is_charged() -> None:
+    budgets = {"total": {"day": 1}, "models": {"sim/m-1": {"day": 1}, "other/m-2": {"day": 1}, "support": {"day": 1}}}
+    refused = ScriptedAnswer(status=404, body=[b"{}"])
+    bench, body = Bench(budgets=budgets, answers=[refused, GOOD]), {**CHAT, "model": "support"}
+    await bench.call(body)
+    assert bench.begun()["nano_usd"] == reserved(body, models=((1, 2), (12, 4)), output=100)
+    cost = 10 * 3_000 + 5 * 1_000
+    assert bench.spent() == {"total": cost, "model support": cost, "model other/m-2": cost}
+    assert bench.held() == 0
+
+
+async def test_a_prompts_own_words_and_bound_are_reserved() -> None:
+    bench = Bench(budgets={"prompts": {"support/answer": {"day": 1}}}, answers=[GOOD])
+    body = {"model": "prompt:support/answer", "variables": {"question": "why? " * 50}}
+    await bench.call(body)
+    said = '[{"role":"user","content":"Question: ' + "why? " * 50 + '"}]'
+    assert bench.begun()["nano_usd"] == reserved(body, output=50, extra=len(said))
+    assert bench.begun()["budgets"] == [["prompt support/answer day", ""]]
+    assert bench.spent() == {"prompt support/answer": COST}
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_refused_call_goes_nowhere_and_its_record_says_why() -> None:
+    bench = Bench(limits={"models": {"sim/m-1": {"requests_per_minute": 1}}}, budgets={}, answers=[GOOD])
+    await bench.call(CHAT)
+    bench.spool.lines.clear()
+    reply = await bench.call(CHAT)
+    assert (reply.status, reply.headers["retry-after"]) == (429, "61")
+    assert "x-should-retry" not in reply.headers
+    error = json.loads(reply.body)["error"]
+    assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+    record = bench.record()
+    assert (record["outcome"], record["http_status"], record["error_type"]) == ("rejected", 429, "rate_limit_exceeded")
+    assert record["error_message"] == "model sim/m-1: 1 requests per minute are used up."
+    assert len(bench.upstream.requests) == 1
+    assert bench.spool.begun == [], "a call without a budget is not written down twice"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "said"),
+    [
+        (openai_chat.DIALECT, CHAT, {"type": "invalid_request_error", "code": "budget_exhausted"}),
+        (anthropic.DIALECT, CHAT, {"type": "billing_error"}),
+        (gemini.DIALECT, {"contents": []}, {"status": "RESOURCE_EXHAUSTED", "code": 402}),
+    ],
+)
+async def test_an_exhausted_budget_is_402_and_says_when_it_resets(
+    dialect: Dialect, body: dict[str, Any], said: dict[str, Any]
+) -> None:
+    bench = Bench(budgets={"total": {"day": "0.000001"}})
+    url: dict[str, Any] = {"model": "sim/m-1", "stream": False} if dialect is gemini.DIALECT else {}
+    reply = await bench.call(body, dialect=dialect, **url)
+    error = json.loads(reply.body)["error"]
+    assert reply.status == 402
+    assert said.items() <= error.items()
+    assert "begins anew at 2026-03-02T00:00:00Z" in error["message"]
+    assert reply.headers["x-should-retry"] == "false"
+    assert not bench.upstream.requests
+
+
+async def test_64_calls_at_once_never_pass_a_cap_for_ten_and_a_half() -> None:
+    each = reserved(CHAT, output=100)
+    bench = Bench(budgets={"total": {"day": f"{each * 10.5 / 1e9:.9f}"}}, answers=[ScriptedAnswer(stalls=True)] * 64)
+    calls = [asyncio.create_task(bench.call(CHAT)) for _ in range(64)]
+    await asyncio.sleep(0.05)  # long enough for all that does not wait for a provider
+    assert sum(call.done() for call in calls) == 54
+    assert bench.held() == 10 * each
+    assert len(bench.upstream.requests) == 10
+    for call in calls:
+        call.cancel()
+    replies = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(reply, asyncio.CancelledError) for reply in replies) == 10
+    assert {reply.status for reply in replies if isinstance(reply, Collected)} == {429}
+    assert (bench.held(), bench.meter.holds) == (0, {})
