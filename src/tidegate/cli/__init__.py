@@ -26,6 +26,7 @@ COMMANDS = {
     "render": "The messages a call would send.",
     "eval": "Run a prompt's suite and store the run.",
     "gate": "Compare a prompt with what is live, and say PASS, FAIL or INCONCLUSIVE.",
+    "judge": "How far judges agree with people, and whether they may gate.",
     "approve": "Say yes to a version as the second person.",
     "deploy": "Point an environment at a version.",
     "rollback": "Point an environment back at its last good version.",

@@ -67,7 +67,7 @@ def eval_(
 
 async def evaluate(project: Project, name: str, *, repeats: int | None = None, quiet: bool = False) -> Run:
     """Runs the suite of one prompt of `project`. Raises InvalidFile, NotFound, Unusable."""
-    from tidegate.cli.watch import TerminalWatcher, session
+    from tidegate.cli.watch import TerminalWatcher, require_judges, session
     from tidegate.evals.session import read
     from tidegate.prompts.files import load_prompt
     from tidegate.prompts.render import render
@@ -75,8 +75,10 @@ async def evaluate(project: Project, name: str, *, repeats: int | None = None, q
 
     prompt = load_prompt(project.prompts, name)
     registry = compose.registry(project)
-    require_models(prompt.front, prompt.artifact, compose.serving(project, registry))
-    read(prompt, render)
+    serving = compose.serving(project, registry)
+    require_models(prompt.front, prompt.artifact, serving)
+    suite, _ = read(prompt, render)
+    require_judges(suite, serving)
     with TerminalWatcher(quiet=quiet) as watcher:
         async with simulated.caller(project, registry) as caller:
             return await session(project, registry, caller, watcher).evaluate(prompt, repeats=repeats)

@@ -105,7 +105,7 @@ async def gate_prompts(
 
     Raises: InvalidFile before the first call when any of them is malformed; BadInput, NotFound, Unusable.
     """
-    from tidegate.cli.watch import TerminalWatcher, session
+    from tidegate.cli.watch import TerminalWatcher, require_judges, session
     from tidegate.evals.report import gate_report
     from tidegate.evals.session import read
     from tidegate.prompts.files import list_prompts, load_prompt
@@ -125,7 +125,8 @@ async def gate_prompts(
     if version is not None:
         prompts = [stored(prompt, sides.find(prompt.name, version)) for prompt in prompts]
     for prompt in prompts:
-        read(prompt, render)
+        suite, _ = read(prompt, render)
+        require_judges(suite, compose.serving(project, registry))
     rivals = [baseline(sides, registry, prompt.name, against) for prompt in prompts]
     reports = []
     async with simulated.caller(project, registry) as caller:

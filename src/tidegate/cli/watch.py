@@ -11,13 +11,16 @@ from rich.progress import Progress as Bar
 
 from tidegate.cli.output import err, out
 from tidegate.config import Project
+from tidegate.evals.judges.memory import JudgementFile
 from tidegate.evals.report import plan_line
 from tidegate.evals.runner import Progress
 from tidegate.evals.session import Planned, Session, Watcher
+from tidegate.evals.suite import Suite
 from tidegate.ports import Caller, PromptRegistry
 from tidegate.prompts.git import git_state
 from tidegate.prompts.render import render
 from tidegate.system import SystemClock, SystemRandom
+from tidegate.upstream.lint import Serving, require_models
 
 SHOWN_AFTER_S = 1.0
 
@@ -91,4 +94,11 @@ def session(project: Project, registry: PromptRegistry, caller: Caller, watcher:
         watcher,
         git_commit=state.commit if state else None,
         git_dirty=state.dirty if state else None,
+        judgements=JudgementFile(project.state / "judgements.jsonl"),
     )
+
+
+def require_judges(suite: Suite, serving: Serving) -> None:
+    """Raises InvalidFile, with file:line, when nobody in `serving` has the model of one of a suite's judges."""
+    for juror in (juror for judge in suite.judges for juror in judge.jurors):
+        require_models(juror.file.front, juror.artifact, serving)

@@ -356,9 +356,8 @@ def measured_otherwise(live: Deployment, now: Measure) -> str | None:
 
 
 def judges_notes(suite: Suite, judged: Artifact) -> list[str]:
-    """What a reader must know of a suite's judges: those that decide nothing, and those that are kin to the judged."""
-    mute = [f"{judge.gates} Until then its scores decide nothing." for judge in suite.judges if judge.gates]
-    return [*mute, *(sentence for judge in suite.judges if (sentence := kinship(judge, judged)))]
+    """What a reader must know of a suite's judges: those that are kin to the model they judge."""
+    return [sentence for judge in suite.judges if (sentence := kinship(judge, judged))]
 
 
 def _rivals(baseline: Run | None) -> dict[tuple[str, int], str]:

@@ -7,8 +7,8 @@ one of its own sentences holds at least 60 % of that sentence's words. By that r
 
 - rubric: 1 + 4 · the share of the answer's words that stand in the reference (else the context, else the question),
   rounded; binary: pass from a share of a half on; pairwise: the answer with the greater share, a tie within 0.05;
-- groundedness: each sentence of the answer is a claim, supported when the context covers it, and the covering sentence
-  is the quote; context-recall: likewise for each numbered sentence of the reference;
+- groundedness: each sentence of the answer with two words or more is a claim, supported when the context covers it, and
+  the covering sentence is the quote; context-recall: likewise for each numbered sentence of the reference;
 - context-relevance and -precision: a passage is relevant when it shares a word with the question; answer-relevance: so
   is a sentence of the answer.
 
@@ -79,7 +79,7 @@ def _pairwise(found: Mapping[str, str]) -> dict[str, Any]:
 
 def _groundedness(found: Mapping[str, str]) -> dict[str, Any]:
     claims = []
-    for claim in _sentences(found["answer"]):
+    for claim in [said for said in _sentences(found["answer"]) if len(_words(said)) > 1]:
         quote = _covering(found.get("context", ""), claim)
         claims.append({"claim": claim, "supported": quote is not None, "quote": quote or ""})
     return {"claims": claims}
