@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.importing import name_of, put, read
 from tidegate.core.artifact import Artifact
-from tidegate.core.errors import BadInput, InvalidFile
-from tidegate.evals import checks
+from tidegate.core.errors import BadInput, InvalidFile, Problem
+from tidegate.evals.spec import read_checks
 from tidegate.ports import PromptAnswer
 from tidegate.prompts.files import load_prompt
 from tidegate.prompts.importing.outcome import Draft
@@ -440,12 +440,12 @@ def test_a_table_is_read_as_promptfoo_reads_it(tmp_path: Path) -> None:
         {
             "id": "a case",
             "inputs": {"a": 'x, "y"\nz'},
-            "checks": [{"contains": "x"}, {"not-regex": "(?i)Q"}],
+            "checks": [{"contains": "x"}, {"not-icontains": "Q"}],
             "tags": ["area=pay"],
         },
-        {"id": "case-2", "inputs": {"a": "w"}, "checks": [{"equals": "plain words"}]},
+        {"id": "case-2", "inputs": {"a": "w"}, "checks": [{"equals": "plain words"}], "threshold": 0.5},
     ]
-    assert [line.split(":")[1].strip() for line in listed] == ["[1].threshold"]
+    assert listed == []
 
 
 def test_tests_and_prompts_that_name_each_other_keep_together(tmp_path: Path) -> None:
@@ -477,11 +477,9 @@ def test_merge_keys_and_references_are_carried_out(tmp_path: Path) -> None:
 
 def judged(specs: list[Any], answer: str) -> bool:
     """Whether an answer passes all of them."""
-    verdicts = []
-    for spec in specs:
-        kind, value = next(iter(spec.items())) if isinstance(spec, dict) else (spec, None)
-        verdicts.append(checks.build(kind, kind, value).judge(PromptAnswer(output=answer)).passed)
-    return all(verdicts)
+    ready, problems = read_checks(specs, Path(), lambda *_: Problem("", 0, "", ""))
+    assert not problems
+    return all(one.bind("a", {}).judge(PromptAnswer(output=answer)).passed for one in ready)
 
 
 @pytest.mark.parametrize(
@@ -515,6 +513,26 @@ def judged(specs: list[Any], answer: str) -> bool:
             ["ab"],
             ["a"],
         ),
+        (
+            {"type": "assert-set", "threshold": 0.5, "assert": [{"type": "equals", "value": v} for v in "ab"]},
+            ["a"],
+            ["c"],
+        ),
+        ({"type": "not-contains-all", "value": ["a", "b"]}, ["a", "c"], ["ab"]),
+        ({"type": "contains", "value": "x", "weight": 2}, ["x"], ["y"]),
+        ({"type": "equals", "value": {"a": "{{ b }}"}}, ['{"a": "{{ b }}"}'], ['{"a": ""}']),
+        ({"type": "contains-json", "value": {"required": ["a"]}}, ['so: {"a": 1}.'], ["{}", "x"]),
+        ({"type": "is-xml", "value": "a.b"}, ["<a><b/></a>"], ["<a/>", "x"]),
+        ({"type": "is-sql", "value": {"databaseType": "PostgreSQL"}}, ["SELECT 1"], ["hello there"]),
+        ({"type": "is-refusal"}, ["I'm sorry, but I can't help with that."], ["Yes, of course."]),
+        ({"type": "word-count", "value": {"max": 2}}, ["two words"], ["these three words"]),
+        ({"type": "levenshtein", "value": "kitten", "threshold": 3}, ["sitting"], ["mouse"]),
+        ({"type": "rouge-n", "value": "the cat sat", "threshold": 0.6}, ["the dog sat"], ["a dog"]),
+        (
+            {"type": "not-bleu", "value": ["one two three four", "x"], "threshold": 0.5},
+            ["five"],
+            ["one two three four"],
+        ),
     ],
 )
 def test_an_assertion_and_its_checks_say_the_same(
@@ -535,16 +553,19 @@ def test_an_assertion_and_its_checks_say_the_same(
         *(
             {"type": kind, "value": "x", "threshold": 1}
             for kind in (*TYPES, *MODEL_ASSISTED)
-            if kind in ("latency", "pi")
+            if kind in ("pi", "skill-used", "trace-span-count")
         ),
+        {"type": "cost"},
+        {"type": "rouge-n", "value": "x", "threshold": 7},
+        {
+            "type": "assert-set",
+            "threshold": 0.5,
+            "assert": [{"type": "equals", "value": "a"}, {"type": "pi", "value": "b"}],
+        },
         {"type": "regex", "value": "(?<=a)b"},
         {"type": "contains", "value": ""},
-        {"type": "not-contains-all", "value": ["a", "b"]},
-        {"type": "contains", "value": "x", "weight": 0},
-        {"type": "assert-set", "threshold": 0.5, "assert": [{"type": "equals", "value": v} for v in "ab"]},
         {"type": "is-json", "value": {"type": "nonsense"}},
         {"type": "is-json", "value": {"$ref": "https://example.org/schema.json"}},
-        {"type": "equals", "value": {"a": "{{ b }}"}},
         {"type": "contains", "value": "{{ a | custom }}"},
         {"type": "contains", "value": "file://gone.txt"},
         {"type": "human"},

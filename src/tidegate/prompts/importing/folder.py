@@ -204,12 +204,14 @@ def _suite(draft: Draft, files: dict[str, str]) -> str:
         lines.append(f"repeats: {draft.repeats}")
     if draft.concurrency is not None:
         lines.append(f"concurrency: {draft.concurrency}")
+    if draft.threshold is not None:
+        lines.append(f"threshold: {_flow(draft.threshold)}")
     if draft.checks:
         lines.append("checks:")
     for check in draft.checks:
         if isinstance(check, dict):
-            ((kind, value),) = check.items()
-            lines.append(f"  - {kind}: {_flow(_schema_file(kind, value, files))}")
+            said = {kind: _schema_file(kind, value, files) for kind, value in check.items()}
+            lines.append(f"  - {_flow(said) if len(said) > 1 else _flow(said)[1:-1]}")
         else:
             lines.append(f"  - {check}")
     return "\n".join(lines) + "\n"
@@ -217,7 +219,7 @@ def _suite(draft: Draft, files: dict[str, str]) -> str:
 
 def _schema_file(kind: str, value: Any, files: dict[str, str]) -> Any:
     """A schema stands in a file of its own: the output's, when it is the same."""
-    if not kind.endswith("is-json") or not isinstance(value, dict):
+    if not kind.endswith(("is-json", "contains-json")) or not isinstance(value, dict):
         return value
     text = _json(value)
     same = next((path for path, other in files.items() if other == text and path.endswith(".schema.json")), None)

@@ -54,6 +54,8 @@ class Draft:
     """Lines of a licence, kept at the top of the front matter."""
     checks: list[Any] = field(default_factory=list)
     """Of every case, as eval.yaml spells them."""
+    threshold: float | None = None
+    """Of every case without one of its own."""
     cases: list[dict[str, Any]] = field(default_factory=list)
     """Lines of the golden set."""
     repeats: int = 1

@@ -284,7 +284,7 @@ class _Maker:
             if name in images:
                 cases = [_with_image(case, name) for case in cases]
                 draft.inputs[name] = {**_declared(name, cases), "type": "image"}
-        draft.checks = list(self.suite.checks)
+        draft.checks, draft.threshold = list(self.suite.checks), self.suite.threshold
         for case in cases:
             draft.cases.append(case.line(draft.inputs))
         self._unchecked(cases)

@@ -1,16 +1,15 @@
 """
-promptfoo's assertions → checks of the same meaning.
+promptfoo's assertions → the checks of the same name.
 
-Those without a check of their own here are said by others (`contains-any` is a pattern of alternatives) or left out.
-An assertion that runs code is refused. Templates in values are filled in per case, since the cases are known.
+An assertion that runs code is refused; one that a model judges, or that looks at the spans of a trace, is left out.
+Templates in values are filled in per case, since the cases are known.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,14 @@ MODEL_ASSISTED = (
 )
 _COMPARE = ("select-best", "max-score", "human")
 _CODE = ("javascript", "python", "ruby", "webhook")
+_SPANS = ("skill-used", "trace-span-count", "trace-span-duration", "trace-error-spans")
+_CALLS = ("is-valid-function-call", "is-valid-openai-function-call", "is-valid-openai-tools-call")
+_LIMITS = ("cost", "latency", "perplexity", "perplexity-score")
+"""Whose threshold is all that they say."""
+_THRESHOLD = (*_LIMITS, "tool-call-f1", "levenshtein", "rouge-n", "bleu", "gleu", "meteor")
 _KEYS = {
     **dict.fromkeys(("type", "value", "assert", "$ref"), ""),
     "metric": "a check's result carries the check's own name.",
-    "weight": "a case passes when every check passes: checks have no weight.",
     "threshold": "this check passes or fails: it has no threshold.",
     "provider": "no model judges this check.",
     "rubricPrompt": "no model judges this check.",
@@ -92,7 +95,8 @@ class Assertions:
         spot = self._resolved(spot)
         listed = (spot / "assert").value
         inner = [spot / "assert" / index for index in range(len(listed) if isinstance(listed, list) else 0)]
-        return all(map(self.constant, inner)) if inner else not _templated(self._value(spot))
+        value = self._value(spot)
+        return all(map(self.constant, inner)) if inner else isinstance(value, dict) or not _templated(value)
 
     def read(self, spot: Spot, variables: Mapping[str, Any]) -> list[Any]:
         """The checks that say the same, as eval.yaml spells them; what can not be said becomes an item."""
@@ -106,9 +110,14 @@ class Assertions:
             return self._set(spot, variables)
         if self._set_aside(spot, kind):
             return []
-        fields.unknown(spot, {**_KEYS, **({"weight": ""} if value.get("weight") == 1 else {})})
+        base = kind.removeprefix("not-")
+        known = {"weight": "", **({"threshold": ""} if base in _THRESHOLD else {})}
+        fields.unknown(spot, {**_KEYS, **known})
         try:
-            return self._ready(_said(kind, self._filled(spot, variables)))
+            made = _said(kind, self._filled(spot, variables), _options(spot, ("weight", *known)))
+            if complaint := self.check(made):
+                raise ValueError(complaint)
+            return [made]
         except Outside as error:
             spot.refused(f"`{kind}`: {error}")
         except ValueError as error:
@@ -124,37 +133,22 @@ class Assertions:
             (spot / "transform").refused(f"{_KEYS['transform']} `{kind}` is left out with it.")
         elif _made_by_program((spot / "value").value):
             (spot / "value").refused(f"runs code: a program makes the value of `{kind}`, which is left out with it.")
-        elif (spot / "weight").value == 0:
-            spot.left_out(f"`{kind}` has the weight 0: it never fails, and there is no such check here.")
         else:
             return False
         return True
 
-    def _ready(self, checks: Iterator[Any]) -> list[Any]:
-        """Raises ValueError when one of them can not be built."""
-        ready = list(checks)
-        for check in ready:
-            if complaint := self.check(check):
-                raise ValueError(complaint)
-        return ready
-
     def _set(self, spot: Spot, variables: Mapping[str, Any]) -> list[Any]:
         inner = (spot / "assert").value
-        threshold = (spot / "threshold").value
         if not isinstance(inner, list):
             (spot / "assert").left_out("must be a list.")
             return []
-        if threshold not in (None, 1) and len(inner) > 1:
-            spot.left_out(
-                f"a set of {len(inner)} assertions of which a part is enough (threshold {threshold}):"
-                " here every check has to pass."
-            )
+        fields.unknown(spot, {**_KEYS, "threshold": "", "weight": ""})
+        checks = [check for index in range(len(inner)) for check in self.read(spot / "assert" / index, variables)]
+        options = _options(spot, ("threshold", "weight"))
+        if len(checks) < len(inner) and "threshold" in options:
+            spot.left_out("a part of these assertions was to be enough, and not all of them could be taken over.")
             return []
-        if (spot / "weight").value == 0:
-            spot.left_out("the set has the weight 0: it is measured and never fails, and there is no such check here.")
-            return []
-        fields.unknown(spot, {**_KEYS, "threshold": ""})
-        return [check for index in range(len(inner)) for check in self.read(spot / "assert" / index, variables)]
+        return [{"assert-set": checks, **options}] if checks else []
 
     def _resolved(self, spot: Spot) -> Spot:
         """The template that `$ref: '#/assertionTemplates/name'` means."""
@@ -201,92 +195,64 @@ def _unsupported(base: str) -> str | None:
     if base in _CODE:
         return "runs code, or calls an address, to judge an answer."
     if base in MODEL_ASSISTED:
-        return "a model judges it, which is not supported yet."
+        return "a model judges it; write a judge for it."
     if base in _COMPARE:
         return "it compares answers, or asks a person; a check here sees one answer."
-    if base in _SAY:
-        return None
-    if base in TYPES:
-        return "not supported yet."
-    return "no assertion of this name is known."
+    if base in _SPANS:
+        return "it looks at the spans of a trace, which are not recorded here."
+    return None if base in TYPES else "no assertion of this name is known."
 
 
-def _said(kind: str, value: Any) -> Iterator[Any]:
+def _options(spot: Spot, names: Sequence[str]) -> dict[str, Any]:
+    """What stands beside an assertion's type, where it says more than its absence."""
+    given = {name: (spot / name).value for name in names}
+    return {name: value for name, value in given.items() if value is not None and (name, value) != ("weight", 1)}
+
+
+def _said(kind: str, value: Any, options: Mapping[str, Any]) -> Any:
     """Raises ValueError with one sentence when it can not be said here."""
     base = kind.removeprefix("not-")
-    yield from _SAY[base](value, "not-" if kind != base else "")
+    value = _SAY.get(base, _literal)(value)
+    if base in _LIMITS and "threshold" in options:
+        value, options = options["threshold"], {key: one for key, one in options.items() if key != "threshold"}
+    return kind if value is None and not options else {kind: value, **options}
 
 
-def _equals(value: Any, no: str) -> Iterator[Any]:
-    if isinstance(value, dict | list) and _templated(value):
-        raise ValueError("its value holds what looks like a template.")
-    yield {f"{no}equals": value if isinstance(value, dict | list) else jinja.literal(_plain(value))}
+def _literal(value: Any) -> Any:
+    """The value with what looks like a template in it standing for itself."""
+    if isinstance(value, dict):
+        return {key: _literal(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_literal(one) for one in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return jinja.literal(value) if isinstance(value, str) else value
 
 
-def _contains(value: Any, no: str) -> Iterator[Any]:
-    yield {f"{no}contains": jinja.literal(_plain(value))}
-
-
-def _icontains(value: Any, no: str) -> Iterator[Any]:
-    yield {f"{no}regex": f"(?i){_pattern(_plain(value))}"}
-
-
-def _starts_with(value: Any, no: str) -> Iterator[Any]:
-    yield {f"{no}regex": f"^{_pattern(_plain(value))}"}
-
-
-def _contains_all(value: Any, no: str) -> Iterator[Any]:
-    wanted = _several(value)
-    if no and len(wanted) > 1:
-        raise ValueError("that not all of several texts are there can not be said here.")
-    yield from ({f"{no}contains": jinja.literal(one)} for one in wanted)
-
-
-def _icontains_all(value: Any, no: str) -> Iterator[Any]:
-    wanted = _several(value)
-    if no and len(wanted) > 1:
-        raise ValueError("that not all of several texts are there can not be said here.")
-    yield from ({f"{no}regex": f"(?i){_pattern(one)}"} for one in wanted)
-
-
-def _contains_any(value: Any, no: str) -> Iterator[Any]:
-    yield {f"{no}regex": "|".join(map(_pattern, _several(value)))}
-
-
-def _icontains_any(value: Any, no: str) -> Iterator[Any]:
-    yield {f"{no}regex": f"(?i)(?:{'|'.join(map(_pattern, _several(value)))})"}
-
-
-def _regex(value: Any, no: str) -> Iterator[Any]:
+def _regex(value: Any) -> str:
     pattern = re.sub(r"\\u([0-9a-fA-F]{4})", r"\\x{\1}", _plain(value))
     if _templated(pattern):
         raise ValueError("the pattern holds what looks like a template.")
-    yield {f"{no}regex": pattern}
+    return pattern
 
 
-def _is_json(value: Any, no: str) -> Iterator[Any]:
+def _schema(value: Any) -> Any:
     if isinstance(value, str) and value.strip():
         try:
             value = parse(value, _INLINE).data
         except InvalidFile as error:
             raise ValueError(f"its schema can not be read: {error.problems[0].message}") from error
     if value in (None, ""):
-        yield f"{no}is-json"
-        return
+        return None
     if isinstance(value, dict) and "$schema" not in value:
         value = {"$schema": "http://json-schema.org/draft-07/schema#", **value}
     if _templated(value):
         raise ValueError("its schema holds what looks like a template.")
-    yield {f"{no}is-json": value}
+    return value
 
 
 _INLINE = Path("schema")
 """What problems of a schema inside an assertion are reported under; the assertion's own place is shown."""
-
-
-def _pattern(text: str) -> str:
-    """A pattern of RE2 that matches exactly `text`."""
-    return re.sub(r"[^\w\s]", lambda found: f"\\{found[0]}" if found[0].isascii() else found[0], text, flags=re.ASCII)
 
 
 def _plain(value: Any) -> str:
@@ -300,18 +266,6 @@ def _plain(value: Any) -> str:
     raise ValueError("needs a text.")
 
 
-def _several(value: Any) -> Sequence[str]:
-    if isinstance(value, str):
-        value = next(csv.reader([value], skipinitialspace=True), [])
-        value = [one.strip() for one in value]
-    if not isinstance(value, list) or not value:
-        raise ValueError("needs a list of texts.")
-    texts = [_plain(one) for one in value]
-    if "" in texts:
-        raise ValueError("an empty text is in every answer.")
-    return texts
-
-
 def _templated(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(_templated, value.values()))
@@ -320,15 +274,20 @@ def _templated(value: Any) -> bool:
     return isinstance(value, str) and bool(re.search(r"\{[{%#]", value)) and not value.startswith("file://")
 
 
-_SAY: Mapping[str, Callable[[Any, str], Iterator[Any]]] = {
-    "equals": _equals,
-    "contains": _contains,
-    "icontains": _icontains,
-    "starts-with": _starts_with,
-    "contains-all": _contains_all,
-    "contains-any": _contains_any,
-    "icontains-all": _icontains_all,
-    "icontains-any": _icontains_any,
+def _text_or_none(value: Any) -> Any:
+    return None if value == "" else _literal(value)
+
+
+_SAY: Mapping[str, Callable[[Any], Any]] = {
+    "equals": lambda value: _literal(value if isinstance(value, dict | list) else _plain(value)),
+    "contains": lambda value: _literal(_plain(value)),
+    "icontains": lambda value: _literal(_plain(value)),
     "regex": _regex,
-    "is-json": _is_json,
+    "is-json": _schema,
+    "contains-json": _schema,
+    **dict.fromkeys(("is-html", "contains-html", "is-refusal", "guardrails"), lambda _: None),
+    **dict.fromkeys(_CALLS, lambda _: None),
+    **dict.fromkeys(("is-xml", "contains-xml", "is-sql", "contains-sql"), _text_or_none),
+    **dict.fromkeys(_LIMITS, lambda _: None),
 }
+"""How a type's value is said here, where that is not simply as it stands."""

@@ -56,6 +56,7 @@ class Case:
     spot: Spot
     prompts: tuple[str, ...] | None = None
     providers: tuple[str, ...] | None = None
+    threshold: float | None = None
 
     def concerns(self, prompt: str, provider: str) -> bool:
         """Whether this case is of a prompt under a provider, by their labels."""
@@ -73,7 +74,8 @@ class Case:
         }
         expected = {name: value for name, value in given.items() if name not in inputs}
         more = {"expected": expected, "checks": list(self.checks), "tags": list(self.tags)}
-        return line | {key: value for key, value in more.items() if value}
+        line |= {key: value for key, value in more.items() if value}
+        return line if self.threshold is None else {**line, "threshold": self.threshold}
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class Suite:
     """All cases, and the checks that every one of them has."""
 
     checks: list[Any] = field(default_factory=list)
+    threshold: float | None = None
     cases: list[Case] = field(default_factory=list)
 
 
@@ -104,8 +107,8 @@ class Tests:
 
     def suite(self) -> Suite:
         """Raises InvalidFile when lists in variables make more cases, or longer ones, than a suite can hold."""
-        suite = Suite()
         defaults = self._defaults()
+        suite = Suite(threshold=_threshold(defaults.spot))
         asserts = [defaults.spot / "assert" / index for index in range(len(_list(defaults.spot / "assert")))]
         tests = [*self._listed(self.top / "tests"), *self._scenarios()]
         apart = any((test / "options" / "disableDefaultAsserts").value is True for test, _ in tests)
@@ -135,8 +138,8 @@ class Tests:
     def _explain(self, spot: Spot) -> None:
         fields.unknown(spot, _KEYS, "a case has no such field here.")
         fields.unknown(spot / "options", _OPTIONS, _OPTION)
-        if (spot / "threshold").value not in (None, 1):
-            (spot / "threshold").left_out("a case passes when every check passes: there is no weighted score.")
+        if (spot / "threshold").value is not None and _threshold(spot) is None:
+            (spot / "threshold").left_out("a threshold is a score from 0 to 1.")
 
     def _listed(self, spot: Spot) -> list[tuple[Spot, Mapping[str, Any]]]:
         """Every test, with the variables it inherits from its scenario."""
@@ -216,6 +219,7 @@ class Tests:
                 test,
                 _labels(test / "prompts"),
                 _labels(test / "providers"),
+                _threshold(test),
             )
 
     def _variables(self, spot: Spot) -> dict[str, Any]:
@@ -276,6 +280,12 @@ class Tests:
 
 _NOTHING = object()
 """What stands for a value that was refused: nothing is set then."""
+
+
+def _threshold(spot: Spot) -> float | None:
+    value = (spot / "threshold").value
+    whole = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if whole and 0 <= value <= 1 else None
 
 
 def _list(spot: Spot) -> list[Any]:
