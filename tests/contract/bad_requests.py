@@ -17,7 +17,7 @@ from tidegate.config import Config
 from tidegate.core.artifact import Artifact, Input, Message, digest
 from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
-from tidegate.fakes import FakePrompts, FixedRandom, MemorySpool, ScriptedAnswer
+from tidegate.fakes import FakePrompts, FixedRandom, MemorySpool, ScriptedAnswer, as_read
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys
 from tidegate.gateway.edge import Edge
@@ -382,7 +382,7 @@ class Bench:
 
     def take_records(self) -> list[Any]:
         """The calls since last time."""
-        calls = [json.loads(line)["call"] for line in self.spool.lines]
+        calls = [as_read(line)["call"] for line in self.spool.lines]
         self.spool.lines.clear()
         return calls
 

@@ -17,7 +17,7 @@ from tidegate.core.artifact import Artifact, Input, Message, Output, Tool, diges
 from tidegate.core.errors import BadInput
 from tidegate.core.retries import RetryBudget
 from tidegate.core.split import point_of
-from tidegate.fakes import FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer
+from tidegate.fakes import FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer, as_read
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys
 from tidegate.gateway.edge import Edge
@@ -86,7 +86,7 @@ class Gateway:
         return {"status": answer.status_code, **error}
 
     def record(self) -> dict[str, Any]:
-        row: dict[str, Any] = json.loads(self.spool.lines[-1])["call"]
+        row: dict[str, Any] = as_read(self.spool.lines[-1])["call"]
         return row
 
 

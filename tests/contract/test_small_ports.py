@@ -22,7 +22,7 @@ from tidegate.core.ledger import Served
 from tidegate.core.pricing import price
 from tidegate.core.retries import RetryBudget
 from tidegate.core.usage import Usage
-from tidegate.fakes import FakePrompts, FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer
+from tidegate.fakes import FakePrompts, FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer, as_read
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys
 from tidegate.gateway.caller import Collected, HttpCaller, InProcessCaller
@@ -177,7 +177,7 @@ async def test_a_caller_sends_what_follows_the_prompt_and_reads_tools_and_chance
     sent = json.loads(upstream.requests[0].body)
     assert [message["content"] for message in sent["messages"]] == ["Why?", "Say it as JSON."]
     assert (sent["logprobs"], sent["top_logprobs"]) == (True, 5)
-    assert json.loads(spool.lines[0])["call"]["origin"] == "judge"
+    assert as_read(spool.lines[0])["call"]["origin"] == "judge"
     assert answer.tool_calls == (ToolUse("find", {"q": 1}, "c1"), ToolUse("find", '{"q": ', "c2"))
     assert answer.logprobs == (TokenChance("4", -0.1, (("5", -2.0),)),)
 
@@ -198,7 +198,7 @@ async def test_a_caller_gives_the_answer_with_its_tokens_and_cost(
     spool = MemorySpool()
     async with way(services(FakeUpstream(completion("Because.")), spool)) as caller:
         answer = await caller.call(QUESTION)
-    row = json.loads(spool.lines[0])["call"]
+    row = as_read(spool.lines[0])["call"]
     assert (answer.output, answer.error, answer.finish_reason) == ("Because.", None, "stop")
     assert (answer.input_tokens, answer.output_tokens, answer.cost_nano_usd) == (10, 5, 10 * 1_000 + 5 * 2_000)
     assert (row["origin"], row["version"], row["tags"], row["id"]) == ("eval", 1, {"run": "r1"}, answer.call_id)

@@ -17,7 +17,7 @@ from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
 from tidegate.dialects import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
 from tidegate.dialects.dialect import Dialect
-from tidegate.fakes import FakePrompts, FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer
+from tidegate.fakes import FakePrompts, FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer, as_read
 from tidegate.gateway import admit as admission
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys

@@ -13,7 +13,7 @@ from tidegate.core.artifact import Artifact, Input, Message, Output, digest
 from tidegate.core.errors import StreamBroken, UpstreamTimeout, UpstreamUnavailable
 from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
-from tidegate.fakes import FakePrompts, FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer
+from tidegate.fakes import FakePrompts, FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer, as_read
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys
 from tidegate.gateway.call import Call
@@ -106,8 +106,7 @@ class Bench:
     def record(self) -> dict[str, Any]:
         """The one record of the one call."""
         assert len(self.spool.lines) == 1
-        entry: dict[str, Any] = json.loads(self.spool.lines[0])
-        return entry
+        return as_read(self.spool.lines[0])
 
 
 def sent(bench: Bench, index: int = 0) -> dict[str, Any]:

@@ -76,6 +76,10 @@ class Connection(asyncio.Protocol):
         # The way in.
         self._parser: RequestParser
         self._task: asyncio.Task[None] | None = None
+        """While a request is being handled: the connection's own task."""
+        self._worker: asyncio.Task[None] | None = None
+        self._next: tuple[Request, HttpReply] | None = None
+        self._idle: asyncio.Future[None] | None = None
         self._held = bytearray()
         # The way out.
         self._drained: asyncio.Future[None] | None = None
@@ -102,6 +106,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._closing = True
         self._parser.ready.clear()
+        if self._task is None and self._worker is not None:
+            self._worker.cancel(LEFT)
         self._cancel()
 
     def eof_received(self) -> bool:
@@ -179,8 +185,27 @@ class Connection(asyncio.Protocol):
         request, shared = arrived.request, self._shared
         head_only = request.method == "HEAD"
         reply = HttpReply(self, head_only=head_only, keep_alive=arrived.keep_alive, old=arrived.old)
-        self._task = task = shared.loop.create_task(self._serve(request, reply))
-        shared.tasks.add(task)
+        self._next = (request, reply)
+        worker = self._worker
+        if worker is None:
+            self._worker = worker = shared.loop.create_task(self._work())
+        elif self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
+        self._task = worker
+        shared.tasks.add(worker)
+
+    async def _work(self) -> None:
+        """One task for all requests of a connection: one for each would cost as much as parsing it."""
+        while True:
+            if self._next is None:
+                if self._closing:
+                    return
+                self._idle = self._shared.loop.create_future()
+                await self._idle
+            else:
+                (request, reply), self._next = self._next, None
+                await self._serve(request, reply)
 
     async def _serve(self, request: Request, reply: HttpReply) -> None:
         """Owner of one handler: whatever it does, the client gets a whole answer or a visibly broken one."""
@@ -192,6 +217,7 @@ class Connection(asyncio.Protocol):
                 refusal = Refusal(500, "An internal error happened. The server's log has more.")
         except asyncio.CancelledError:
             refusal = Refusal(503, "The server is shutting down.")
+            reply.keep_alive = False  # the task ends here
             raise
         except Exception as error:  # noqa: BLE001  the server's last resort
             if self._transport is not None or not isinstance(error, ConnectionResetError):

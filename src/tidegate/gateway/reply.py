@@ -126,9 +126,8 @@ class HttpReply:
 
 def head_bytes(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
     """Status line and header lines. Raises ValueError on a header that is the edge's own or could split the head."""
-    for name, _ in headers:
-        if name.lower() in _FRAMING:
-            raise ValueError(f"the header {name!r} belongs to the edge.")
+    if not _FRAMING.isdisjoint([name.lower() for name, _ in headers]):
+        raise ValueError(f"a header of {', '.join(sorted(_FRAMING))} belongs to the edge.")
     text = "".join([f"{name}: {value}\r\n" for name, value in headers])
     if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
         raise ValueError("a header may not hold CR, LF or NUL.")

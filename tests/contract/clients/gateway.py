@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,16 +15,18 @@ from tidegate.config import Config
 from tidegate.core.artifact import Artifact, Input, Message, Output, digest
 from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
-from tidegate.fakes import FakePrompts, MemorySpool
+from tidegate.fakes import FakePrompts, MemorySpool, as_read
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys
 from tidegate.gateway.edge import Edge
+from tidegate.gateway.lookup import Lookup
 from tidegate.gateway.pipeline import Services
 from tidegate.gateway.routes import Routes
 from tidegate.ports import Upstream
 from tidegate.simulate import rules
 from tidegate.simulate.embed import EMBED
 from tidegate.simulate.server import Latency, Simulator
+from tidegate.stores.memory import MemoryAnswers
 from tidegate.system import SystemClock, SystemRandom
 from tidegate.upstream.http1 import Pool
 from tidegate.upstream.prices import PriceList
@@ -87,7 +88,7 @@ class Gateway:
 
     def records(self) -> list[dict[str, Any]]:
         """The records of all calls, in the order they ended."""
-        return [json.loads(line)["call"] for line in self.spool.lines]
+        return [as_read(line)["call"] for line in self.spool.lines]
 
     def record(self) -> dict[str, Any]:
         """The one record of the one call."""
@@ -109,11 +110,13 @@ async def gateway(
     latency: Latency = Latency(),  # noqa: B008  a frozen value
     way_out: Callable[[Pool], Upstream] = lambda pool: pool,
     keys: Keys = Keys(),  # noqa: B008  a frozen value
+    exact_ttl_s: float | None = None,
 ) -> AsyncIterator[Gateway]:
     """
     A gateway with the routes `support`, `tools`, `fixed`, `embed` and the prompt `support/answer`; no retries.
 
     `way_out`: what stands before the pool. `keys`: those of clients; without any the gateway is open.
+    `exact_ttl_s`: how long an answer is given again; None: there is no cache.
     """
     clock, random = SystemClock(), SystemRandom()
     async with Simulator(api_key=PROVIDER_KEY, script=faults, latency=latency) as provider:
@@ -122,6 +125,7 @@ async def gateway(
             {
                 "providers": {"sim": {"base_url": provider.url, "api_key": PROVIDER_KEY}},
                 "routes": {name: {"targets": [f"sim/{model}"], "retries": 0} for name, model in targets.items()},
+                "caches": {} if exact_ttl_s is None else {"exact": {"ttl_s": exact_ttl_s}},
                 "prices": {
                     f"sim/{rules.SUPPORT}": {"input": 1, "output": 2},
                     f"sim/{EMBED}": {"input": Decimal("0.02"), "output": 0},
@@ -131,11 +135,14 @@ async def gateway(
         pool = Pool()
         here = Gateway("", provider)
         served = Served("support/answer", 7, digest(PROMPT), PROMPT)
+        attempts = Attempts(way_out(pool), RetryBudget(), clock, random)
+        answers = MemoryAnswers(max_bytes=1 << 20, clock=clock)
         services = Services(
             clock=clock,
             random=random,
             spool=here.spool,
-            attempts=Attempts(way_out(pool), RetryBudget(), clock, random),
+            attempts=attempts,
+            lookup=Lookup(answers, attempts, clock, secret=bytes(32)),
             targets=Targets(config, PriceList(config.prices, {})),
             prompts=FakePrompts({("support/answer", "production"): served}),
             keys=keys,

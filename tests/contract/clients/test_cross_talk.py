@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import re
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from tests.contract.clients.gateway import gateway
+from tidegate.fakes import as_read
 from tidegate.ports import UpstreamAnswer, UpstreamExchange, UpstreamRequest
 from tidegate.simulate.server import Latency
 from tidegate.upstream.http1 import Pool
@@ -138,7 +138,7 @@ async def test_no_stream_carries_a_byte_of_another() -> None:
         assert set(found) <= {tag(number).encode()}
         assert number in leaving or len(found) >= WORDS
     assert sorted(len(set(TAG.findall(sent))) for sent in asked) == [1] * STREAMS
-    entries = [json.loads(line) for line in here.spool.lines]
+    entries = [as_read(line) for line in here.spool.lines]
     assert len({entry["call"]["id"] for entry in entries}) == len(entries) == STREAMS
     outcomes = {}
     for line, entry in zip(here.spool.lines, entries, strict=True):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.contract.clients.gateway import Gateway, gateway
 from tests.contract.clients.test_openai import client_of
+from tidegate.fakes import as_read
 from tidegate.simulate import rules
 from tidegate.simulate.embed import DIMENSIONS, EMBED
 
@@ -77,7 +78,7 @@ async def test_the_record_says_embeddings_their_tokens_and_their_cost() -> None:
     assert (record["input_tokens"], record["output_tokens"], record["usage_source"]) == (tokens, 0, "provider")
     assert record["cost_nano_usd"] == tokens * 20
     assert answer.headers["x-tidegate-cost-usd"] == f"{tokens * 20 / 1e9:.9f}"
-    content = json.loads(here.spool.lines[0])["content"]
+    content = as_read(here.spool.lines[0])["content"]
     assert (json.loads(content["input"]), content["output"]) == (TEXT, "")
 
 
