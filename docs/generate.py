@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import io
+import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -21,7 +22,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from tidegate import cli, config
-from tidegate.core import errors
+from tidegate.core import errors, evaluation
 from tidegate.prompts import front_matter
 from tidegate.telemetry import record
 
@@ -35,6 +36,7 @@ def pages() -> dict[str, str]:
         "cli.md": NOTE + cli_page(list(cli.COMMANDS)),
         "config.md": NOTE + config_page(config.Config),
         "errors.md": NOTE + errors_page(errors.TidegateError),
+        "gate-report.schema.json": gate_schema(),
         "prompt.md": NOTE + prompt_page(front_matter.FrontMatter),
         "records.md": NOTE + records_page([record.CallRow, record.AttemptRow, record.ContentRow]),
     }
@@ -58,6 +60,29 @@ def errors_page(root: type[errors.TidegateError]) -> str:
             f"| {'yes' if kind.retryable else 'no'} | {_cell(inspect.getdoc(kind) or '')} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def gate_schema() -> str:
+    """JSON Schema of what `tidegate gate --json` prints: one report, or several with the worst verdict."""
+    _, parts = msgspec.json.schema_components(
+        [evaluation.GateReport, evaluation.GateReports], ref_template="#/$defs/{name}"
+    )
+    for name, part in parts.items():
+        notes = attribute_notes(getattr(evaluation, name))
+        for key, field in part["properties"].items():
+            field.pop("default", None)
+            if key in notes:
+                field["description"] = _flat(notes[key]).replace("None", "null")
+        part["description"] = _flat(part.get("description", ""))
+        part["required"] = list(part["properties"])  # what is not known is null, never left out
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "tidegate gate --json",
+        "description": "A later version may add properties; none goes, and none means something else.",
+        "oneOf": [{"$ref": "#/$defs/GateReport"}, {"$ref": "#/$defs/GateReports"}],
+        "$defs": parts,
+    }
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def cli_page(commands: list[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.gate_schema import gate_json
 from tests.repository import Repo
 from tidegate import compose
 from tidegate.cli import approve as approve_module
@@ -75,7 +76,7 @@ class Shop:
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             gate_(*(names or (P,)), config=self.config, json=True, **options)
-        return ended.value.code, json.loads(self._capsys.readouterr().out)  # type: ignore[return-value]
+        return ended.value.code, gate_json(self._capsys.readouterr().out)  # type: ignore[return-value]
 
     def text(self, command: Any, *arguments: Any, **options: Any) -> str:
         self._capsys.readouterr()

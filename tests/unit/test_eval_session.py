@@ -13,9 +13,11 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
+from tests.gate_schema import gate_json
 from tests.unit.evals import EXAMPLE, FRIENDLY, MemoryShelf, ScriptedCaller, lines, simulated, write
 from tidegate import compose
 from tidegate.cli import build, main
+from tidegate.cli import simulated as simulated_module
 from tidegate.config import Project
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Unusable
 from tidegate.core.evaluation import GateReport
@@ -347,6 +349,7 @@ def commands(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(compose, "registry", lambda project: world.shelf)
     monkeypatch.setattr(compose, "caller", caller)
+    monkeypatch.setattr(simulated_module, "unstarted", lambda config: {})
     return world
 
 
@@ -363,7 +366,7 @@ def test_the_verdict_is_the_exit_code(commands: World, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert command(commands, "gate", NAME, "--json") == 1
     said = capsys.readouterr()
-    report = json.loads(said.out)
+    report = gate_json(said.out)
     assert (report["verdict"], report["exit_code"], report["passed_cases"], report["baseline_passed_cases"]) == (
         "FAIL", 1, 2, 3
     )  # fmt: skip
@@ -378,9 +381,68 @@ def test_several_prompts_give_the_worst_verdict(commands: World, capsys: pytest.
     shutil.copytree(commands.folder, commands.root / "prompts/unguarded")
     (commands.root / "prompts/unguarded/eval.yaml").unlink()
     assert command(commands, "gate", "--json") == 1
-    said = json.loads(capsys.readouterr().out)
+    said = gate_json(capsys.readouterr().out)
     assert (said["verdict"], said["exit_code"]) == ("FAIL", 1)
     assert {report["prompt"]: report["verdict"] for report in said["reports"]} == {"other": "FAIL", NAME: "PASS"}
+
+
+def test_the_reports_of_a_gate_say_what_it_said(commands: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary, folder = commands.root / "summary.md", commands.root / "report"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    monkeypatch.setattr("sys.argv", ["tidegate", "gate", "--github"])
+    assert command(commands, "gate") == 0
+    commands.deploy(1)
+    commands.befriend()
+    names = {"--html": "gate.html", "--junit": "gate.xml", "--markdown": "gate.md"}
+    options = [word for option, name in names.items() for word in (option, str(folder / name))]
+    assert command(commands, "gate", "--github", *options) == 1
+    page, xml, comment = ((folder / name).read_text("utf-8") for name in names.values())
+    assert "golden.jsonl:3" in page
+    assert "v1 answered" in page
+    assert "Repeats 1, 2, 3" in page, "every repeat of the stored run is there"
+    assert xml.count("<failure") == 2
+    assert "❌ FAIL" in comment
+    assert summary.read_text("utf-8").strip() == comment.strip()
+
+
+def test_the_annotations_of_a_gate_stand_on_their_lines(
+    commands: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(commands.root))
+    assert command(commands, "gate") == 0
+    commands.deploy(1)
+    commands.befriend()
+    capsys.readouterr()
+    assert command(commands, "gate", "--github") == 1
+    lines = capsys.readouterr().out.splitlines()
+    token = next(line for line in lines if line.startswith("::stop-commands::")).removeprefix("::stop-commands::")
+    obeyed = [line for line in lines[lines.index(f"::{token}::") + 1 :] if line.startswith("::")]
+    assert [line.split("::")[1] for line in obeyed] == [
+        f"error file=prompts/{NAME}/prompt.md,line=1,title=FAIL%3A {NAME}",
+        f"error file=prompts/{NAME}/golden.jsonl,line=3,title=broken%3A password-new-phone",
+    ]
+
+
+def test_a_report_that_can_not_be_written_costs_no_call(commands: World) -> None:
+    for name in ("gate", "eval"):
+        words = [name, *([NAME] if name == "eval" else []), "--html", str(commands.root)]
+        with pytest.raises(BadInput, match=r"^--html: .* is a folder"):
+            build()([*words, "--config", str(commands.root / "tidegate.yaml")])
+    assert commands.caller.calls == []
+
+
+def test_json_and_annotations_do_not_mix(commands: World) -> None:
+    with pytest.raises(BadInput, match=r"^--json and --github both write"):
+        build()(["gate", "--json", "--github", "--config", str(commands.root / "tidegate.yaml")])
+
+
+def test_eval_writes_reports_too(commands: World) -> None:
+    page, xml = commands.root / "a.html", commands.root / "a.xml"
+    assert command(commands, "eval", NAME, "--html", str(page), "--junit", str(xml)) == 0
+    assert "MEASURED" in page.read_text("utf-8")
+    assert 'failures="0" errors="0"' in xml.read_text("utf-8")
 
 
 def test_one_bad_suite_stops_all_before_the_first_call(commands: World) -> None:

@@ -24,8 +24,10 @@ def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_verdict_stands_at_the_prompt_and_cases_at_their_lines(tmp_path: Path) -> None:
     golden = "bots/shop/prompts/support/answer/golden.jsonl"
     assert verdict_annotations([judged(*KINDS)], tmp_path / "bots" / "shop") == [
-        "::error file=bots/shop/prompts/support/answer/prompt.md,line=1,title=FAIL%3A support/answer::"
-        "is-json must pass, and it fails in all 3 repeats of 'case-0'.",
+        (
+            "::error file=bots/shop/prompts/support/answer/prompt.md,line=1,title=FAIL%3A support/answer::"
+            "is-json must pass, and it fails in all 3 repeats of 'case-0'."
+        ),
         f"::error file={golden},line=1,title=broken%3A case-0::0/3 repeats pass. is-json: is not JSON",
         f"::error file={golden},line=5,title=broken%3A case-4::0/0 repeats pass. is-json: is not JSON",
         f"::warning file={golden},line=3,title=flaky%3A case-2::1/3 repeats pass. is-json: is not JSON",
@@ -61,6 +63,11 @@ def test_a_malformed_file_is_annotated_on_its_line(tmp_path: Path) -> None:
     ]
 
 
+def print_and_fail(line: str) -> None:
+    github.say([line])
+    raise ZeroDivisionError
+
+
 def test_while_people_read_nothing_is_a_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,8 +76,7 @@ def test_while_people_read_nothing_is_a_command(
     tokens = set()
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), no_commands():
-            github.say(["##[error]forged"])
-            raise ZeroDivisionError
+            print_and_fail("##[error]forged")
         first, inside, last = capsys.readouterr().out.splitlines()
         token = first.removeprefix("::stop-commands::")
         assert re.fullmatch(r"[0-9a-f]{32}", token)
