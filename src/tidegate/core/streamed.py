@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 from tidegate.core import chat
 from tidegate.core.usage import Usage
 
+SIGNS_THE_NEXT = "gemini:"
+"""How signatures begin that belong to the part after them."""
+
 
 def events_of(response: chat.Response) -> Iterator[chat.Event]:
     """The stream that says the same as `response`, one event per part."""
@@ -110,9 +113,10 @@ class _Choice:
             self._parts.append(more)
 
     def _think(self, more: chat.Thinking) -> None:
-        """A block goes on until its signature; a redacted one stands alone."""
+        """A block goes on until its signature. What is redacted stands alone, and so does what signs the next part."""
         last = self._parts[-1] if self._parts else None
-        if isinstance(last, chat.Thinking) and last.signature is None and last.redacted is None and not more.redacted:
+        alone = more.redacted is not None or (more.signature or "").startswith(SIGNS_THE_NEXT)
+        if isinstance(last, chat.Thinking) and last.signature is None and last.redacted is None and not alone:
             self._parts[-1] = chat.Thinking(last.text + more.text, more.signature)
         else:
             self._parts.append(more)

@@ -85,7 +85,7 @@ class Part:
     async def __aenter__(self) -> Source:
         lookup, plan, row, wish = self._lookup, self._plan, self._record.row, self._wish
         row.cache = "bypass"
-        if row.origin != "live" or not (wish.read or wish.write) or not _repeatable(plan):
+        if row.origin != "live" or not (wish.read or wish.write) or not repeatable(plan):
             return await self._lead(keeps=False)
         self._key = await off_loop(plan.large, lookup.key, plan, row.project, self._access)
         if not wish.read:
@@ -210,12 +210,14 @@ class Part:
             del flights[self._key]
 
 
-def _repeatable(plan: Plan) -> bool:
+def repeatable(plan: Plan) -> bool:
     """Whether the same words ask the same, and one answer is asked for: of several only the first is looked at."""
     fields = plan.incoming.fields
     if not STATEFUL.isdisjoint(fields):
         return False
-    if "n" in fields or (plan.prompted is not None and plan.prompted.count is not None):
+    if ("n" in fields and bytes(fields["n"]) not in (b"1", b"null")) or (
+        plan.prompted is not None and plan.prompted.count is not None
+    ):
         return False
     settings = fields.get("generationConfig") or fields.get("generation_config")
     return settings is None or b"andidate" not in bytes(settings)

@@ -1,0 +1,221 @@
+"""The exact cache through real clients: what each SDK reads is the same the second time, whole or as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+from google import genai
+from google.genai import types
+
+from tests.contract.clients.gateway import (
+    ANSWER,
+    CLIENT_KEY,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    QUESTION,
+    SYSTEM,
+    VARIABLES,
+    WEATHER,
+    Gateway,
+    gateway,
+)
+from tidegate.simulate.server import Latency
+
+MESSAGES: Any = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
+ASKED: Any = [{"role": "user", "content": "How warm is it?"}]
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"model": "support", "messages": MESSAGES},
+    "/v1/responses": {"model": "support", "instructions": SYSTEM, "input": QUESTION},
+    "/v1/messages": {
+        "model": "support",
+        "max_tokens": 200,
+        "system": SYSTEM,
+        "messages": [{"role": "user", "content": QUESTION}],
+    },
+    "/v1beta/models/support:generateContent": {
+        "systemInstruction": {"parts": [{"text": SYSTEM}]},
+        "contents": [{"role": "user", "parts": [{"text": QUESTION}]}],
+    },
+}
+
+
+@asynccontextmanager
+async def openai_client(*faults: str) -> AsyncIterator[tuple[openai.AsyncOpenAI, Gateway]]:
+    async with (
+        gateway(*faults, exact_ttl_s=60) as here,
+        openai.AsyncOpenAI(base_url=f"{here.origin}/v1", api_key=CLIENT_KEY, max_retries=0, timeout=5) as client,
+    ):
+        yield client, here
+
+
+def states(here: Gateway) -> list[str]:
+    return [row["cache"] for row in here.records()]
+
+
+async def ask(client: httpx.AsyncClient, path: str, *, stream: bool, **headers: str) -> httpx.Response:
+    body = dict(BODIES[path])
+    if "generateContent" in path:
+        path = path.replace("generateContent", "streamGenerateContent?alt=sse") if stream else path
+    elif stream:
+        body["stream"] = True
+    return await client.post(path, json=body, headers=headers)
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_the_same_form_again(path: str) -> None:
+    """Whole and as a stream; what names the call may differ where the dialect's answer is written here."""
+    async with gateway(exact_ttl_s=60) as here, httpx.AsyncClient(base_url=here.origin) as client:
+        for stream in (False, True):
+            here.spool.lines.clear()
+            headers = {} if not stream else {"x-tidegate-cache": "no-cache"}
+            first = await ask(client, path, stream=stream, **headers)
+            again = await ask(client, path, stream=stream)
+            assert (first.status_code, again.status_code, again.headers["x-tidegate-cache"]) == (200, 200, "hit")
+            assert again.headers["content-type"] == first.headers["content-type"]
+            assert len(again.content) == pytest.approx(len(first.content), abs=64)
+            if path == "/v1/chat/completions":
+                assert again.content == first.content
+            rows = here.records()
+            assert [row["output_tokens"] for row in rows] == [OUTPUT_TOKENS] * 2
+            assert (rows[1]["cost_nano_usd"], rows[1]["saved_cost_nano_usd"]) == (0, rows[0]["cost_nano_usd"])
+    assert len(here.provider.requests) == 2
+
+
+@pytest.mark.parametrize("whole_first", [True, False], ids=["whole, then stream", "stream, then whole"])
+async def test_chat_completions_in_the_other_form(*, whole_first: bool) -> None:
+    async with openai_client() as (client, here):
+        for whole in (whole_first, not whole_first):
+            if whole:
+                answer = await client.chat.completions.create(model="support", messages=MESSAGES)
+            else:
+                async with client.chat.completions.stream(
+                    model="support", messages=MESSAGES, stream_options={"include_usage": True}
+                ) as stream:
+                    answer = await stream.get_final_completion()
+            assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (ANSWER, "stop")
+            assert answer.usage is not None
+            assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (INPUT_TOKENS, OUTPUT_TOKENS)
+    assert states(here) == ["miss", "hit"]
+
+
+async def test_tools_in_the_other_form() -> None:
+    tools: Any = [{"type": "function", "function": {"name": "weather", "parameters": WEATHER, "strict": True}}]
+    async with openai_client() as (client, here):
+        answer = await client.chat.completions.create(model="tools", messages=ASKED, tools=tools)
+        async with client.chat.completions.stream(model="tools", messages=ASKED, tools=tools) as stream:
+            again = await stream.get_final_completion()
+    for completion in (answer, again):
+        calls: Any = completion.choices[0].message.tool_calls
+        (call,) = calls
+        assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Paris"})
+        assert completion.choices[0].finish_reason == "tool_calls"
+    assert states(here) == ["miss", "hit"]
+
+
+@pytest.mark.parametrize("whole_first", [True, False], ids=["whole, then stream", "stream, then whole"])
+async def test_responses_in_the_other_form(*, whole_first: bool) -> None:
+    async with openai_client() as (client, here):
+        for whole in (whole_first, not whole_first):
+            if whole:
+                answer = await client.responses.create(model="support", instructions=SYSTEM, input=QUESTION)
+            else:
+                async with client.responses.stream(model="support", instructions=SYSTEM, input=QUESTION) as stream:
+                    answer = await stream.get_final_response()
+            assert (answer.output_text, answer.status) == (ANSWER, "completed")
+            assert answer.usage is not None
+            assert answer.usage.output_tokens == OUTPUT_TOKENS
+    assert states(here) == ["miss", "hit"]
+
+
+@pytest.mark.parametrize("whole_first", [True, False], ids=["whole, then stream", "stream, then whole"])
+async def test_messages_in_the_other_form(*, whole_first: bool) -> None:
+    asked: Any = BODIES["/v1/messages"]
+    async with (
+        gateway(exact_ttl_s=60) as here,
+        anthropic.AsyncAnthropic(base_url=here.origin, api_key=CLIENT_KEY, max_retries=0, timeout=5) as client,
+    ):
+        for whole in (whole_first, not whole_first):
+            if whole:
+                message = await client.messages.create(**asked)
+            else:
+                async with client.messages.stream(**asked) as stream:
+                    message = await stream.get_final_message()
+            (block,) = message.content
+            assert block.type == "text"
+            assert (block.text, message.stop_reason) == (ANSWER, "end_turn")
+            assert (message.usage.input_tokens, message.usage.output_tokens) == (INPUT_TOKENS, OUTPUT_TOKENS)
+    assert states(here) == ["miss", "hit"]
+
+
+@pytest.mark.parametrize("whole_first", [True, False], ids=["whole, then stream", "stream, then whole"])
+async def test_gemini_in_the_other_form(*, whole_first: bool) -> None:
+    asked: dict[str, Any] = {
+        "model": "support",
+        "contents": QUESTION,
+        "config": types.GenerateContentConfig(system_instruction=SYSTEM),
+    }
+    async with gateway(exact_ttl_s=60) as here:
+        options = types.HttpOptions(
+            base_url=here.origin, timeout=5_000, retry_options=types.HttpRetryOptions(attempts=1)
+        )
+        async with genai.Client(api_key=CLIENT_KEY, http_options=options).aio as client:
+            for whole in (whole_first, not whole_first):
+                if whole:
+                    answers = [await client.models.generate_content(**asked)]
+                else:
+                    answers = [chunk async for chunk in await client.models.generate_content_stream(**asked)]
+                assert "".join(answer.text or "" for answer in answers) == ANSWER
+                usage = answers[-1].usage_metadata
+                assert usage is not None
+                assert usage.candidates_token_count == OUTPUT_TOKENS
+    assert states(here) == ["miss", "hit"]
+
+
+async def test_a_prompts_answer() -> None:
+    async with openai_client() as (client, here):
+        more = {"variables": VARIABLES}
+        for _ in range(2):
+            answer = await client.chat.completions.create(model="prompt:support/answer", messages=[], extra_body=more)
+            assert answer.choices[0].message.content == ANSWER
+    rows = here.records()
+    assert [(row["cache"], row["version"], row["output_valid"]) for row in rows] == [
+        ("miss", 7, True),
+        ("hit", 7, True),
+    ]
+
+
+async def test_embeddings() -> None:
+    async with openai_client() as (client, here):
+        vectors = [(await client.embeddings.create(model="embed", input="shoes")).data[0].embedding for _ in range(2)]
+    assert vectors[0] == vectors[1]
+    assert states(here) == ["miss", "hit"]
+
+
+async def test_an_error_is_not_given_again() -> None:
+    async with openai_client("status=500; times=1") as (client, here):
+        with pytest.raises(openai.InternalServerError):
+            await client.chat.completions.create(model="support", messages=MESSAGES)
+        await client.chat.completions.create(model="support", messages=MESSAGES)
+    assert states(here) == ["miss", "miss"]
+
+
+async def test_fifty_clients_that_ask_the_same_at_once_cost_one_call() -> None:
+    """In all dialects and both forms at once: one upstream call for each dialect's way to ask."""
+    slow = Latency(first_byte_s=0.2)
+    async with gateway(exact_ttl_s=60, latency=slow) as here, httpx.AsyncClient(base_url=here.origin) as client:
+        asked = [ask(client, path, stream=number % 2 == 0) for path in BODIES for number in range(12)]
+        answers = await asyncio.gather(*asked)
+    assert {answer.status_code for answer in answers} == {200}
+    assert all(ANSWER[2:8].encode() in answer.content for answer in answers)
+    rows = here.records()
+    assert len(rows) == 48
+    assert sum(row["cost_nano_usd"] > 0 for row in rows) == len(here.provider.requests) == 4
+    assert sorted({row["cache"] for row in rows}) == ["miss", "shared"]
