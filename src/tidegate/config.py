@@ -7,6 +7,7 @@ Secrets stay references (`${env:NAME}`, `${file:/path}`) in here; the adapter th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import cached_property
@@ -36,6 +37,15 @@ CLOUDS = {
 }
 """Who serves the models of others → the keys that only they have."""
 NAME_OF_PLACE = r"^[a-z][a-z0-9-]{0,40}$"
+_HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+NEVER_FORWARDED = frozenset(
+    {
+        *("authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie", "cookie2", "set-cookie"),
+        *("host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
+        *("accept-encoding", "user-agent", "forwarded", "via", "x-real-ip", "traceparent", "anthropic-version"),
+    }
+)
+"""A client's credentials, and what belongs to one connection or is tidegate's own to say."""
 Unsupported = Literal["warn", "drop", "reject"]
 Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False)]
 Scope = TypeVar("Scope", "Limit", "Caps")
@@ -80,6 +90,8 @@ class Provider(Strict):
     """A client certificate (PEM) for mutual TLS."""
     client_key: str | None = None
     """Its private key (PEM, not encrypted), where it is not in `client_cert`."""
+    forward_headers: Annotated[list[str], Field(max_length=32)] | None = None
+    """Which headers of clients go up, besides `traceparent`; by default `anthropic-beta` to anthropic, else none."""
     max_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Open at once; further calls wait their turn, up to `connect_s`. By default 1,000."""
     simulated: bool = False
@@ -96,6 +108,23 @@ class Provider(Strict):
     def native(self) -> bool:
         """It is the inventor of its dialect, or the cloud it says: whatever the way to it, no look-alike."""
         return self.base_url is None or self.dialect in CLOUDS
+
+    @field_validator("forward_headers")
+    @classmethod
+    def _passable(cls, value: list[str] | None) -> list[str] | None:
+        for name in value or ():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no header's name in lower case")
+            if name in NEVER_FORWARDED or name.startswith(("x-tidegate-", "x-forwarded-", "proxy-", "content-")):
+                raise ValueError(f"{name} is of the client's way to tidegate: it never goes up")
+        return value
+
+    @property
+    def passed_headers(self) -> tuple[str, ...]:
+        """`forward_headers`, or its default."""
+        if self.forward_headers is None:
+            return ("anthropic-beta",) if self.dialect == "anthropic" else ()
+        return tuple(self.forward_headers)
 
     @property
     def url(self) -> str:
@@ -482,7 +511,8 @@ def check(document: Document) -> Config:
     problems = [
         *_unknown_providers(document, config),
         *_bad_clouds(document, config),
-        *_bad_networks(document, config), *_bad_simulations(document, config),
+        *_bad_networks(document, config),
+        *_bad_simulations(document, config),
         *_unknown_models(document, config),
     ]
     if problems:

@@ -75,6 +75,8 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     connect_s: float
     first_byte_s: float
     idle_s: float
+    passed: tuple[tuple[str, str], ...] = ()
+    """What of the client's own headers goes along; unlike `headers` it differs from call to call."""
 
     def __repr__(self) -> str:  # the headers hold a credential, the body what was said
         return f"UpstreamRequest({self.method} {self.origin}{self.path})"

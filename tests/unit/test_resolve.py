@@ -60,6 +60,7 @@ async def plan(
         Targets(CONFIG, PriceList({}, {})),
         access=access,
         random=FixedRandom(),
+        headers={},
     )
 
 

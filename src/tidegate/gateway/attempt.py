@@ -170,4 +170,5 @@ def _request(plan: Plan, target: Target) -> UpstreamRequest:
         connect_s=timeouts.connect_s,
         first_byte_s=timeouts.first_byte_s,
         idle_s=timeouts.idle_s,
+        passed=target.passed(plan.headers),
     )

@@ -41,6 +41,10 @@ class Call(msgspec.Struct, frozen=True):
     user_id: str | None = None
     trace_id: str | None = None
     tags: Mapping[str, str] = _NO_TAGS
+    request_id: str | None = None
+    """The client's own name for this request."""
+    headers: Mapping[str, str] = _NO_TAGS
+    """All that it sent, by lower-case names: what of them goes up, a provider's configuration says."""
     cache: CacheControl = EVERYTHING
 
     def __repr__(self) -> str:  # the body is what was said, and the key opens the gateway

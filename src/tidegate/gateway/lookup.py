@@ -66,6 +66,7 @@ class Lookup:
             target.provider,
             target.model,
             None if plan.served is None else plan.served.digest,
+            target.named(plan.headers),
         )
         return answer_key(self._secret, scope, plan.incoming.fields)
 

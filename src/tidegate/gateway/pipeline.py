@@ -62,7 +62,15 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
         incoming = call.dialect.parse_request(call.body, model=call.model, stream=call.stream)
         large = len(call.body) > LARGE_BODY_BYTES
         plan = await resolve(
-            call.dialect, incoming, record, s.prompts, s.targets, access=access, random=s.random, large=large
+            call.dialect,
+            incoming,
+            record,
+            s.prompts,
+            s.targets,
+            access=access,
+            random=s.random,
+            headers=call.headers,
+            large=large,
         )
         if s.admission is not None:
             admit(call, plan, record, s.admission, s.spool, unbounded=s.unbounded_output_tokens)

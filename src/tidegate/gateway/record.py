@@ -23,6 +23,7 @@ from tidegate.ports import Clock, Hold, Random, Spool
 from tidegate.telemetry.record import AttemptRow, CallRow, ContentRow, Entry, Origin, Outcome, paid
 from tidegate.upstream.targets import Target
 
+REQUEST_ID_TAG = "tidegate.request_id"
 MAX_MESSAGE_CHARS = 500
 MAX_CONTENT_CHARS = 1 << 20
 """Of an input and of an output, each; the recorder takes lines of up to 16 MiB."""
@@ -47,6 +48,8 @@ class Record:
         """Whether this call pays for its answer, which is whole or not; None: it does."""
         self.free = False
         """The provider was paid for this answer before, or by another call."""
+        self.request_id = self.row.id
+        """What the client calls this request, else the call's id."""
         self.closed = False
         self.hold: Hold | None = None
         """What the call holds of limits and budgets, given back as the record is closed."""
@@ -65,6 +68,8 @@ class Record:
         row.user_id = call.user_id
         row.trace_id = call.trace_id
         row.tags = dict(call.tags)
+        if call.request_id is not None:
+            self.request_id = row.tags[REQUEST_ID_TAG] = call.request_id
 
     def use(self, target: Target) -> None:
         """The target now tried."""

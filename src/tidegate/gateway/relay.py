@@ -82,7 +82,7 @@ def _losses(plan: Plan, record: Record) -> list[tuple[str, str]]:
 def identity_headers(record: Record) -> list[tuple[str, str]]:
     """What every answer says about itself."""
     row = record.row
-    headers = [("x-tidegate-call-id", row.id)]
+    headers = [("x-tidegate-call-id", row.id), ("x-request-id", record.request_id)]
     if row.prompt is not None and row.digest is not None:
         headers.append(("x-tidegate-prompt", row.prompt))
         headers.append(("x-tidegate-version", f"v{row.version}" if row.version else row.digest[:12]))

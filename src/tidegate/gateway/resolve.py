@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
@@ -48,6 +48,8 @@ class Plan:
     """What the prompt makes of the request; None for a call without one."""
     large: bool = False
     """Translating it would hold up the loop for longer than other calls may wait."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The client's."""
     losses: list[chat.Loss] = field(default_factory=list)
     """What the target last tried could not be told."""
 
@@ -111,6 +113,7 @@ async def resolve(
     *,
     access: Access,
     random: Random,
+    headers: Mapping[str, str],
     large: bool = False,
 ) -> Plan:
     """
@@ -133,7 +136,7 @@ async def resolve(
         row.route = path.route
         row.system_digest = hashlib.sha256(await off_loop(large, client.system_bytes, incoming)).hexdigest()
         record.input = without_data(client.input_text(incoming))
-        return Plan(client, incoming, path, large=large)
+        return Plan(client, incoming, path, large=large, headers=headers)
     access.require_prompt(name.prompt)
     if client.operation != "chat":
         raise InvalidRequest("a prompt asks a model to talk, not to embed: name an embedding model.", param="model")
@@ -167,7 +170,7 @@ async def resolve(
         path = targets.find(artifact.model)
     row.route = path.route
     row.request_model = artifact.model
-    return Plan(client, incoming, path, served, prompted, large)
+    return Plan(client, incoming, path, served, prompted, large, headers)
 
 
 class _Metadata(msgspec.Struct):

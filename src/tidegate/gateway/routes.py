@@ -155,6 +155,8 @@ def _call(found: Endpoint, request: Request) -> Call:
         user_id=_label(headers.get("x-tidegate-user")),
         trace_id=trace.group(1) if trace else None,
         tags=parse_tags(headers.get("x-tidegate-tags")),
+        request_id=_label(headers.get("x-request-id")),
+        headers=headers,
         cache=cache_control(headers),
     )
 

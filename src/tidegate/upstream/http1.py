@@ -242,9 +242,20 @@ class _Origin:
             if len(self._heads) >= HEADS_KEPT:
                 self._heads.clear()
             self._heads[key] = head
+        if request.passed:
+            head += self._lines(request)
         if request.body or request.method not in ("GET", "HEAD"):
             return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(request.body), request.body)
         return head + b"\r\n"
+
+    def _lines(self, request: UpstreamRequest) -> bytes:
+        text = "".join([f"{name}: {value}\r\n" for name, value in request.passed if name.lower() not in OURS])
+        if text.count("\r") != text.count("\n") or text.count("\n") > len(request.passed) or "\0" in text:
+            raise _unsendable(request)
+        try:
+            return text.encode("latin-1")
+        except UnicodeEncodeError:
+            raise _unsendable(request) from None
 
     def _head(self, request: UpstreamRequest) -> bytes:
         """All of it but the length of the body: to one target it is the same from call to call."""
@@ -402,7 +413,7 @@ def _rest_s(headers: Mapping[str, str]) -> float:
 
 
 def _unsendable(request: UpstreamRequest) -> InvalidRequest:
-    for name, value in request.headers:
+    for name, value in (*request.headers, *request.passed):
         if any(mark in name + value for mark in "\r\n\0") or any(ord(mark) > 255 for mark in name + value):
             safe = name if name.isascii() and name.isprintable() else "?"
             return InvalidRequest(f"the value of header {safe} can not be sent: line breaks and NUL.", param=safe)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -30,6 +31,7 @@ from tidegate.upstream.sigv4 import SigV4
 
 MAX_DYNAMIC_TARGETS = 1_024
 log = logging.getLogger("tidegate.upstream")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 OWN_HEADERS = (("content-type", "application/json"), ("user-agent", "tidegate"))
 PROVIDER_DIALECTS: Mapping[str, tuple[Wire, ...]] = {
     "openai": (openai_chat.DIALECT, openai_embeddings.DIALECT, openai_responses.DIALECT),
@@ -71,6 +73,8 @@ class Target:
     """It is the inventor of its dialect, or a cloud that serves it; not a compatible server."""
     access: Access
     rates: Rates | None
+    forward: tuple[str, ...] = ()
+    """Of a client's headers, in lower case: those that go along."""
     ceiling: Ceiling | None = field(init=False)
     """The most that its tokens cost, for who reserves money before a call."""
 
@@ -96,6 +100,17 @@ class Target:
             return (*OWN_HEADERS, *wire.headers)
         named = wire.credential(access.secret) if access.host is None else access.host.credential(wire, access.secret)
         return (*OWN_HEADERS, *wire.headers, named)
+
+    def passed(self, headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Which of a client's headers go along: where its trace stands, and what the provider's configuration names."""
+        named = self.named(headers)
+        if "traceparent" in headers and _TRACEPARENT.fullmatch(headers["traceparent"]):
+            return (*named, ("traceparent", headers["traceparent"]))
+        return named
+
+    def named(self, headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Those of them that may make another answer of it."""
+        return tuple([(name, headers[name]) for name in self.forward if name in headers])
 
     def redact(self, text: str) -> str:
         """`text` without this target's credential, should the provider have echoed it."""
@@ -216,6 +231,7 @@ class Targets:
             dialects=_dialects(provider, model),
             native=provider.native,
             access=self._access[provider_name],
+            forward=provider.passed_headers,
             rates=self._prices.rates(provider_name, model),
         )
 
