@@ -25,6 +25,7 @@ COMMANDS = {
     "lint": "Prompts, evals and tidegate.yaml: every problem with its file and line.",
     "render": "The messages a call would send.",
     "eval": "Run a prompt's suite and store the run.",
+    "golden": "Make a recorded call a case of a golden set.",
     "gate": "Compare a prompt with what is live, and say PASS, FAIL or INCONCLUSIVE.",
     "judge": "How far judges agree with people, and whether they may gate.",
     "approve": "Say yes to a version as the second person.",
@@ -35,6 +36,7 @@ COMMANDS = {
     "diff": "Two versions of a prompt, field by field.",
     "import": "Prompts of promptfoo, Dotprompt or Prompty, as folders of yours.",
     "keys": "Who may call, read and deploy: make keys, list them, revoke them.",
+    "purge-cache": "Forget the answers that the gateway gives again.",
     "calls": "The records of calls.",
     "sql": "Read-only SQL over the records.",
 }

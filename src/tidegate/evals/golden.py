@@ -89,15 +89,21 @@ class GoldenSet:
             raise InvalidFile(problems)
 
     def _misfits(self, case: Case, inputs: Collection[str], optional: Collection[str]) -> Iterator[Problem]:
-        for name in inputs:
-            if name not in case.inputs and name not in optional:
-                message = f"is missing in case {case.id!r}: the prompt declares this input."
-                yield Problem(self.file, case.line, f"inputs.{name}", message)
-        for name in case.inputs:
-            if name not in inputs:
-                hint = nearest(name, inputs) or " It declares none."
-                message = f"case {case.id!r} sets an input that the prompt does not declare.{hint}"
-                yield Problem(self.file, case.line, f"inputs.{name}", message)
+        for name, message in misfits(case.id, case.inputs, inputs, optional):
+            yield Problem(self.file, case.line, f"inputs.{name}", message)
+
+
+def misfits(
+    case_id: str, given: Collection[str], inputs: Collection[str], optional: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Each input of a case that is missing, or that the prompt does not declare, and a sentence about it."""
+    for name in inputs:
+        if name not in given and name not in optional:
+            yield name, f"is missing in case {case_id!r}: the prompt declares this input."
+    for name in given:
+        if name not in inputs:
+            hint = nearest(name, inputs) or " It declares none."
+            yield name, f"case {case_id!r} sets an input that the prompt does not declare.{hint}"
 
 
 def load_golden(path: Path) -> GoldenSet:
