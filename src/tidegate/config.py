@@ -576,8 +576,7 @@ def _missing(provider: Provider) -> Iterator[tuple[str, str]]:
 
 def _bad_simulations(document: Document, config: Config) -> Iterator[Problem]:
     for name, provider in config.providers.items():
-        url = urlsplit(provider.base_url or "")
-        here = url.scheme == "http" and url.netloc.startswith("127.0.0.1:") and url.path.rstrip("/") == "/v1"
+        here = re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d{0,4}/v1/?", provider.base_url or "")
         if provider.simulated and not (here and provider.dialect == "openai"):
             message = "needs dialect openai and a base_url on this machine, such as http://127.0.0.1:4010/v1."
             yield document.problem(("providers", name, "simulated"), message)
