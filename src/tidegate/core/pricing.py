@@ -101,12 +101,19 @@ def price(usage: Usage, rates: Rates) -> int | None:
 def _applied(usage: Usage, rates: Rates) -> Rates | None:
     tier = usage.service_tier
     served = rates if tier is None or tier in STANDARD_TIERS else rates.service_tiers.get(tier)
-    if served is None:
-        return None
+    if served is None or not served.above:
+        return served
     return next((step.rates for step in reversed(served.above) if usage.input_tokens > step.tokens), served)
 
 
 def _pico(usage: Usage, rates: Rates) -> int:
+    if not (
+        usage.cache_read_input_tokens
+        or usage.cache_write_input_tokens
+        or usage.audio_input_tokens
+        or usage.audio_output_tokens
+    ):
+        return usage.input_tokens * rates.input + usage.output_tokens * rates.output
     cache_read = _or(rates.cache_read, rates.input)
     cache_write = _or(rates.cache_write, rates.input)
     read = min(usage.cache_read_input_tokens, usage.input_tokens)

@@ -15,7 +15,7 @@ from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
 from tidegate.dialects.reason import reason
 from tidegate.gateway.flight import SharedAnswer
 from tidegate.gateway.record import Record
-from tidegate.gateway.resolve import Plan, off_loop
+from tidegate.gateway.resolve import Plan
 from tidegate.gateway.source import Source, StreamSource, WholeSource
 from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamExchange, UpstreamRequest
 from tidegate.upstream.targets import Target
@@ -70,7 +70,7 @@ class Attempts:
         raise last
 
     async def _try_target(self, plan: Plan, target: Target, record: Record) -> tuple[Source, UpstreamExchange]:
-        request = await off_loop(plan.large, _request, plan, target)
+        request = await asyncio.to_thread(_request, plan, target) if plan.large else _request(plan, target)
         retry = 0
         while True:
             began = self._clock.monotonic()
@@ -161,11 +161,12 @@ async def _error_body(answer: UpstreamAnswer) -> bytes:
 def _request(plan: Plan, target: Target) -> UpstreamRequest:
     timeouts = plan.path.timeouts
     wire, host = plan.wire(target), target.access.host
+    path, headers = target.head(wire, stream=plan.incoming.stream)
     return UpstreamRequest(
         origin=target.origin,
         method="POST",
-        path=target.path(wire, stream=plan.incoming.stream),
-        headers=target.headers(wire),
+        path=path,
+        headers=headers,
         body=plan.body(target) if host is None else host.body(wire, plan.body(target)),
         connect_s=timeouts.connect_s,
         first_byte_s=timeouts.first_byte_s,

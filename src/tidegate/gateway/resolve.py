@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 import msgspec
@@ -36,8 +35,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What to send, where to, and what the answer must be."""
 
     client: Dialect
@@ -48,9 +46,9 @@ class Plan:
     """What the prompt makes of the request; None for a call without one."""
     large: bool = False
     """Translating it would hold up the loop for longer than other calls may wait."""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = {}
     """The client's."""
-    losses: list[chat.Loss] = field(default_factory=list)
+    losses: list[chat.Loss] = []
     """What the target last tried could not be told."""
 
     def wire(self, target: Target) -> Wire:
@@ -61,7 +59,8 @@ class Plan:
         """
         The request for one target; bytes pass through where nothing makes them another request.
 
-        Raises InvalidRequest when the target can not be told all of it and the route's policy is to reject that.
+        Raises InvalidRequest when the target can not be told all of it and the route's policy is to reject that, or it
+        is something that no policy drops.
         """
         wire, incoming = self.wire(target), self.incoming
         self.losses.clear()
@@ -134,7 +133,9 @@ async def resolve(
         access.require_model(incoming.model)
         path = targets.find(incoming.model)
         row.route = path.route
-        row.system_digest = hashlib.sha256(await off_loop(large, client.system_bytes, incoming)).hexdigest()
+        row.system_digest = hashlib.sha256(
+            await asyncio.to_thread(client.system_bytes, incoming) if large else client.system_bytes(incoming)
+        ).hexdigest()
         record.input = without_data(client.input_text(incoming))
         return Plan(client, incoming, path, large=large, headers=headers)
     access.require_prompt(name.prompt)

@@ -107,12 +107,22 @@ class Connection(asyncio.Protocol):
         if not body and not self.complete and self._failure is None:
             await self._wait(patience_s, "idle")
         if body:
-            piece = body[0] if len(body) == 1 else b"".join(body)
-            self._discard_body()
-            return piece
+            return self.take()
         if not self.complete and self._failure is not None:
             raise self._failure
         return b""
+
+    def take(self) -> bytes:
+        """What is there of the body; perhaps nothing."""
+        body = self._body
+        piece = body[0] if len(body) == 1 else b"".join(body)
+        self._discard_body()
+        return piece
+
+    @property
+    def unread(self) -> int:
+        """No more than so many bytes of body are there."""
+        return self._unread
 
     @property
     def reusable(self) -> bool:

@@ -173,6 +173,8 @@ class Exchange:
     async def read(self, limit: int) -> bytes:
         """The rest of the body. Raises UpstreamProtocol above `limit` bytes."""
         connection = self._leased()
+        if connection.complete and connection.unread <= limit:  # what is small comes with its head
+            return connection.take()
         pieces: list[bytes] = []
         size = 0
         while piece := await connection.body(self._request.idle_s):

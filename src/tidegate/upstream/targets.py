@@ -58,6 +58,9 @@ class Access:
     """Where a cloud serves the dialect in its own way."""
 
 
+Head = tuple[str, tuple[tuple[str, str], ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where one attempt goes."""
@@ -77,14 +80,20 @@ class Target:
     """Of a client's headers, in lower case: those that go along."""
     ceiling: Ceiling | None = field(init=False)
     """The most that its tokens cost, for who reserves money before a call."""
+    name: str = field(init=False)
+    """`provider/model`."""
+    _heads: dict[tuple[str, bool], Head] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ceiling", None if self.rates is None else ceiling(self.rates))
+        object.__setattr__(self, "name", f"{self.provider}/{self.model}")
 
-    @property
-    def name(self) -> str:
-        """`provider/model`."""
-        return f"{self.provider}/{self.model}"
+    def head(self, wire: Wire, *, stream: bool) -> Head:
+        """Path and headers of a request to this target; they are the same for every call."""
+        head = self._heads.get((wire.name, stream))
+        if head is None:
+            head = self._heads[(wire.name, stream)] = (self.path(wire, stream=stream), self.headers(wire))
+        return head
 
     def path(self, wire: Wire, *, stream: bool) -> str:
         """Where a request to this target goes."""
