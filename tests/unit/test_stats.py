@@ -306,8 +306,8 @@ def test_the_minimum_detectable_drop_by_hand() -> None:
 
 
 def test_the_noise_of_repeats_comes_from_the_baseline_where_it_has_two() -> None:
-    assert within_variance([[1, 1, 0], [1, 1, 1], [1]]) == pytest.approx((1 / 3 + 0) / 2)
-    assert within_variance([[1], [0]]) is None
+    assert within_variance([[1, 1, 0], [1, 1, 1], [1]]) == pytest.approx((0.05 + 1 / 3 + 0) / 3)
+    assert within_variance([[1], [0]]) == 0.05
 
 
 def test_two_looks_at_pocock_s_level_are_wrong_once_in_twenty() -> None:

@@ -76,7 +76,7 @@ def test_the_example_is_a_suite() -> None:
         ("checks: [is-json]\ngate:\n  must_pass:\n    - is-jsno\n", ["eval.yaml:4: gate.must_pass[0]: no check of this suite is called 'is-jsno'. Did you mean 'is-json'?"]),
         ("checks: [is-json]\ngate: {must_pass: [contains]}\n", ["eval.yaml:2: gate.must_pass[0]: no check of this suite is called 'contains'. Known: is-json."]),
         ("checks: [is-json]\ngate:\n  metrics:\n    pass-rate: {floor: 4}\n", ["eval.yaml:4: gate.metrics.pass-rate.floor: is outside of this metric's scale, 0 to 1"]),
-        ("checks: [is-json]\ngate:\n  metrics:\n    grounded: {floor: 1}\n", ["eval.yaml:4: gate.metrics.grounded: no metric is called 'grounded'. Known: pass-rate."]),
+        ("checks: [is-json]\ngate:\n  metrics:\n    grounded: {floor: 1}\n", ["eval.yaml:4: gate.metrics.grounded: no metric is called 'grounded'. Known: pass-rate, is-json."]),
         ("checks: [is-json]\ngate:\n  metrics:\n    pass-rate: {}\n", ["eval.yaml:4: gate.metrics.pass-rate: needs a margin, a floor, or both."]),
         ("checks: [is-json]\ngate:\n  metrics:\n    pass-rate: {magrin: 0.1}\n", ["eval.yaml:4: gate.metrics.pass-rate.magrin: unknown key 'magrin'. Did you mean 'margin'?"]),
         ("checks: [is-json]\ngate: {max_cost_usd: 0}\n", ["eval.yaml:2: gate.max_cost_usd:"]),

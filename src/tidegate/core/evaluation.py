@@ -204,6 +204,8 @@ class GateReport(msgspec.Struct, frozen=True):
     baseline_per_call: PerCall | None = None
     slices: tuple[SliceVerdict, ...] = ()
     """Each gating metric by each tag of two cases or more; empty without another version to compare with."""
+    alpha: float = 0.05
+    """One-sided error of the verdict at this look; intervals are two-sided at 1 − 2α."""
     notes: tuple[str, ...] = ()
     """What a reader must know beside the verdict, a sentence each: where the baseline is from, a suite that changed."""
 

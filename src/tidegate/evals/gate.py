@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from tidegate.core import stats
 from tidegate.core.evaluation import (
     EXIT_CODES,
     CaseVerdict,
@@ -26,7 +27,7 @@ from tidegate.core.evaluation import (
     Run,
     Verdict,
 )
-from tidegate.core.stats import ALPHA, pairs_needed
+from tidegate.core.stats import ALPHA, pairs_needed, within_variance
 from tidegate.evals.golden import Case
 from tidegate.evals.guards import Break, breaks
 from tidegate.evals.metrics import Asked, Question, question, verdicts
@@ -43,7 +44,17 @@ from tidegate.evals.said import (
 )
 from tidegate.evals.slices import slices
 
-__all__ = ["because", "gate", "label", "passed_cases", "per_call", "percent", "undecided_by_noise", "usable"]
+__all__ = [
+    "because",
+    "gate",
+    "label",
+    "passed_cases",
+    "per_call",
+    "percent",
+    "planned_mde",
+    "undecided_by_noise",
+    "usable",
+]
 
 DEFAULT_MARGIN = 0.02
 
@@ -92,12 +103,11 @@ def gate(
 
     Args:
         baseline: None when only floors apply; a run of the candidate's own digest means that nothing changed.
+        suite: of its judges, those that may not gate decide nothing, unless a metric asks for one.
         alpha: one-sided, of this look at the data.
     """
     asked = suite.metrics or {RATE: _Default()}
-    silent = [judge for judge in suite.judges if judge.gates is not None and judge.name not in asked]
-    judges = [judge for judge in suite.judges if judge not in silent]
-    candidate, baseline = _without(candidate, silent), None if baseline is None else _without(baseline, silent)
+    judges = [judge for judge in suite.judges if judge.gates is None or judge.name in asked]
     questions = [question(gauge(name, judges), one, candidate, baseline, golden.cases) for name, one in asked.items()]
     found = breaks(candidate, baseline, suite.must_pass, golden.cases)
     unusable = next(_unusable(candidate, baseline, questions, judges), None)
@@ -124,8 +134,17 @@ def gate(
         per_call=per_call(candidate),
         baseline_per_call=None if baseline is None else per_call(baseline),
         slices=() if unusable else slices(questions, alpha),
-        notes=(*notes, *(f"it decides nothing here: {judge.gates}" for judge in silent)),
+        notes=tuple(notes),
+        alpha=alpha,
     )
+
+
+def planned_mde(golden: Cases, repeats: int, baseline: Run | None = None) -> float:
+    """The smallest drop of the pass rate that can be seen; a baseline's run tells how much repeats vary."""
+    items = {case.item for case in golden.cases}
+    readings = gauge(RATE, ()).readings(baseline).cases.values() if baseline is not None else ()
+    within = within_variance([value for value in values if value is not None] for values in readings)
+    return stats.mde(len(golden.cases), repeats, clusters=len(items), within=within)
 
 
 def undecided_by_noise(report: GateReport) -> bool:
@@ -150,18 +169,6 @@ def _enough(metric: MetricVerdict) -> bool:
     return needed is not None and metric.cases >= needed
 
 
-def _without(run: Run, judges: Collection[Judge]) -> Run:
-    """The run as if these judges had not spoken."""
-    names = {judge.name for judge in judges}
-    if not names:
-        return run
-    results = [
-        msgspec.structs.replace(result, scores=tuple(score for score in result.scores if score.name not in names))
-        for result in run.results
-    ]
-    return msgspec.structs.replace(run, results=tuple(results))
-
-
 def _unusable(
     candidate: Run, baseline: Run | None, questions: Sequence[Question], judges: Collection[Judge]
 ) -> Iterator[str]:
@@ -173,7 +180,7 @@ def _unusable(
     for judge in judges:
         if judge.gates is not None:
             yield f"{judge.name} may not gate: {judge.gates}"
-        for run in runs[:1] if judge.relative else runs:
+        for run in runs:
             yield from _silent(judge, run)
     for asked in questions:
         if asked.found(ALPHA) is None:

@@ -126,9 +126,6 @@ def question(gauge: Gauge, asked: Asked, candidate: Run, baseline: Run | None, c
             floor = DEFAULT_FLOOR if judge is None else judge.passing
         return Question(gauge, None, floor, after, None, cases, same=False)
     before = gauge.readings(baseline)
-    if judge is not None and judge.relative:
-        middle = sum(gauge.scale) / 2
-        before = Readings(dict.fromkeys(after.cases, (middle,)))
     same = baseline.digest == candidate.digest
     return Question(gauge, asked.margin, asked.floor, after, before, cases, same=same)
 

@@ -34,10 +34,6 @@ class Judge(Protocol):
         """From which score on an answer passes; None: it only scores."""
 
     @property
-    def relative(self) -> bool:
-        """Whether it compares with the baseline's answer, which then is in the middle of the scale by definition."""
-
-    @property
     def gates(self) -> str | None:
         """The sentence that says why it may not gate; None when it may."""
 

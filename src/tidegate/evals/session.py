@@ -26,15 +26,17 @@ from tidegate.core.errors import InvalidFile, NotFound, Problem, RequestError
 from tidegate.core.evaluation import GateReport, Run
 from tidegate.core.ids import uuid7
 from tidegate.core.ledger import Deployment, Measure, Pointer, Version, approving_move, changed
-from tidegate.core.stats import ALPHA, ALPHA_OF_TWO_LOOKS, mde
-from tidegate.evals.gate import gate, undecided_by_noise, usable
+from tidegate.core.stats import ALPHA, ALPHA_OF_TWO_LOOKS
+from tidegate.evals.gate import gate, planned_mde, undecided_by_noise
 from tidegate.evals.golden import Case, GoldenSet, load_golden
 from tidegate.evals.judges.calibration import barred
 from tidegate.evals.judges.family import kinship
 from tidegate.evals.judges.judging import at_par, settled
 from tidegate.evals.judges.memory import Judgements
 from tidegate.evals.judges.spec import JudgeSpec
+from tidegate.evals.regate import check_comparable
 from tidegate.evals.runner import Budget, Progress, in_order, run_suite
+from tidegate.evals.said import usable
 from tidegate.evals.suite import Suite, load_suite, plan
 from tidegate.ports import Caller, Clock, Random
 
@@ -141,7 +143,7 @@ class Session:
         suite = await self._seated(suite)
         version = await self._register(prompt)
         count = repeats or suite.repeats
-        self.watcher.planned(_planned(suite, golden, version, None, count, stored=False))
+        self.watcher.planned(_planned(suite, golden, version, None, count))
         run = await self._run(suite, golden, version, range(count), Budget(suite.max_cost_nano_usd))
         await self._save(run, suite, golden)
         return run
@@ -150,7 +152,7 @@ class Session:
         self,
         prompt: Prompt,
         *,
-        against: str | Reference | None = None,
+        against: str | Reference | Run | None = None,
         environment: str = "production",
         notes: Sequence[str] = (),
     ) -> GateReport:
@@ -158,13 +160,16 @@ class Session:
         Judges the prompt by its folder's suite and stores the verdict with its run.
 
         Args:
-            against: `vN`, a digest prefix, an environment, or a prompt from elsewhere; without it the baseline is what
-                `environment` serves, and without that only floors apply.
+            against: `vN`, a digest prefix, an environment, a prompt from elsewhere, or a stored run, which is not run
+                again; without it the baseline is what `environment` serves, and without that only floors apply.
             notes: to be shown with the report.
-        Raises: InvalidFile, NotFound before any call; Unusable when a run could not be finished.
+        Raises: InvalidFile, NotFound, BadInput before any call; Unusable when a run could not be finished.
         """
         suite, golden = read(prompt, self.render)
         suite = await self._seated(suite)
+        if isinstance(against, Run):
+            measured = await asyncio.to_thread(self.shelf.document, against.suite_digest)
+            check_comparable(against, measured, prompt=prompt.name, suite=suite.text, golden_digest=golden.digest)
         baseline = await self._baseline(prompt.name, against, environment)
         candidate = await self._register(prompt)
         notes = [
@@ -175,7 +180,12 @@ class Session:
         ]
         rival = None if baseline is None or baseline.digest == candidate.digest else baseline
         before = None if rival is None else await self._stored(rival, suite, golden)
-        self.watcher.planned(_planned(suite, golden, candidate, baseline, suite.repeats, stored=before is not None))
+        if rival is not None and isinstance(against, Run):
+            before = against
+        smallest = None if rival is None else planned_mde(golden, suite.repeats, before)
+        stored = before is not None
+        planned = _planned(suite, golden, candidate, baseline, suite.repeats, stored=stored, smallest=smallest)
+        self.watcher.planned(planned)
 
         budget = Budget(suite.max_cost_nano_usd)
         repeats = range(suite.repeats)
@@ -188,7 +198,7 @@ class Session:
             gate,
             suite=suite,
             golden=golden,
-            mde=_mde(suite, golden, rival),
+            mde=smallest,
             diff=await self._diff(rival, prompt),
             alpha=ALPHA if suite.max_cost_nano_usd is None else ALPHA_OF_TWO_LOOKS,
             notes=notes,
@@ -237,7 +247,9 @@ class Session:
             file_sha256=prompt.file_sha256,
         )
 
-    async def _baseline(self, prompt: str, against: str | Reference | None, environment: str) -> Version | None:
+    async def _baseline(self, prompt: str, against: str | Reference | Run | None, environment: str) -> Version | None:
+        if isinstance(against, Run):
+            return await asyncio.to_thread(self.shelf.resolve, prompt, against.digest)
         if isinstance(against, Reference):
             return await asyncio.to_thread(
                 self.shelf.register,
@@ -366,7 +378,9 @@ def _rivals(baseline: Run | None) -> dict[tuple[str, int], str]:
     return {(result.case_id, result.repeat): result.output for result in results if result.error is None}
 
 
-def _origin(baseline: Version | None, against: str | Reference | None) -> list[str]:
+def _origin(baseline: Version | None, against: str | Reference | Run | None) -> list[str]:
+    if baseline and isinstance(against, Run):
+        return [f"the baseline {baseline.name} is the stored run {against.id} of {against.finished_at[:10]}."]
     return [f"the baseline {baseline.name} is {against.shown}."] if baseline and isinstance(against, Reference) else []
 
 
@@ -402,7 +416,14 @@ def unrenderable(prompt: Prompt, golden: GoldenSet, case: Case, render: Render) 
 
 
 def _planned(
-    suite: Suite, golden: GoldenSet, candidate: Version, baseline: Version | None, repeats: int, *, stored: bool
+    suite: Suite,
+    golden: GoldenSet,
+    candidate: Version,
+    baseline: Version | None,
+    repeats: int,
+    *,
+    stored: bool = False,
+    smallest: float | None = None,
 ) -> Planned:
     rival = None if baseline is None or baseline.digest == candidate.digest else baseline
     sides = 1 if rival is None or stored else 2
@@ -413,13 +434,9 @@ def _planned(
         cases=len(golden.cases),
         repeats=repeats,
         calls=sides * repeats * len(golden.cases),
-        mde=_mde(suite, golden, rival),
+        mde=smallest,
         max_cost_nano_usd=suite.max_cost_nano_usd,
     )
-
-
-def _mde(suite: Suite, golden: GoldenSet, rival: Version | None) -> float | None:
-    return None if rival is None else mde(golden.items, suite.repeats)
 
 
 def _affordable(suite: Suite, golden: GoldenSet, budget: Budget) -> bool:

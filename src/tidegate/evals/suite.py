@@ -25,12 +25,11 @@ from tidegate.evals.checks import Check
 from tidegate.evals.golden import GoldenSet, Threshold
 from tidegate.evals.judges.kinds import KINDS
 from tidegate.evals.judges.spec import JudgeFile, JudgeSpec, look_up, read_judges
+from tidegate.evals.readings import RATE
 from tidegate.evals.spec import CheckSpec, inside, read_checks, read_text
 from tidegate.prompts.source import leads_out
 
 FILE = "eval.yaml"
-RATE = "pass-rate"
-METRICS = (RATE,)
 
 JudgeName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -46,7 +45,6 @@ class Metric(Strict):
 class GateFile(Strict):
     """`gate:` as its author writes it."""
 
-    protects: list[str] = []
     must_pass: list[str] = []
     metrics: dict[str, Metric] = {}
     max_cost_usd: Annotated[Decimal, Field(gt=0, le=1_000_000, strict=False)] | None = None
@@ -101,6 +99,9 @@ def load_suite(folder: Path) -> Suite:
     document = parse_yaml(read_text(path), str(path))
     if not isinstance(document.data, dict):
         raise InvalidFile([document.problem((), "a suite is a map with the keys golden, repeats, checks, gate.")])
+    if isinstance(gate := document.data.get("gate"), dict) and "protects" in gate:
+        message = "decides nothing here: tidegate.yaml, on the server that deploys, names protected environments."
+        raise InvalidFile([document.problem(("gate", "protects"), message)])
     written = validate(document, SuiteFile)
     checks, problems = read_checks(
         written.checks,
@@ -116,8 +117,12 @@ def load_suite(folder: Path) -> Suite:
     must_pass = frozenset() if problems else _must_pass(document, written.gate.must_pass, checks, problems)
     judges, wrong = read_judges(written.judges, folder, document)
     problems += wrong
+    shares = dict.fromkeys([RATE, *(name for check in checks for name in (check.name, check.type))], (0.0, 1.0))
     scales = {name: KINDS[kind].scale for name, file in written.judges.items() if (kind := file.kind) is not None}
-    _metrics(document, written.gate.metrics, {**dict.fromkeys(METRICS, (0.0, 1.0)), **scales}, problems)
+    for name in scales.keys() & shares.keys():
+        message = f"{name!r} is a metric already; call the judge something else."
+        problems.append(document.problem(("judges", name), message))
+    _metrics(document, written.gate.metrics, shares | scales, problems)
     if problems:
         raise InvalidFile(problems)
     text = _canonical(document, written, checks, judges)

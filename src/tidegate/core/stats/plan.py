@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import NormalDist, fmean, variance
 
 ALPHA = 0.05
@@ -43,10 +43,13 @@ def mde(
     return min(1.0, z * math.sqrt(between / (clusters or n) + 2 * within / (n * repeats)))
 
 
-def within_variance(cases: Sequence[Sequence[float]]) -> float | None:
-    """How much repeats of one case vary, averaged over the cases; None when no case has two."""
-    spreads = [variance(repeats) for repeats in cases if len(repeats) > 1]
-    return fmean(spreads) if spreads else None
+def within_variance(cases: Iterable[Sequence[float]]) -> float:
+    """
+    How much repeats of one case vary, as far as known: the mean over the cases that have two.
+
+    The planning value stands for one case more, so that three steady cases do not promise a steady thousand.
+    """
+    return fmean([WITHIN_VARIANCE, *(variance(repeats) for repeats in cases if len(repeats) > 1)])
 
 
 def pairs_needed(margin: float, *, alpha: float = ALPHA) -> int | None:

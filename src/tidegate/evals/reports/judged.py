@@ -8,7 +8,7 @@ from typing import Literal
 
 from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, PerCall, Repeat, Run
 from tidegate.evals.gate import because, percent
-from tidegate.evals.suite import RATE
+from tidegate.evals.readings import RATE
 
 Outcome = Literal["passes", "fails", "unanswered"]
 
