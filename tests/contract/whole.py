@@ -111,6 +111,7 @@ class Whole:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """The gateway has closed a connection to the provider."""
     spool: MemorySpool = field(default_factory=MemorySpool)
+    services: Services = field(init=False)
     edge: Edge = field(init=False)
     client: httpx.AsyncClient = field(init=False)
 
@@ -198,7 +199,7 @@ async def whole(
     }
     parsed = Config.model_validate({"providers": made, **config})
     clock, random, pool = SystemClock(), SystemRandom(), Pool()
-    services = Services(
+    here.services = Services(
         clock=clock,
         random=random,
         spool=here.spool,
@@ -209,7 +210,7 @@ async def whole(
         project=parsed.project,
         content_sample=content_sample,
     )
-    here.edge = Edge(Routes(services), error_body=refusal_body)
+    here.edge = Edge(Routes(here.services), error_body=refusal_body)
     here.port = await here.edge.start()
     async with httpx.AsyncClient(base_url=here.origin, timeout=10, trust_env=False) as here.client:
         try:

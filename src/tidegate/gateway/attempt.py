@@ -76,6 +76,9 @@ class Attempts:
             began = self._clock.monotonic()
             try:
                 answer = await self._call_once(request, plan, target, record.id)
+            except asyncio.CancelledError:
+                record.attempted(target, began, None)
+                raise
             except UpstreamError as error:
                 record.attempted(target, began, error)
                 if not error.retryable or retry == plan.path.retries or not self._budget.spend():

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from tidegate.core.errors import InvalidRequest
+from tidegate.core.errors import InvalidRequest, RequestError
 from tidegate.dialects import openai_chat
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway.cache_control import EVERYTHING, CacheControl
@@ -43,6 +43,8 @@ class Call(msgspec.Struct, frozen=True):
     tags: Mapping[str, str] = _NO_TAGS
     request_id: str | None = None
     """The client's own name for this request."""
+    wrong: RequestError | None = None
+    """What can not be understood of its headers: it is refused for that, once it is known who calls."""
     headers: Mapping[str, str] = _NO_TAGS
     """All that it sent, by lower-case names: what of them goes up, a provider's configuration says."""
     cache: CacheControl = EVERYTHING

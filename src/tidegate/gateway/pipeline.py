@@ -59,6 +59,8 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
     try:
         # Before anything that costs money or tells what exists.
         access = authenticate(call, record, s.keys, s.project, s.clock)
+        if call.wrong is not None:
+            raise call.wrong
         incoming = call.dialect.parse_request(call.body, model=call.model, stream=call.stream)
         large = len(call.body) > LARGE_BODY_BYTES
         plan = await resolve(

@@ -24,6 +24,8 @@ from tidegate.telemetry.record import AttemptRow, CallRow, ContentRow, Entry, Or
 from tidegate.upstream.targets import Target
 
 REQUEST_ID_TAG = "tidegate.request_id"
+BROKEN_OFF = "cancelled"
+"""What became of a try whose client left, or whose call had no more time."""
 MAX_MESSAGE_CHARS = 500
 MAX_CONTENT_CHARS = 1 << 20
 """Of an input and of an output, each; the recorder takes lines of up to 16 MiB."""
@@ -63,6 +65,10 @@ class Record:
         row = self.row
         row.project = project
         row.origin = origin
+        row.dialect = call.dialect.name
+        row.operation = call.dialect.operation
+        row.streamed = bool(call.stream)
+        row.request_model = call.model[:200] if call.model else None
         row.service = call.service
         row.conversation_id = call.conversation_id
         row.user_id = call.user_id
@@ -77,10 +83,10 @@ class Record:
         self.row.provider = target.provider
 
     def attempted(self, target: Target, began: float, error: TidegateError | None, status: int | None = None) -> None:
-        """One try is over; `began` is the monotonic second it began."""
+        """One try is over; `began` is the monotonic second it began. Neither error nor status: it was broken off."""
         if error is not None:
             status = error.http_status if isinstance(error, UpstreamRejected) else None
-        code = None if error is None else error.code
+        code = error.code if error is not None else None if status else BROKEN_OFF
         latency = round(self._clock.monotonic() - began, 6)
         self.row.attempts.append(AttemptRow(target.name, latency, status=status, error_type=code))
 

@@ -122,8 +122,6 @@ async def resolve(
         InvalidRequest.
     """
     row = record.row
-    row.dialect = client.name
-    row.operation = client.operation
     row.streamed = incoming.stream
     row.request_model = incoming.model[:200]
     name = parse_prompt_name(incoming.model)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 import msgspec
@@ -26,7 +27,7 @@ from tidegate.dialects.capabilities import Capabilities, capabilities
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway import listing, prompt_page
 from tidegate.gateway.auth import identify
-from tidegate.gateway.cache_control import cache_control
+from tidegate.gateway.cache_control import EVERYTHING, cache_control
 from tidegate.gateway.call import Call, parse_tags
 from tidegate.gateway.edge import Request
 from tidegate.gateway.endpoints import CALLS, DIALECTS, GEMINI_PATHS, WIRES, Endpoint, client_key, dialect_of, endpoint
@@ -82,12 +83,7 @@ class Routes:
         if request.method != "POST":
             await _wrong_method(reply, found.dialect, request, "POST")
             return
-        try:
-            call = _call(found, request)
-        except RequestError as error:
-            await _error(found.form(reply), found.dialect, error)
-            return
-        await serve(call, found.form(reply), self._services)
+        await serve(_call(found, request), found.form(reply), self._services)
 
     def _access(self, request: Request) -> Access:
         """What the client may do. Raises Unauthenticated, except for what everybody may ask."""
@@ -142,6 +138,13 @@ class Routes:
 def _call(found: Endpoint, request: Request) -> Call:
     headers = request.headers
     trace = _TRACEPARENT.match(headers.get("traceparent", ""))
+    tags: Mapping[str, str] = {}
+    cache, wrong = EVERYTHING, None
+    try:
+        tags = parse_tags(headers.get("x-tidegate-tags"))
+        cache = cache_control(headers)
+    except RequestError as error:
+        wrong = error
     return Call(
         body=request.body,
         dialect=found.dialect,
@@ -154,10 +157,11 @@ def _call(found: Endpoint, request: Request) -> Call:
         conversation_id=_label(headers.get("x-tidegate-conversation")),
         user_id=_label(headers.get("x-tidegate-user")),
         trace_id=trace.group(1) if trace else None,
-        tags=parse_tags(headers.get("x-tidegate-tags")),
+        tags=tags,
+        wrong=wrong,
         request_id=_label(headers.get("x-request-id")),
         headers=headers,
-        cache=cache_control(headers),
+        cache=cache,
     )
 
 
