@@ -120,16 +120,15 @@ def load_prompt(root: Path, name: str) -> PromptFile:
     found. Problems name files as seen from the project: `prompts/support/answer/prompt.md:7`.
     """
     check_name(name)
-    if name.startswith(f"{JUDGES}/"):
-        inside, root = name.removeprefix(f"{JUDGES}/"), root.parent / JUDGES
-    else:
-        inside = name
+    above = f"{JUDGES}/" if name.startswith(f"{JUDGES}/") else ""
+    inside = name.removeprefix(above)
+    root = root.parent / JUDGES if above else root
     folder = root / inside
     if not os.path.lexists(folder / FILE):
-        known = list(_names(root))
+        known = [f"{above}{one}" for one in _names(root)]
         if not known:
             raise NotFound(f"no prompt named {name!r}: there is no {FILE} under {root} yet.")
-        raise NotFound(f"no prompt named {name!r} under {root}.{nearest(inside, known)}")
+        raise NotFound(f"no prompt named {name!r} under {root}.{nearest(name, known)}")
     label = f"{root.name}/{inside}"
     if leads_out(root.parent, root.name):
         raise InvalidFile([Problem(root.name, 0, "", "is a link that leads out of the project.")])
