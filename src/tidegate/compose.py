@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -31,6 +31,7 @@ from tidegate.prompts.registry import Registry
 from tidegate.system import SystemClock, SystemRandom
 
 if TYPE_CHECKING:
+    from tidegate.core.budgets import BudgetState
     from tidegate.gateway.caller import HttpCaller
     from tidegate.gateway.pipeline import Services
     from tidegate.prompts.remote import RemoteRegistry
@@ -239,6 +240,49 @@ async def caller(project: Project, registry: Registry | RemoteRegistry) -> Async
     else:
         async with services(project, registry, internal_key=Claim(project.lock).internal_key) as parts:
             yield InProcessCaller(parts)
+
+
+async def purge_cache(project: Project, prompt: str | None, version: str | None) -> int:
+    """
+    Has the running gateway forget the answers that it gives again; returns how many.
+
+    Raises: BadInput when none runs, or the prompt or version is not known there; Unusable.
+    """
+    from tidegate.gateway.claim import running_gateway
+
+    with closing(registry(project)) as found:
+        if not isinstance(found, Registry):
+            url, key = found.gateway, found.key
+        elif (address := running_gateway(project.lock)) is not None:
+            url, key = address.url, address.internal_key
+        else:
+            raise BadInput("no gateway runs here: what it keeps to give again is in its memory, and went with it.")
+    async with _through(url, key) as gateway:
+        return await gateway.purge(prompt, version)
+
+
+async def budgets(project: Project) -> list[BudgetState]:
+    """
+    Every budget as the running gateway has it; where none runs, as the last one left them.
+
+    Raises: BadInput, Unusable.
+    """
+    from tidegate.gateway.claim import running_gateway
+    from tidegate.stores.meter import Meter
+    from tidegate.telemetry.begun import restore
+
+    if project.server is not None:
+        with closing(registry(project)) as found:
+            if not isinstance(found, Registry):
+                async with _through(found.gateway, found.key) as gateway:
+                    return await gateway.budgets()
+    if (address := running_gateway(project.lock)) is not None:
+        async with _through(address.url, address.internal_key) as gateway:
+            return await gateway.budgets()
+    config = project.config
+    zone = ZoneInfo(config.timezone)
+    spent = restore(project.spool, zone).spent
+    return Meter(config.limits, config.budgets, zone=zone, clock=SystemClock(), spent=spent).budgets()
 
 
 @asynccontextmanager

@@ -36,6 +36,7 @@ COMMANDS = {
     "diff": "Two versions of a prompt, field by field.",
     "import": "Prompts of promptfoo, Dotprompt or Prompty, as folders of yours.",
     "keys": "Who may call, read and deploy: make keys, list them, revoke them.",
+    "budgets": "What calls have cost, and what is left.",
     "purge-cache": "Forget the answers that the gateway gives again.",
     "calls": "The records of calls.",
     "sql": "Read-only SQL over the records.",
@@ -52,18 +53,24 @@ def build(chosen: str | None = None) -> App:
         default_parameter=Parameter(negative="", show_default=lambda default: default or None),
     )
     for name, summary in COMMANDS.items():
-        app.command(f"{_module(name)}:{name}_", name=name, help=_whole_help(name) if name == chosen else summary)
+        said = _whole_help(name) if name == chosen else summary
+        app.command(f"{_module(name)}:{_function(name)}", name=name, help=said)
     return app
 
 
 def _module(name: str) -> str:
     """A command named by a keyword stands in a module with one more underscore: Python could not name it otherwise."""
-    return f"tidegate.cli.{name}_" if iskeyword(name) else f"tidegate.cli.{name}"
+    module = name.replace("-", "_")
+    return f"tidegate.cli.{module}_" if iskeyword(name) else f"tidegate.cli.{module}"
+
+
+def _function(name: str) -> str:
+    return name.replace("-", "_") + "_"
 
 
 def _whole_help(name: str) -> str:
     """A command's docstring down to its parameters; each paragraph one line, so that it wraps to any terminal."""
-    command = getattr(import_module(_module(name)), f"{name}_")
+    command = getattr(import_module(_module(name)), _function(name))
     description = cleandoc(command.__doc__ or "").split("\nParameters\n")[0]
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in description.split("\n\n"))
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
 from tidegate.core import chat
-from tidegate.core.errors import TidegateError, Unauthenticated, Unusable
+from tidegate.core.budgets import BudgetState
+from tidegate.core.errors import BadInput, TidegateError, Unauthenticated, Unusable
 from tidegate.core.evaluation import ToolUse
 from tidegate.dialects import openai_chat
+from tidegate.gateway.cache_page import PATH as CACHE_PATH
 from tidegate.gateway.call import PROMPT_PREFIX, Call
 from tidegate.gateway.pipeline import Services, serve
 from tidegate.ports import Clock, PromptAnswer, PromptCall, TokenChance, Upstream, UpstreamRequest
@@ -26,6 +28,7 @@ MAX_ANSWER_BYTES = 64 << 20
 PATH = "/v1/chat/completions"
 TOTAL_S = 600.0
 CHECK_S = 15.0
+BUDGETS_PATH = "/v1/budgets"
 
 
 class Collected:
@@ -97,6 +100,28 @@ class HttpCaller:
             raise Unauthenticated(f"the gateway at {self._origin} does not accept the key that its console accepts.")
         if status != 200:
             raise Unusable(f"{self._origin} is not the server's gateway: it answers HTTP {status} to /v1/models.")
+
+    async def purge(self, prompt: str | None, version: str | None) -> int:
+        """Has the gateway forget answers that it gives again; returns how many. Raises Unusable, BadInput."""
+        asked = urlencode({name: given for name, given in (("prompt", prompt), ("version", version)) if given})
+        body = await self._ask("DELETE", f"{CACHE_PATH}?{asked}" if asked else CACHE_PATH)
+        purged: int = json.loads(body)["purged"]
+        return purged
+
+    async def budgets(self) -> list[BudgetState]:
+        """Every budget of the gateway that the key may see. Raises Unusable, BadInput."""
+        return msgspec.json.decode(await self._ask("GET", BUDGETS_PATH), type=dict[str, list[BudgetState]])["budgets"]
+
+    async def _ask(self, method: str, path: str) -> bytes:
+        """What the gateway says to an operator."""
+        try:
+            async with self._upstream.request(self._request(method, path, (), b"", CHECK_S)) as answer:
+                body = await answer.read(MAX_ANSWER_BYTES)
+        except TidegateError as error:
+            raise Unusable(f"the gateway: {error}") from error
+        if answer.status != 200:
+            raise BadInput(_error_message(answer.status, body))
+        return body
 
     async def call(self, call: PromptCall) -> PromptAnswer:
         """Makes one call; a failed one is an answer with an error, not an exception."""

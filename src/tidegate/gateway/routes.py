@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from tidegate.core.budgets import BudgetState
 from tidegate.core.errors import (
     InvalidRequest,
     RequestError,
@@ -25,7 +26,7 @@ from tidegate.core.errors import (
 from tidegate.core.keys import OPEN, Access
 from tidegate.dialects.capabilities import Capabilities, capabilities
 from tidegate.dialects.dialect import Dialect
-from tidegate.gateway import listing, prompt_page
+from tidegate.gateway import cache_page, listing, prompt_page
 from tidegate.gateway.auth import identify
 from tidegate.gateway.cache_control import EVERYTHING, cache_control
 from tidegate.gateway.call import Call, parse_tags
@@ -38,9 +39,10 @@ from tidegate.ports import Reply
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _LABEL = re.compile(r"[\w.:@/+=-]{1,128}\Z")
 _MODEL = re.compile(r"/v1(?:beta)?/models/(?P<name>.+)")
-ANSWERS = ("/v1/models", "/v1beta/models", "/v1/capabilities", "/livez", "/readyz")
+ANSWERS = ("/v1/models", "/v1beta/models", "/v1/capabilities", "/v1/budgets", "/livez", "/readyz")
 """Paths that are read, without a call."""
 READS = ("GET", "HEAD")
+KNOWN = (*CALLS, *GEMINI_PATHS, *prompt_page.PATHS, *ANSWERS, "/v1/models/MODEL", cache_page.PATH)
 FOR_EVERYBODY = ("/livez", "/readyz")
 """Of them, those that need no key."""
 
@@ -68,11 +70,12 @@ class Routes:
             return
         if request.path.startswith(prompt_page.PREFIX):
             await prompt_page.answer(request, reply, self._services.prompts, access, _caller(request))
+        elif request.path == cache_page.PATH:
+            await cache_page.answer(request, reply, self._services.lookup, self._services.prompts, access)
         elif request.method in READS and (asked := _MODEL.fullmatch(request.path)):
             await self._model(unquote(asked["name"]), request, access, reply)
         elif request.path not in ANSWERS:
-            known = ", ".join([*CALLS, *GEMINI_PATHS, *prompt_page.PATHS, *ANSWERS, "/v1/models/MODEL"])
-            unknown = UnknownPath(f"no such path: {request.path[:200]}. Known: {known}.")
+            unknown = UnknownPath(f"no such path: {request.path[:200]}. Known: {', '.join(KNOWN)}.")
             await _error(reply, dialect, unknown)
         elif request.method not in READS:
             await _wrong_method(reply, dialect, request, ", ".join(READS))
@@ -107,6 +110,8 @@ class Routes:
                 return listing.models(listing.asker(request), self._names(access))
             case "/v1/capabilities":
                 return {"unsupported": self._services.targets.unsupported, "dialects": await self._capabilities()}
+            case "/v1/budgets":
+                return {"budgets": self._budgets(access)}
             case "/readyz":
                 return self._readiness()
             case _:
@@ -126,6 +131,12 @@ class Routes:
             "prompts": {"count": len(prompts.names()), "source": freshness.source, "read_at": freshness.read_at},
         }
 
+    def _budgets(self, access: Access) -> list[BudgetState]:
+        """All, for a key that may read; else its own."""
+        admission = self._services.admission
+        known = [] if admission is None else admission.budgets()
+        return [state for state in known if access.may("read") or state.scope == f"key {access.name}"]
+
     def _names(self, access: Access) -> list[str]:
         targets = self._services.targets
         prompts = (f"prompt:{name}" for name in self._services.prompts.names() if access.may_call(prompt=name))
@@ -137,14 +148,7 @@ class Routes:
 
 def _call(found: Endpoint, request: Request) -> Call:
     headers = request.headers
-    trace = _TRACEPARENT.match(headers.get("traceparent", ""))
-    tags: Mapping[str, str] = {}
-    cache, wrong = EVERYTHING, None
-    try:
-        tags = parse_tags(headers.get("x-tidegate-tags"))
-        cache = cache_control(headers)
-    except RequestError as error:
-        wrong = error
+    trace = _TRACEPARENT.match(headers["traceparent"]) if "traceparent" in headers else None
     return Call(
         body=request.body,
         dialect=found.dialect,
