@@ -46,6 +46,7 @@ NEVER_FORWARDED = frozenset(
     }
 )
 """A client's credentials, and what belongs to one connection or is tidegate's own to say."""
+NEVER_FORWARDED_PREFIXES = ("x-tidegate-", "x-forwarded-", "x-amz-", "proxy-", "content-")
 Unsupported = Literal["warn", "drop", "reject"]
 Seconds = Annotated[float, Field(gt=0, le=86_400, strict=False)]
 Scope = TypeVar("Scope", "Limit", "Caps")
@@ -115,7 +116,7 @@ class Provider(Strict):
         for name in value or ():
             if not _HEADER_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no header's name in lower case")
-            if name in NEVER_FORWARDED or name.startswith(("x-tidegate-", "x-forwarded-", "proxy-", "content-")):
+            if name in NEVER_FORWARDED or name.startswith(NEVER_FORWARDED_PREFIXES):
                 raise ValueError(f"{name} is of the client's way to tidegate: it never goes up")
         return value
 
@@ -123,7 +124,7 @@ class Provider(Strict):
     def passed_headers(self) -> tuple[str, ...]:
         """`forward_headers`, or its default."""
         if self.forward_headers is None:
-            return ("anthropic-beta",) if self.dialect == "anthropic" else ()
+            return ("anthropic-beta",) if self.dialect in ("anthropic", "vertex") else ()
         return tuple(self.forward_headers)
 
     @property

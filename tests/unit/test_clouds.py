@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from tests.repo.pages import parse
 from tests.service_account import key_file
-from tidegate.config import Config, check, read
+from tidegate.config import Config, Provider, check, read
+from tidegate.core.document import parse_yaml, validate
 from tidegate.core.errors import BadInput, InvalidFile
 from tidegate.dialects.dialect import Wire
 from tidegate.upstream.prices import PriceList
@@ -204,3 +207,31 @@ def test_what_a_cloud_lacks_is_told_with_its_place(provider: str, problem: str, 
     with pytest.raises(InvalidFile) as caught:
         check(read(file))
     assert f"tidegate.yaml:2: {problem}" in str(caught.value)
+
+
+# --- the guide ----------------------------------------------------------------------------------------------------
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "providers.md"
+EXAMPLES = [block.text for block in parse(GUIDE.read_text("utf-8")).blocks if block.language == "yaml"]
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: text.splitlines()[2].strip())
+def test_every_example_of_the_guide_connects(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vertex.json").write_text(key_file())
+    for name in (*re.findall(r"\$\{env:(\w+)\}", text), "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    file = tmp_path / "tidegate.yaml"
+    file.write_text(text.replace("/run/secrets", str(tmp_path)))
+    config = check(read(file))
+    targets = Targets(config, PriceList(config.prices, {}))
+    for provider in config.providers:
+        assert targets.find(f"{provider}/m").targets
+
+
+def test_the_guide_has_an_example_of_every_dialect() -> None:
+    said = {provider.dialect for text in EXAMPLES for provider in validated(text).providers.values()}
+    assert set(get_args(Provider.model_fields["dialect"].annotation)) == said
+
+
+def validated(text: str) -> Config:
+    return validate(parse_yaml(text, "tidegate.yaml"), Config)

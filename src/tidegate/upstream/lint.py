@@ -13,6 +13,9 @@ from tidegate.core.notice import Notice
 from tidegate.core.place import Path, dotted
 from tidegate.upstream.model_ids import pinned
 
+SECRETS = ("api_key", "secret_access_key", "session_token", "service_account", "access_token")
+"""Of a provider. An access_key_id is none: it stands in every request that it signs."""
+
 
 class Serving(Protocol):
     """Names that a model may begin with: those of a tidegate.yaml, here or on a server."""
@@ -26,9 +29,11 @@ class Serving(Protocol):
 def lint_config(document: Document, config: Config) -> Iterator[Notice]:
     """Warnings about a valid configuration."""
     for name, provider in config.providers.items():
-        if provider.api_key is not None and not provider.api_key.get_secret_value().strip().startswith("${"):
-            message = f"holds the key itself. Write a reference, such as ${{env:{_variable(name)}}}, and renew the key."
-            yield _warning(document, ("providers", name, "api_key"), "literal-api-key", message)
+        for key in SECRETS:
+            secret = getattr(provider, key)
+            if secret is not None and not secret.get_secret_value().strip().startswith("${"):
+                message = f"holds the secret itself. Write a reference, such as {_reference(name, key)}, and renew it."
+                yield _warning(document, ("providers", name, key), "literal-api-key", message)
     url = config.control.url
     if url is not None and not url.get_secret_value().strip().startswith("${") and "@" in url.get_secret_value():
         message = "holds the user and password themselves. Write a reference, such as ${env:DATABASE_URL}."
@@ -75,5 +80,8 @@ def _warning(document: Document, at: Path, rule: str, message: str) -> Notice:
     return Notice("warning", document.file, document.line(at), dotted(at), rule, message)
 
 
-def _variable(provider: str) -> str:
-    return "".join(char if char.isalnum() else "_" for char in provider).upper() + "_API_KEY"
+def _reference(provider: str, key: str) -> str:
+    if key == "service_account":
+        return "${file:/run/secrets/service-account.json}"
+    name = "".join(char if char.isalnum() else "_" for char in provider)
+    return f"${{env:{name.upper()}_{key.upper()}}}"
