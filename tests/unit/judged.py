@@ -12,6 +12,7 @@ from tidegate.core.evaluation import (
     Repeat,
     Run,
     Score,
+    SliceVerdict,
     Verdict,
 )
 from tidegate.evals.reports.judged import Judged, Place
@@ -26,7 +27,9 @@ GOOD = '{"answer": "within 30 days", "needs_human": false}'
 BAD = f"Hi there!\n\n{GOOD}"
 CHANGES = {"broken": (3, 0), "fixed": (0, 3), "flaky": (3, 1), "same": (3, 3)}
 RATE = MetricVerdict("pass-rate", 1.0, 0.9, -0.1, (-0.19, -0.01), 0.02, 0.8, "FAIL", "The pass rate fell.")
-SCORE = MetricVerdict("grounded", 4.2, 4.1, -0.1, (-0.22, 0.03), 0.15, 4.0, "INCONCLUSIVE", "It may have fallen.")
+SCORE = MetricVerdict(
+    "grounded", 4.2, 4.1, -0.1, (-0.22, 0.03), 0.15, 4.0, "INCONCLUSIVE", "It may have fallen.", (1.0, 5.0)
+)
 
 
 def run(number: int, results: list[Repeat]) -> Run:
@@ -110,6 +113,10 @@ def judged(
         diff=(f"@@ {text} @@", f"-{text}", f"+{text}") if hostile else ("@@ system message @@", "-brief", "+friendly"),
         per_call=PerCall(0.000141, 169.0, 48.0, 0.6),
         baseline_per_call=PerCall(0.000112, 150.0, 32.0, 0.5),
+        slices=(
+            SliceVerdict(text or "long", "pass-rate", 7, 0.9, 0.5, -0.4, (-0.6, -0.2), 0.01, worse=True),
+            SliceVerdict("short", "grounded", 9, 4.1, 4.2, 0.1, (-0.2, 0.3), 0.8, worse=False, scale=(1.0, 5.0)),
+        ),
         notes=(text or "the baseline v1 is main at 1a2b3c4d5e.",),
     )
     places = {case.id: Place("prompts/support/answer/golden.jsonl", line) for line, case in enumerate(cases, start=1)}

@@ -74,6 +74,8 @@ def test_the_page_says_the_verdict_and_shows_what_made_it() -> None:
         "100% → 90% −10.0 points",
         "interval −19.0 to −1.0",
         "asked ≥ 80%, drop ≤ 2 points",
+        "long pass-rate 7 90% 50% −40.0 −60.0 to −20.0 worse",
+        "short grounded 9 4.1 4.2 +0.10 −0.20 to +0.30",
         "all 4 failing 2 broken 1 fixed 1 flaky 1 same 1",
         "is-json: is not JSON",
         "prompts/support/answer/golden.jsonl:1",
@@ -92,8 +94,8 @@ def test_the_words_that_changed_are_marked_on_both_sides() -> None:
 
 
 def test_two_json_answers_are_compared_line_by_line_and_one_beside_prose_as_it_is() -> None:
-    assert '{\n  &#34;answer&#34;: &#34;within 30 days&#34;,' in html(judged("same"))
-    assert '{\n  &#34;answer' not in html(judged("broken")).split("Repeats")[0]
+    assert "{\n  &#34;answer&#34;: &#34;within 30 days&#34;," in html(judged("same"))
+    assert "{\n  &#34;answer" not in html(judged("broken")).split("Repeats")[0]
 
 
 def test_a_page_needs_nothing_but_itself_and_runs_nothing() -> None:
@@ -205,7 +207,7 @@ def test_every_case_is_a_test_and_its_failure_says_why() -> None:
     assert cases["case-0"].attrib == {"name": "case-0", "classname": "support.answer", "time": "1.500"}
     values = {prop.attrib["name"]: prop.attrib["value"] for prop in suite.iter("property")}
     assert values["metric.pass-rate"] == "90%"
-    assert values["metric.pass-rate.interval"] == "−19.0 … −1.0"
+    assert values["metric.pass-rate.interval"] == "−19.0 to −1.0"
     assert values["metric.grounded.verdict"] == "INCONCLUSIVE"
     assert values["verdict"] == "FAIL"
 
@@ -262,11 +264,12 @@ def tokens(text: str) -> Iterator[Token]:
 def test_the_comment_says_verdict_metrics_and_changed_cases() -> None:
     text = markdown([judged(*KINDS)], project="shop", command="tidegate gate")
     assert text.startswith("<!-- tidegate:gate shop -->\n\n### ❌ FAIL · `support/answer`\n")
-    assert "| `pass-rate` | 100% | 90% | −10.0 | −19.0 … −1.0 | ≥ 80%, drop ≤ 2 points | ❌ FAIL |" in text
+    assert "| `pass-rate` | 100% | 90% | −10.0 | −19.0 to −1.0 | ≥ 80%, drop ≤ 2 points | ❌ FAIL |" in text
     assert "cost per call $0.000112 → $0.000141 (+26%)" in text
     assert "<details><summary>case-0: broken, 3/3 → 0/3 repeats pass</summary>" in text
     assert f"`v2` answered\n\n```\n{BAD}\n```" in text
     assert f"`v1` answered\n\n```\n{GOOD}\n```" in text
+    assert "Worse in: `long` (`pass-rate` −40.0, 7 cases).\n" in text
     assert "case-3" not in text, "what stayed the same is not in the way"
     assert "```diff\n@@ system message @@\n-brief\n+friendly\n```" in text
 
@@ -326,5 +329,5 @@ def test_our_own_files_are_known_by_how_they_begin() -> None:
         "--markdown": markdown([one], project="shop", command="c").encode(),
     }
     assert all(bodies[option].startswith(beginning) for option, beginning in BEGINNINGS.items())
-    assert page_module.HEAD == BEGINNINGS["--html"]
+    assert BEGINNINGS["--html"] == page_module.HEAD
     assert junit_module.unjudged(BadInput("x")).startswith(BEGINNINGS["--junit"])

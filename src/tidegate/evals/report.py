@@ -7,7 +7,6 @@ move the cursor, colour the verdict or hide itself.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
@@ -18,14 +17,17 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, PerCall, Run, Verdict
+from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, PerCall, Run, SliceVerdict, Verdict
 from tidegate.evals.checks import clip
-from tidegate.evals.gate import because, label, passed_cases, per_call, percent, usable
+from tidegate.evals.reports.figures import asked, change, figure, interval
+from tidegate.evals.reports.plain import one_line
+from tidegate.evals.said import because, label, passed_cases, per_call, usable
 from tidegate.evals.session import Planned
 
 COLOURS: Mapping[Verdict, str] = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNUSABLE": "magenta"}
 CHANGES = {"fixed": "green", "broken": "bold red", "flaky": "yellow", "same": "dim", "new": "cyan"}
 SHOWN_CASES = 40
+SHOWN_SLICES = 5
 SHOWN_ANSWERS = 2
 SHOWN_ANSWER_LINES = 10
 SHOWN_DIFF_LINES = 60
@@ -61,6 +63,7 @@ def gate_report(report: GateReport) -> RenderableType:
         parts += ["", *_diff(report)]
     if report.metrics:
         parts += ["", _inset(_metrics(report.metrics))]
+    parts += [_slice(one) for one in report.slices if one.worse][:SHOWN_SLICES]
     parts += ["", _box(report)]
     return Group(*parts)
 
@@ -101,15 +104,7 @@ def run_report(run: Run) -> RenderableType:
 
 def visible(text: str) -> str:
     """`text` on one line, with control and format characters (escapes, overrides of direction) spelt out."""
-    return "".join(_spelt(character) for character in text[:LINE_LIMIT]) + ("…" if len(text) > LINE_LIMIT else "")
-
-
-def _spelt(character: str) -> str:
-    if character == "\t":
-        return "    "
-    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character != "\u200d":
-        return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
-    return character
+    return one_line(text, LINE_LIMIT)
 
 
 def _versions(report: GateReport) -> Text:
@@ -190,18 +185,22 @@ def _metrics(metrics: Sequence[MetricVerdict]) -> Table:
     for name in ("metric", "before", "after", "change", "interval", "asked", ""):
         table.add_column(name, justify="left" if name in ("metric", "asked", "") else "right", no_wrap=True)
     for metric in metrics:
-        asked = [f"≥ {percent(metric.floor)}"] if metric.floor is not None else []
-        asked += [f"drop ≤ {100 * metric.margin:g} pt"] if metric.margin is not None else []
         table.add_row(
-            metric.name,
-            "–" if metric.baseline is None else percent(metric.baseline),
-            percent(metric.candidate),
-            "–" if metric.delta is None else f"{100 * metric.delta:+.1f}",
-            "–" if metric.interval is None else f"{100 * metric.interval[0]:+.1f} … {100 * metric.interval[1]:+.1f}",
-            ", ".join(asked) or "–",
+            visible(metric.name),
+            figure(metric.baseline, metric.scale),
+            figure(metric.candidate, metric.scale),
+            change(metric.delta, metric.scale),
+            interval(metric.interval, metric.scale),
+            asked(metric),
             Text(metric.verdict, COLOURS[metric.verdict]),
         )
     return table
+
+
+def _slice(one: SliceVerdict) -> Text:
+    moved = f"{figure(one.baseline, one.scale)} → {figure(one.candidate, one.scale)}"
+    cases = f"{one.cases} {_plural('case', one.cases)}"
+    return Text(f"  worse in {visible(one.tag)} ({cases}): {visible(one.metric)} {moved}", "yellow")
 
 
 def _box(report: GateReport) -> RenderableType:

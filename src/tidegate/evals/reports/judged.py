@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, PerCall, Repeat, Run
-from tidegate.evals.gate import because, percent
-from tidegate.evals.readings import RATE
+from tidegate.core.evaluation import CaseVerdict, GateReport, Repeat, Run
+from tidegate.evals.said import because
 
 Outcome = Literal["passes", "fails", "unanswered"]
 
@@ -75,54 +74,3 @@ def _calm(case: CaseVerdict) -> int:
     if case.change == "broken":
         return 0
     return 1 if not good else 2 if case.change not in ("same", "new") else 3
-
-
-def figure(metric: MetricVerdict, value: float | None) -> str:
-    """A metric's value: `66.7%` of a rate, `4.25` of a score; `–` when there is none."""
-    if value is None:
-        return "–"
-    return percent(value) if metric.name == RATE else f"{value:.3g}"
-
-
-def change(metric: MetricVerdict, value: float | None, *, unit: bool = False) -> str:
-    """A difference of a metric: `+3.3` points of a rate, `+0.25` of a score; `–` when there is none."""
-    if value is None:
-        return "–"
-    if metric.name == RATE:
-        return f"{100 * value:+.1f}{' points' if unit else ''}".replace("-", "−")
-    return f"{value:+.3g}".replace("-", "−")
-
-
-def asked(metric: MetricVerdict) -> str:
-    """What the suite asks of it: `≥ 90%, drop ≤ 2 points`."""
-    parts = [f"≥ {figure(metric, metric.floor)}"] if metric.floor is not None else []
-    if metric.margin is not None:
-        points = metric.name == RATE
-        parts.append(f"drop ≤ {100 * metric.margin:g} points" if points else f"drop ≤ {metric.margin:g}")
-    return ", ".join(parts) or "–"
-
-
-def means(before: PerCall | None, after: PerCall | None) -> list[tuple[str, str, str, float | None]]:
-    """(name, before, after, relative change) of what one call takes, as far as it is known."""
-    rows = []
-    for name, kind, show in MEANS:
-        old: float | None = getattr(before, kind, None)
-        new: float | None = getattr(after, kind, None)
-        if new is None:
-            continue
-        relative = (new - old) / old if old else None
-        rows.append((name, "" if old is None else show(old), show(new), relative))
-    return rows
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.2f} s" if value >= 1 else f"{1_000 * value:.0f} ms"
-
-
-MEANS: Sequence[tuple[str, str, Callable[[float], str]]] = (
-    ("cost per call", "cost_usd", "${:.6f}".format),
-    ("input tokens", "input_tokens", "{:,.0f}".format),
-    ("output tokens", "output_tokens", "{:,.0f}".format),
-    ("latency", "latency_s", _seconds),
-)
-"""Name, field of PerCall, and how it is written."""

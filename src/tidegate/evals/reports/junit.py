@@ -17,9 +17,10 @@ from xml.etree import ElementTree as ET
 
 from tidegate.core.errors import TidegateError
 from tidegate.core.evaluation import CaseVerdict, Repeat
-from tidegate.evals.gate import label, usable
-from tidegate.evals.reports.judged import Judged, asked, change, figure, outcome
+from tidegate.evals.reports.figures import asked, figure, interval
+from tidegate.evals.reports.judged import Judged, outcome
 from tidegate.evals.reports.plain import cut, one_line
+from tidegate.evals.said import label, usable
 
 MAX_OUTPUT = 10_000
 MAX_MESSAGE = 1_000
@@ -61,11 +62,9 @@ def _suite(number: int, judged: Judged) -> ET.Element:
     if report is not None:
         known |= {"verdict": report.verdict, "baseline": report.baseline or "", "cost_usd": f"{report.cost_usd:.9f}"}
         for metric in report.metrics:
-            known[f"metric.{metric.name}"] = figure(metric, metric.candidate)
-            known[f"metric.{metric.name}.baseline"] = figure(metric, metric.baseline)
-            if metric.interval is not None:
-                low, high = (change(metric, bound) for bound in metric.interval)
-                known[f"metric.{metric.name}.interval"] = f"{low} … {high}"
+            known[f"metric.{metric.name}"] = figure(metric.candidate, metric.scale)
+            known[f"metric.{metric.name}.baseline"] = figure(metric.baseline, metric.scale)
+            known[f"metric.{metric.name}.interval"] = interval(metric.interval, metric.scale)
             known[f"metric.{metric.name}.asked"] = asked(metric)
             known[f"metric.{metric.name}.verdict"] = metric.verdict
     for name, value in known.items():

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 
 from tidegate.core.errors import TidegateError
 from tidegate.core.evaluation import CaseVerdict, Verdict
-from tidegate.evals.reports.judged import Judged, asked, change, figure, means, outcome
+from tidegate.evals.reports.figures import asked, change, figure, interval, means
+from tidegate.evals.reports.judged import Judged, outcome
 from tidegate.evals.reports.plain import one_line, plain
 
 MAX_BYTES = 65_536
@@ -24,6 +25,7 @@ TAIL_BYTES = 512
 """Kept free for what says what was left out."""
 SHOWN_CASES = 10
 SHOWN_LINES = 12
+SHOWN_SLICES = 5
 SHOWN_CHARACTERS = 1_200
 MAX_WORDS = 600
 SIGNS: dict[Verdict, str] = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "UNUSABLE": "🚫"}
@@ -87,6 +89,13 @@ def _prompt(judged: Judged, *, alone: bool) -> Iterator[str]:
     yield f"\n{versions}\n"
     if report.metrics:
         yield "\n" + "\n".join(_metrics(judged)) + "\n"
+    worse = [one for one in report.slices if one.worse]
+    if worse:
+        places = ", ".join(
+            f"{code(one.tag)} ({code(one.metric)} {change(one.delta, one.scale)}, {one.cases} cases)"
+            for one in worse[:SHOWN_SLICES]
+        )
+        yield f"\nWorse in: {places}{f' and {len(worse) - SHOWN_SLICES} more' if len(worse) > SHOWN_SLICES else ''}.\n"
     for note in report.notes:
         yield f"\n> {words(note)}\n"
     facts = [
@@ -113,15 +122,12 @@ def _metrics(judged: Judged) -> Iterator[str]:
     yield "| metric | before | after | change | interval | asked | |"
     yield "|---|--:|--:|--:|--:|---|---|"
     for metric in report.metrics:
-        interval = "–"
-        if metric.interval is not None:
-            interval = " … ".join(change(metric, bound) for bound in metric.interval)
         cells = (
             code(metric.name).replace("|", "\\|"),
-            figure(metric, metric.baseline),
-            figure(metric, metric.candidate),
-            change(metric, metric.delta),
-            interval,
+            figure(metric.baseline, metric.scale),
+            figure(metric.candidate, metric.scale),
+            change(metric.delta, metric.scale),
+            interval(metric.interval, metric.scale),
             asked(metric),
             f"{SIGNS[metric.verdict]} {metric.verdict}",
         )

@@ -18,11 +18,11 @@ from statistics import fmean
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tidegate.core.diff import Op, diff_words
-from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, Repeat, Run
-from tidegate.evals.gate import label, passed_cases, per_call, usable
-from tidegate.evals.reports import judged as said
-from tidegate.evals.reports.judged import Judged, outcome
+from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, Repeat, Run, SliceVerdict
+from tidegate.evals.reports import figures
+from tidegate.evals.reports.judged import Judged, Outcome, outcome
 from tidegate.evals.reports.plain import cut, one_line, plain
+from tidegate.evals.said import label, passed_cases, per_call, usable
 
 HEAD = b"<!doctype html>\n<!-- tidegate report -->"
 """How every page of ours begins."""
@@ -32,6 +32,7 @@ ALL_TEXT = 6_000_000
 LEAST_TEXT = 400
 MOST_WORD_PAIRS = 250_000
 MAX_ANSWERS = 5
+MAX_SLICES = 60
 MAX_DIFF_LINES = 2_000
 CHANGES = ("broken", "fixed", "flaky", "same", "new")
 TONES = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "warn", "UNUSABLE": "warn"}
@@ -57,7 +58,7 @@ class CaseView:
     case: CaseVerdict
     id: str
     reason: str
-    outcome: said.Outcome
+    outcome: Outcome
     place: str
     before: Pieces | None
     after: Pieces
@@ -95,6 +96,17 @@ class MetricView:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceView:
+    """One tag by one metric."""
+
+    slice: SliceVerdict
+    baseline: str
+    candidate: str
+    delta: str
+    interval: str
+
+
+@dataclass(frozen=True, slots=True)
 class PromptView:
     """One prompt's part of the page."""
 
@@ -113,6 +125,8 @@ class PromptView:
     cost: str
     cases: Sequence[CaseView]
     counts: Mapping[str, int]
+    slices: Sequence[SliceView]
+    more_slices: int
     diff: Sequence[tuple[str, str]]
     notes: Sequence[str]
     finished: str
@@ -178,12 +192,14 @@ def _prompt(number: int, judged: Judged, share: int) -> PromptView:
         passed=passed,
         total=total,
         metrics=[] if report is None else [_metric(metric) for metric in report.metrics],
-        means=said.means(
+        means=figures.means(
             None if report is None else report.baseline_per_call, per_call(run) if report is None else report.per_call
         ),
         cost=f"${spent:.4f}",
         cases=cases,
         counts={**counts, "failing": failing},
+        slices=[] if report is None else [_slice(one) for one in report.slices[:MAX_SLICES]],
+        more_slices=0 if report is None else max(0, len(report.slices) - MAX_SLICES),
         diff=[] if report is None else [_diff_line(line) for line in report.diff[:MAX_DIFF_LINES]],
         notes=[] if report is None else [plain(note) for note in report.notes],
         finished=f"{run.finished_at[:10]} {run.finished_at[11:16]} UTC",
@@ -262,26 +278,40 @@ def _alike(texts: Sequence[str]) -> Sequence[str]:
 
 
 def _metric(metric: MetricVerdict) -> MetricView:
-    interval = "–"
-    if metric.interval is not None:
-        interval = " to ".join(said.change(metric, bound) for bound in metric.interval)
     return MetricView(
         metric=metric,
-        baseline=said.figure(metric, metric.baseline),
-        candidate=said.figure(metric, metric.candidate),
-        delta=said.change(metric, metric.delta, unit=True),
-        interval=interval,
-        asked=said.asked(metric),
+        baseline=figures.figure(metric.baseline, metric.scale),
+        candidate=figures.figure(metric.candidate, metric.scale),
+        delta=figures.change(metric.delta, metric.scale, unit=True),
+        interval=figures.interval(metric.interval, metric.scale),
+        asked=figures.asked(metric),
         scale=_scale(metric),
+    )
+
+
+def _slice(one: SliceVerdict) -> SliceView:
+    return SliceView(
+        slice=one,
+        baseline=figures.figure(one.baseline, one.scale),
+        candidate=figures.figure(one.candidate, one.scale),
+        delta=figures.change(one.delta, one.scale),
+        interval=figures.interval(one.interval, one.scale),
     )
 
 
 def _scale(metric: MetricVerdict) -> Scale:
     """The change and its interval against the margin; without an interval, the value itself against its floor."""
     if metric.interval is None or metric.delta is None:
-        top = max(1.0, metric.candidate, metric.floor or 0) * 1.04
-        floor = None if metric.floor is None else 100 * metric.floor / top
-        return Scale(point=100 * metric.candidate / top, floor=floor)
+        bottom, top = metric.scale
+
+        def along(value: float) -> float:
+            return round(2 + 96 * (value - bottom) / (top - bottom), 2)
+
+        floor = None if metric.floor is None else along(metric.floor)
+        bounds = (
+            [None, None] if metric.candidate_interval is None else [along(end) for end in metric.candidate_interval]
+        )
+        return Scale(along(metric.candidate), *bounds, floor=floor)
     low, high = metric.interval
     margin = None if metric.margin is None else -metric.margin
     seen = [low, high, 0.0, *([margin] if margin is not None else [])]
