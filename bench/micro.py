@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -22,10 +23,12 @@ from typing import Any
 import uvloop
 
 from bench.machine import RESULTS, describe
+from tidegate.core.kept import KeptAnswer, answer_key
 from tidegate.dialects.openai_chat import DIALECT
 from tidegate.dialects.sse import EventSplitter
 from tidegate.gateway.edge import Edge, HttpReply, Request
 from tidegate.ports import UpstreamRequest
+from tidegate.stores.memory import MemoryAnswers
 from tidegate.system import SystemClock
 from tidegate.telemetry.spool import SpoolWriter
 from tidegate.upstream.http1 import Pool
@@ -153,6 +156,30 @@ def spooling() -> dict[str, float]:
             spool.close()
 
 
+def caching() -> dict[str, float]:
+    """The exact cache without the loop: what it awaits is in memory, and never waits."""
+    fields, clock = DIALECT.parse_request(QUESTION).fields, SystemClock()
+    scope = ("default", None, None, None, "chat", "openai_chat", "openai_chat", "support", "openai", "gpt-4.1", None)
+    answers, secret, count = MemoryAnswers(max_bytes=64 << 20, clock=clock), bytes(32), iter(range(1 << 30))
+    kept = answer_key(secret, scope, fields)
+
+    def now(work: Coroutine[Any, Any, object]) -> None:
+        with suppress(StopIteration):
+            work.send(None)
+
+    def miss() -> None:
+        key = answer_key(secret, (*scope, next(count)), fields)
+        now(answers.get(key))
+        now(answers.put(key, KeptAnswer(ANSWER, False, clock.now_ns()), 60))
+
+    now(answers.put(kept, KeptAnswer(ANSWER, False, clock.now_ns()), 60))
+    return {
+        "cache: key": cpu_us(lambda: answer_key(secret, scope, fields), 20_000),
+        "cache: key and look-up, a hit": cpu_us(lambda: now(answers.get(answer_key(secret, scope, fields))), 20_000),
+        "cache: key, look-up, answer kept": cpu_us(miss, 20_000),
+    }
+
+
 async def pooling(port: int) -> dict[str, float]:
     """The pool against a provider that does nothing else."""
     pool = Pool()
@@ -208,7 +235,7 @@ def run() -> dict[str, float]:
     child = get_context("spawn").Process(target=provider, args=(theirs,))
     child.start()
     try:
-        return {**parsing(), **spooling(), **uvloop.run(edging()), **uvloop.run(pooling(ours.recv()))}
+        return {**parsing(), **caching(), **spooling(), **uvloop.run(edging()), **uvloop.run(pooling(ours.recv()))}
     finally:
         child.terminate()
         child.join()

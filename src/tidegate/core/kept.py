@@ -30,7 +30,7 @@ NOT_SHAPING = frozenset(
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-class KeptAnswer(msgspec.Struct, frozen=True):
+class KeptAnswer(msgspec.Struct, frozen=True, gc=False):
     """A provider's complete answer, as it came."""
 
     body: bytes

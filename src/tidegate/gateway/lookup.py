@@ -74,6 +74,8 @@ class Lookup:
 class Part:
     """One call's part, as a block: a kept answer, a flight of its own, or a share in another's."""
 
+    __slots__ = ("_access", "_flight", "_key", "_lookup", "_plan", "_record", "_wish")
+
     def __init__(self, lookup: Lookup, plan: Plan, record: Record, access: Access, wish: CacheControl) -> None:
         self._lookup = lookup
         self._plan = plan
@@ -88,7 +90,11 @@ class Part:
         row.cache = "bypass"
         if row.origin != "live" or not (wish.read or wish.write) or not repeatable(plan):
             return await self._lead(keeps=False)
-        self._key = await off_loop(plan.large, lookup.key, plan, row.project, self._access)
+        project, access = row.project, self._access
+        large = plan.large
+        self._key = (
+            await off_loop(large, lookup.key, plan, project, access) if large else lookup.key(plan, project, access)
+        )
         if not wish.read:
             return await self._lead(keeps=True)
         while True:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -27,6 +28,12 @@ from tests.contract.clients.gateway import (
     Gateway,
     gateway,
 )
+from tidegate import compose
+from tidegate.config import Config, Project
+from tidegate.core.errors import BadInput
+from tidegate.core.keys import ENTROPY_BYTES, Key, KeyRing, Role, fingerprint, mint
+from tidegate.gateway.auth import Keys
+from tidegate.gateway.claim import Claim
 from tidegate.simulate.server import Latency
 
 MESSAGES: Any = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
@@ -219,3 +226,54 @@ async def test_fifty_clients_that_ask_the_same_at_once_cost_one_call() -> None:
     assert len(rows) == 48
     assert sum(row["cost_nano_usd"] > 0 for row in rows) == len(here.provider.requests) == 4
     assert sorted({row["cache"] for row in rows}) == ["miss", "shared"]
+
+
+def key_of(number: int, role: Role, **lists: Any) -> tuple[str, Key]:
+    token, prefix = mint(bytes([number]) * ENTROPY_BYTES)
+    return token, Key(prefix, f"k{number}", role, fingerprint(token), "2026-01-01T00:00:00Z", "root", **lists)
+
+
+async def test_who_may_empty_it_and_of_what() -> None:
+    caller, deployer, own = key_of(1, "caller"), key_of(2, "deployer"), key_of(3, "deployer", prompts=("mine/*",))
+    ring = KeyRing([key for _, key in (caller, deployer, own)])
+    keys = Keys(ring=lambda: ring, loopback=False)
+    async with gateway(exact_ttl_s=60, keys=keys) as here, httpx.AsyncClient(base_url=here.origin) as client:
+
+        async def purge(token: str, query: str = "") -> tuple[int, Any]:
+            answer = await client.delete(f"/v1/cache{query}", headers={"authorization": f"Bearer {token}"})
+            return answer.status_code, answer.json().get("purged", answer.json().get("error", {}).get("message"))
+
+        asked = {"authorization": f"Bearer {caller[0]}"}
+        prompt = {"model": "prompt:support/answer", "variables": VARIABLES, "messages": []}
+        for body in (BODIES["/v1/chat/completions"], prompt):
+            assert (await client.post("/v1/chat/completions", json=body, headers=asked)).status_code == 200
+        refused = [await purge(token) for token in ("tg_nobody", caller[0], own[0])]
+        assert [status for status, _ in refused] == [401, 403, 403]
+        assert (await purge(own[0], "?prompt=support/answer"))[0] == 403
+        assert (await purge(deployer[0], "?version=v7"))[0] == 400
+        assert (await purge(deployer[0], "?prompts=support/answer"))[0] == 400
+        status, message = await purge(deployer[0], "?prompt=support/answer&version=v8")
+        assert (status, "v8" in message) == (404, True)
+        assert await purge(deployer[0], "?prompt=support/answer&version=v7") == (200, 1)
+        assert await purge(deployer[0]) == (200, 1)
+        wrong = await client.get("/v1/cache", headers={"authorization": f"Bearer {deployer[0]}"})
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "DELETE")
+
+
+async def test_the_command_has_the_running_gateway_forget(tmp_path: Path) -> None:
+    project = Project(tmp_path, Config())
+    with pytest.raises(BadInput, match="no gateway runs here"):
+        await compose.purge_cache(project, None, None)
+    claim = Claim(project.lock)
+    claim.take()
+    try:
+        async with gateway(exact_ttl_s=60, keys=Keys(internal=claim.internal_key)) as here:
+            claim.publish(here.origin)
+            async with httpx.AsyncClient(base_url=here.origin) as client:
+                await ask(client, "/v1/chat/completions", stream=False)
+            with pytest.raises(BadInput, match=r"HTTP 404: .*support/anwser"):
+                await compose.purge_cache(project, "support/anwser", "v1")
+            assert await compose.purge_cache(project, "support/answer", None) == 0
+            assert await compose.purge_cache(project, None, None) == 1
+    finally:
+        claim.release()
