@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
@@ -27,6 +29,7 @@ from tidegate.simulate import rules
 from tidegate.simulate.embed import EMBED
 from tidegate.simulate.server import Latency, Simulator
 from tidegate.stores.memory import MemoryAnswers
+from tidegate.stores.meter import Meter
 from tidegate.system import SystemClock, SystemRandom
 from tidegate.upstream.http1 import Pool
 from tidegate.upstream.prices import PriceList
@@ -110,12 +113,15 @@ async def gateway(
     latency: Latency = Latency(),  # noqa: B008  a frozen value
     way_out: Callable[[Pool], Upstream] = lambda pool: pool,
     keys: Keys = Keys(),  # noqa: B008  a frozen value
+    limits: Mapping[str, Any] = MappingProxyType({}),
+    budgets: Mapping[str, Any] = MappingProxyType({}),
     exact_ttl_s: float | None = None,
 ) -> AsyncIterator[Gateway]:
     """
     A gateway with the routes `support`, `tools`, `fixed`, `embed` and the prompt `support/answer`; no retries.
 
     `way_out`: what stands before the pool. `keys`: those of clients; without any the gateway is open.
+    `limits`, `budgets`: as in tidegate.yaml.
     `exact_ttl_s`: how long an answer is given again; None: there is no cache.
     """
     clock, random = SystemClock(), SystemRandom()
@@ -126,6 +132,8 @@ async def gateway(
                 "providers": {"sim": {"base_url": provider.url, "api_key": PROVIDER_KEY}},
                 "routes": {name: {"targets": [f"sim/{model}"], "retries": 0} for name, model in targets.items()},
                 "caches": {} if exact_ttl_s is None else {"exact": {"ttl_s": exact_ttl_s}},
+                "limits": dict(limits),
+                "budgets": dict(budgets),
                 "prices": {
                     f"sim/{rules.SUPPORT}": {"input": 1, "output": 2},
                     f"sim/{EMBED}": {"input": Decimal("0.02"), "output": 0},
@@ -148,6 +156,7 @@ async def gateway(
             keys=keys,
             project="default",
             content_sample=1.0,
+            admission=Meter(config.limits, config.budgets, zone=ZoneInfo("UTC"), clock=clock),
         )
         edge = Edge(Routes(services))
         here.origin = f"http://127.0.0.1:{await edge.start()}"
