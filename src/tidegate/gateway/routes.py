@@ -149,6 +149,13 @@ class Routes:
 def _call(found: Endpoint, request: Request) -> Call:
     headers = request.headers
     trace = _TRACEPARENT.match(headers["traceparent"]) if "traceparent" in headers else None
+    tags: Mapping[str, str] = {}
+    cache, wrong = EVERYTHING, None
+    try:
+        tags = parse_tags(headers.get("x-tidegate-tags"))
+        cache = cache_control(headers)
+    except RequestError as error:
+        wrong = error
     return Call(
         body=request.body,
         dialect=found.dialect,
