@@ -60,7 +60,9 @@ def judged(
     """One prompt whose cases are of these kinds: a change, or `error` for a case without an answer."""
     text = HOSTILE if hostile else ""
     good, bad = (text, text + "!") if hostile else (GOOD, BAD * long)
-    cases, after, before = [], [], []
+    cases: list[CaseVerdict] = []
+    after: list[Repeat] = []
+    before: list[Repeat] = []
     for index, kind in enumerate(kinds):
         case_id = ids[index] if ids else f"case-{index}"
         was, now = CHANGES.get(kind, (3, 0))

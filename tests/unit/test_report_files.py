@@ -20,6 +20,12 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path, Config())
 
 
+def asked(option: str, path: Path) -> Reports:
+    """As for `--option path` alone."""
+    wanted = {name: path if name == option else None for name in ("html", "junit", "markdown")}
+    return Reports(wanted["html"], wanted["junit"], wanted["markdown"])
+
+
 def test_all_that_was_asked_for_is_written(tmp_path: Path, project: Project) -> None:
     folder = tmp_path / "new" / "folder"
     files = Reports(html=folder / "a.html", junit=folder / "a.xml", markdown=folder / "a.md")
@@ -32,7 +38,7 @@ def test_all_that_was_asked_for_is_written(tmp_path: Path, project: Project) -> 
 @pytest.mark.parametrize("option", ["html", "junit", "markdown"])
 def test_a_folder_is_no_file(option: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=rf"^--{option}: .* is a folder; name a file in it\.$"):
-        Reports(**{option: tmp_path})
+        asked(option, tmp_path)
 
 
 def test_what_can_not_be_written_is_said_before_anything_is_paid_for() -> None:
@@ -53,18 +59,18 @@ def test_a_file_that_is_no_report_of_ours_is_never_replaced(option: str, tmp_pat
     file = tmp_path / "golden.jsonl"
     file.write_text('{"id": "a"}\n')
     with pytest.raises(BadInput, match=r"is there already, and is not a report of this kind"):
-        Reports(**{option: file})
+        asked(option, file)
     assert file.read_text() == '{"id": "a"}\n'
 
 
 def test_an_earlier_report_is_gone_before_the_run_and_replaced_after_it(tmp_path: Path, project: Project) -> None:
     """So that a run that was interrupted leaves no older verdict to be taken for its own."""
-    paths = {"html": tmp_path / "a.html", "junit": tmp_path / "a.xml", "markdown": tmp_path / "a.md"}
-    Reports(**paths).write_judged(project, [judged("broken")])
-    again = Reports(**paths)
+    html, junit, markdown = (tmp_path / name for name in ("a.html", "a.xml", "a.md"))
+    Reports(html, junit, markdown).write_judged(project, [judged("broken")])
+    again = Reports(html, junit, markdown)
     assert list(tmp_path.glob("a.*")) == []
     again.write_judged(project, [judged("same", verdict="PASS")])
-    assert "PASS" in paths["markdown"].read_text("utf-8")
+    assert "PASS" in markdown.read_text("utf-8")
 
 
 def test_a_mistake_in_one_option_costs_no_earlier_report(tmp_path: Path, project: Project) -> None:

@@ -308,10 +308,10 @@ def _scale(metric: MetricVerdict) -> Scale:
             return round(2 + 96 * (value - bottom) / (top - bottom), 2)
 
         floor = None if metric.floor is None else along(metric.floor)
-        bounds = (
-            [None, None] if metric.candidate_interval is None else [along(end) for end in metric.candidate_interval]
-        )
-        return Scale(along(metric.candidate), *bounds, floor=floor)
+        ends = metric.candidate_interval
+        if ends is None:
+            return Scale(along(metric.candidate), floor=floor)
+        return Scale(along(metric.candidate), along(ends[0]), along(ends[1]), floor=floor)
     low, high = metric.interval
     margin = None if metric.margin is None else -metric.margin
     seen = [low, high, 0.0, *([margin] if margin is not None else [])]
