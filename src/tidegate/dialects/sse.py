@@ -28,6 +28,10 @@ class EventSplitter:
         if not self._begun:
             self._begun = True
             chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+        elif not self._rest and not self._held_cr and chunk[:1] != b"\n" and b"\r" not in chunk:
+            end = chunk.find(b"\n\n")
+            if 0 < end == len(chunk) - 2:
+                return [chunk[:end]]  # one whole event, which is how most of them come
         if self._held_cr or b"\r" in chunk:
             chunk = self._to_lf(chunk)
         parts = (self._rest + chunk if self._rest else chunk).split(b"\n\n")

@@ -47,7 +47,7 @@ async def _relay_stream(plan: Plan, source: Source, reply: Reply, record: Record
     record.first_chunk()
     await reply.start(200, [*STREAM_HEADERS, *identity_headers(record), *_losses(plan, record)], streamed=True)
     try:
-        async for piece in source.pieces():
+        while piece := await source.piece():
             await reply.send(piece)
     finally:
         # Also of a stream that broke or was cancelled: what arrived is billed and kept.

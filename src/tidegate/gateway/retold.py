@@ -6,8 +6,6 @@ Both go through the canonical shape, as between dialects. `crosses` says when th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
 from tidegate.core.streamed import events_of, response_of
@@ -50,11 +48,9 @@ class ToldWhole:
         response = response_of(events, created=self._created)
         self._answer, self._body = summary(response), self._client.answer_out(response)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def piece(self) -> bytes:
         """Nothing: a whole answer is its own end."""
-        nothing: tuple[bytes, ...] = ()
-        for piece in nothing:
-            yield piece
+        return b""
 
     def end(self) -> bytes:
         """The body."""
@@ -87,9 +83,10 @@ class ToldAsStream:
         self._answer = summary(response)
         self._shown = self._out.write([event for event in events_of(response) if not isinstance(event, chat.Ended)])
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """All but the end, as one piece."""
-        yield self._shown
+    async def piece(self) -> bytes:
+        """All but the end, at once."""
+        shown, self._shown = self._shown, b""
+        return shown
 
     def end(self) -> bytes:
         """The client's dialect's own end."""

@@ -3,13 +3,12 @@ An answer on its way from a provider to a client: passed through, or carried fro
 
 A source `begin`s inside an attempt: a whole answer is read and understood, a stream is read up to its first content. So
 everything that goes wrong before the client has seen anything may still be tried again, or elsewhere. Afterwards the
-relay takes `pieces`, ready for the client.
+relay takes each `piece`, ready for the client.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -32,8 +31,8 @@ class Source(Protocol):
         """Reads until something can be shown. Raises UpstreamError."""
         ...
 
-    def pieces(self) -> AsyncIterator[bytes]:
-        """What the client sees, in order, but for the end. Raises UpstreamError when the provider breaks off."""
+    async def piece(self) -> bytes:
+        """What the client sees next; empty when only `end` is left. Raises UpstreamError when the stream breaks off."""
         ...
 
     def end(self) -> bytes:
@@ -76,11 +75,9 @@ class WholeSource:
             response = msgspec.structs.replace(response, **names)
         self._body = self._client.answer_out(response)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def piece(self) -> bytes:
         """Nothing: a whole answer is its own end."""
-        nothing: tuple[bytes, ...] = ()
-        for piece in nothing:
-            yield piece
+        return b""
 
     def end(self) -> bytes:
         """The body."""
@@ -135,18 +132,21 @@ class StreamSource:
                 return
         self._check_end()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def piece(self) -> bytes:
         """What was held, then the rest as it comes; the events of one read are one piece."""
         if self._held:
-            yield self._held
+            held, self._held = self._held, b""
+            return held
         while not self._follower.done:
-            chunk = await anext(self._chunks, None)
-            if chunk is None:
+            try:
+                chunk = await self._chunks.__anext__()
+            except StopAsyncIteration:
                 self._check_end()
-                return
+                break
             visible, _ = self._follower.follow(self._splitter.feed(chunk))
             if visible:
-                yield visible
+                return visible
+        return b""
 
     def end(self) -> bytes:
         """The client's dialect's own end."""

@@ -161,10 +161,20 @@ class Reader:
         if not chunk.choices:
             return _META if chunk.usage is None or self._wants_usage else _NOTHING
         contents = [self._choice(choice) for choice in chunk.choices]
-        return _CONTENT if any(contents) else _META
+        return _CONTENT if True in contents else _META
 
     def _choice(self, choice: _Choice) -> bool:
         """Takes in one choice; the first is what the record keeps. Returns whether it carries content."""
+        delta = choice.delta
+        if (
+            choice.index == 0
+            and choice.finish_reason is None
+            and delta is not None
+            and isinstance(delta.content, str)
+            and not (delta.tool_calls or delta.reasoning_content)
+        ):
+            self._texts.append(delta.content)  # a word more, as nearly all of them are
+            return delta.content != ""
         text, calls, thinks = "", False, False
         if choice.delta is not None:
             text, calls = _text(choice.delta), bool(choice.delta.tool_calls)
