@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from tidegate.cli.output import out, print_json
 from tidegate.cli.reports import Reports
 from tidegate.config import Project
 from tidegate.core.errors import BadInput
-from tidegate.core.evaluation import EXIT_CODES, GateReport, GateReports, Verdict
+from tidegate.core.evaluation import EXIT_CODES, GateReport, GateReports, Run, Verdict
 
 if TYPE_CHECKING:
     from tidegate.evals.session import Reference
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tidegate.prompts.sides import Side, Sides
 
 LIVE = "production"
+RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 BEST_TO_WORST: Sequence[Verdict] = ("PASS", "INCONCLUSIVE", "UNUSABLE", "FAIL")
 
 
@@ -35,6 +37,8 @@ def gate_(
     *names: str,
     against: str | None = None,
     version: str | None = None,
+    run: str | None = None,
+    metric: Sequence[str] = (),
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     json: bool = False,
     html: Path | None = None,
@@ -55,11 +59,17 @@ def gate_(
     names
         The prompts; by default all that have an eval.yaml.
     against
-        The baseline: `vN`, the beginning of a digest, an environment, or a git ref (`git:NAME` is always one), which
-        needs no checkout. By default what production serves, else where this branch left the default branch. A prompt
-        that has neither is judged by its suite's floors and `must_pass` alone.
+        The baseline: `vN`, the beginning of a digest, an environment, the id of a stored run, which is not run again,
+        or a git ref (`git:NAME` is always one), which needs no checkout. By default what production serves, else where
+        this branch left the default branch. A prompt that has neither is judged by its suite's floors and `must_pass`
+        alone.
     version
         Judge a stored version, `vN` or the beginning of a digest, by the suite in the folder, instead of the files.
+    run
+        Judge a stored run again, without a call: by its own suite and against its own baseline, or `--against` another
+        stored run. Nothing is stored, so nothing is approved.
+    metric
+        With --run, ask something else of a metric: `pass-rate.margin=0.05`, `grounded.floor=4`. May be repeated.
     config
         The tidegate.yaml to use; by default the nearest one upwards from here.
     json
@@ -75,13 +85,20 @@ def gate_(
     """
     if version is not None and len(names) != 1:
         raise BadInput("--version needs the name of one prompt.")
+    if run is not None and (names or version is not None):
+        raise BadInput("--run says by itself which prompt and version to judge.")
+    if metric and run is None:
+        raise BadInput("--metric is for a stored run: name it with --run, or write the metric into eval.yaml.")
     if json and github:
         raise BadInput("--json and --github both write to the standard output: choose one.")
     project = compose.project(config)
     files = Reports(html=html, junit=junit, markdown=markdown, github=github)
     with files.or_say_why_not(project):
         with no_commands() if not json else nullcontext():
-            reports = asyncio.run(gate_prompts(project, names, against=against, version=version, quiet=json))
+            if run is None:
+                reports = asyncio.run(gate_prompts(project, names, against=against, version=version, quiet=json))
+            else:
+                reports = [gate_again(project, run, against=against, metrics=metric, quiet=json)]
         if files.any:
             files.write(project, compose.registry(project), reports)
     verdict = max((report.verdict for report in reports), key=BEST_TO_WORST.index)
@@ -139,6 +156,23 @@ async def gate_prompts(
     return reports
 
 
+def gate_again(
+    project: Project, run_id: str, *, against: str | None = None, metrics: Sequence[str] = (), quiet: bool = False
+) -> GateReport:
+    """Judges a stored run again, under `metrics` too. Raises BadInput, NotFound."""
+    from tidegate.evals.regate import asked, regate
+    from tidegate.evals.report import gate_report
+    from tidegate.evals.session import known_judges
+
+    demands = [asked(text) for text in metrics]
+    registry = compose.registry(project)
+    judges = known_judges(registry, project.prompts / registry.run(run_id).prompt)
+    report = regate(registry, run_id, against=against, metrics=demands, judges=judges)
+    if not quiet:
+        out.print(gate_report(report), soft_wrap=False)
+    return report
+
+
 def stored(prompt: PromptFile, side: Side) -> PromptFile:
     """A stored version with the suite of its prompt's folder."""
     return replace(prompt, artifact=side.artifact, description=side.description, file_sha256=side.file_sha256)
@@ -146,7 +180,7 @@ def stored(prompt: PromptFile, side: Side) -> PromptFile:
 
 def baseline(
     sides: Sides, registry: PromptRegistry, name: str, against: str | None
-) -> tuple[str | Reference | None, Sequence[str]]:
+) -> tuple[str | Reference | Run | None, Sequence[str]]:
     """What a gate compares with, and what its reader should know about that. Raises as Sides.find."""
     from tidegate.evals.session import Reference
 
@@ -156,6 +190,8 @@ def baseline(
         side, why = sides.fork(name)
         if side is None:
             return None, (f"{why}: the suite's floors and must_pass decide alone.",)
+    elif RUN_ID.fullmatch(against):
+        return registry.run(against), ()
     elif sides.is_git(name, against):
         side = sides.at(name, against)
         if side is None:

@@ -415,6 +415,14 @@ def unrenderable(prompt: Prompt, golden: GoldenSet, case: Case, render: Render) 
         yield Problem(golden.file, case.line, field, f"{message} (in case {case.id!r})")
 
 
+def known_judges(shelf: Shelf, folder: Path) -> Sequence[JudgeSpec]:
+    """The judges of the suite in a prompt's folder, with what is known of each; none where there is no such suite."""
+    try:
+        return [replace(judge, gates=barred(shelf, judge)) for judge in load_suite(folder).judges]
+    except (InvalidFile, NotFound):
+        return []
+
+
 def _planned(
     suite: Suite,
     golden: GoldenSet,
