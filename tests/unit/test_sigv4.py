@@ -102,6 +102,26 @@ async def test_the_example_of_the_user_guide() -> None:
     assert headers["authorization"].endswith(f"SignedHeaders=content-type;host;x-amz-date, Signature={signature}")
 
 
+async def test_a_call_of_bedrock_is_signed_as_botocore_does() -> None:
+    """Made with botocore 1.44.5: a path that is encoded already is encoded once more."""
+    by = SigV4(
+        access_key_id="AKID", secret_access_key="SECRET", session_token="TOK", region="eu-central-1", service="bedrock"
+    )
+    headers = await signed(
+        by,
+        path="/model/eu.anthropic.claude-v1%3A0/converse",
+        body=b'{"x":1}',
+        content_type="application/json",
+        host="bedrock-runtime.eu-central-1.amazonaws.com",
+        at=FixedClock(unix_ns=1_772_366_400_000_000_000),
+    )
+    assert headers["authorization"] == (
+        "AWS4-HMAC-SHA256 Credential=AKID/20260301/eu-central-1/bedrock/aws4_request, "
+        "SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, "
+        "Signature=7005d40a1172e0a858b71fcff541679257c3ed19c311aa389780364ce49d2921"
+    )
+
+
 async def test_every_part_of_a_request_is_signed() -> None:
     by = signer()
     later = clock()

@@ -8,6 +8,7 @@ calls, so that an outage upstream is never made worse by us.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 
 from tidegate.core.errors import InvalidRequest, TidegateError, UpstreamError, UpstreamRejected, UpstreamUnavailable
@@ -27,6 +28,7 @@ THIS_TARGETS_FAULT = (*CREDENTIAL_REFUSED, 404)
 A refused credential or a model it does not have: another target may do better, as for a redirect, which is not
 followed. A bad request is bad everywhere.
 """
+_KIND = re.compile(r"[A-Za-z]{1,64}")
 
 
 class Attempts:
@@ -143,8 +145,9 @@ def open_source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str
 def _rejected(target: Target, answer: UpstreamAnswer, body: bytes) -> UpstreamRejected:
     status = answer.status
     redacted = target.redact(body.decode("utf-8", "replace")).encode()
-    # Providers quote parts of a key that they refuse.
-    why = "" if status in CREDENTIAL_REFUSED else reason(redacted)
+    # Providers quote parts of a key that they refuse; AWS also names the kind of refusal, which tells no key.
+    kind = answer.headers.get("x-amzn-errortype", "").partition(":")[0]
+    why = (kind if _KIND.fullmatch(kind) else "") if status in CREDENTIAL_REFUSED else reason(redacted)
     return UpstreamRejected(
         f"{target.name} answered {status}{f': {why}' if why else ''}",
         status=status,

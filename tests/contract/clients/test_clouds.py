@@ -200,7 +200,7 @@ async def test_a_credential_that_expired_sends_the_call_to_the_next_target_and_i
     assert answer.choices[0].message.content == "Hello"
     assert [attempt["status"] for attempt in gateway.record()["attempts"]] == [403, 200]
     async with cloud(expired) as aws, before(bedrock(aws.url)) as gateway, client(gateway.origin) as sdk:
-        with pytest.raises(openai.InternalServerError) as caught:
+        with pytest.raises(openai.InternalServerError, match=r"answered 403: ExpiredTokenException") as caught:
             await sdk.chat.completions.create(model="m", messages=HI)
     assert caught.value.status_code == 502
     for shown in (str(caught.value), *(line.decode() for line in gateway.spool.lines)):
