@@ -13,7 +13,7 @@ from tidegate.config import Config
 from tidegate.core.artifact import Artifact, Input, Message, Output, digest
 from tidegate.core.errors import InvalidRequest, StreamBroken
 from tidegate.core.kept import answer_key
-from tidegate.core.keys import ENTROPY_BYTES, Key, KeyRing, fingerprint, mint
+from tidegate.core.keys import ENTROPY_BYTES, OPEN, Key, KeyRing, fingerprint, mint
 from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
 from tidegate.dialects import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
@@ -311,6 +311,17 @@ async def test_who_asks_and_for_what_account_does_not(change: dict[str, Any]) ->
     b = bench(*whole(completion()))
     await b.call()
     assert said(await b.call({**change, **CHAT})) == (200, "hit")
+
+
+async def test_a_header_that_goes_up_makes_another_request() -> None:
+    b = bench()
+    targets = Targets(Config.model_validate(CONFIG), PriceList({}, {}))
+    incoming = openai_chat.DIALECT.parse_request(json.dumps(CHAT).encode())
+    keys = {
+        b.lookup.key(Plan(openai_chat.DIALECT, incoming, targets.find("claude"), headers=headers), "default", OPEN)
+        for headers in ({}, {"anthropic-beta": "a"}, {"anthropic-beta": "b"}, {"x-request-id": "1"})
+    }
+    assert len(keys) == 3
 
 
 async def test_a_prompts_version_is_the_key_by_whatever_name_it_is_called() -> None:
