@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from tests.unit.evals import MemoryShelf, ScriptedCaller, lines, load, version, write
+from tidegate.cli.lint import lint
 from tidegate.core.errors import InvalidFile
 from tidegate.core.evaluation import Score
 from tidegate.core.ids import uuid7
@@ -26,7 +27,7 @@ from tidegate.evals.runner import Budget, run_suite
 from tidegate.evals.session import Session
 from tidegate.fakes import FixedClock, FixedRandom
 from tidegate.ports import PromptAnswer, PromptCall, TokenChance
-from tidegate.prompts.files import load_prompt
+from tidegate.prompts.files import list_prompts, load_prompt
 from tidegate.prompts.render import render
 
 PROMPT = "---\ndescription: x\nmodel: sim/small-1\ninputs: {q: string}\n---\n{{ q }}\n"
@@ -644,3 +645,39 @@ def test_a_judge_of_the_judged_models_family_is_mentioned(project: Path) -> None
     prompt = load_prompt(project.parents[1], "shop/answer").artifact
     assert kinship(judge, prompt) is None
     assert "one family (judge)" in str(kinship(judge, msgspec.structs.replace(prompt, model="other/judge-9")))
+
+
+# --- lint ---------------------------------------------------------------------------------------------------------
+
+
+def linted(folder: Path, *names: str) -> list[str]:
+    root = folder.parents[2]
+    (root / "tidegate.yaml").write_text("providers: {sim: {dialect: openai, base_url: 'http://127.0.0.1:1/v1'}}\n")
+    return [f"{one.level} {one.file}:{one.line} {one.rule}" for one in lint(root / "tidegate.yaml", names).notices]
+
+
+def test_lint_looks_at_judges_too_and_says_each_thing_once(project: Path) -> None:
+    judges(project, "tone: {rubric: judges/tone}")
+    file = project.parents[2] / "judges" / "tone" / "prompt.md"
+    assert not [notice for notice in linted(project) if "error" in notice]
+    file.write_text(judge_md("answer").replace("{{ answer }}", "{{ anwser }}"))
+    assert [notice for notice in linted(project) if "error" in notice] == [
+        "error judges/tone/prompt.md:6 invalid-suite"
+    ]
+    assert [notice for notice in linted(project, "judges/tone") if "error" in notice] == [
+        "error judges/tone/prompt.md:6 invalid-prompt"
+    ]
+
+
+def test_lint_warns_of_a_judge_of_the_judged_models_family(project: Path) -> None:
+    judges(project, "tone: {rubric: judges/tone}")
+    (project.parents[2] / "judges" / "tone" / "prompt.md").write_text(judge_md("answer", model="sim/small-2"))
+    assert "warning prompts/shop/answer/eval.yaml:3 judge-of-the-family" in linted(project)
+
+
+def test_a_prompt_can_not_be_called_like_a_judge(project: Path) -> None:
+    (project.parents[1] / "judges" / "mine").mkdir(parents=True)
+    (project.parents[1] / "judges" / "mine" / "prompt.md").write_text(PROMPT)
+    assert "error prompts/judges/mine/prompt.md:0 bad-name" in linted(project)
+    with pytest.raises(InvalidFile, match="those of judges"):
+        list_prompts(project.parents[1])

@@ -92,11 +92,15 @@ def lint_(
 
 def lint(file: Path, names: Sequence[str] = (), *, quiet: bool = True) -> Report:
     """Checks the project of a tidegate.yaml. Raises BadInput when there is none, NotFound for an unknown prompt."""
+    from tidegate.prompts.files import JUDGES
     from tidegate.prompts.lint import survey
 
     root = file.resolve().parent
     known, notices = lint_config(file)
     prompts, layout = survey(root / "prompts")
+    judges, judges_layout = survey(root / JUDGES)
+    prompts = {**prompts, **{f"{JUDGES}/{name}": files for name, files in judges.items()}}
+    layout += judges_layout
     for name in names:
         if name not in prompts:
             raise NotFound(f"no prompt named {name!r} under {root / 'prompts'}.{nearest(name, prompts)}")
@@ -107,10 +111,10 @@ def lint(file: Path, names: Sequence[str] = (), *, quiet: bool = True) -> Report
     for has_suite, found in _each(partial(_lint_one, root / "prompts", known), chosen, quiet=quiet):
         suites += has_suite
         notices += found
-    ordered = sorted(
-        (_placed(notice, root) for notice in notices),
-        key=lambda notice: (notice.file, notice.line, notice.level, notice.field),
-    )
+    # What is wrong with a judge is found by itself, and again in every suite that has it.
+    placed = [_placed(notice, root) for notice in notices]
+    once = {(notice.file, notice.line, notice.field, notice.message): notice for notice in placed}
+    ordered = sorted(once.values(), key=lambda notice: (notice.file, notice.line, notice.level, notice.field))
     return Report(root, len(chosen), suites, tuple(ordered))
 
 
@@ -118,12 +122,15 @@ def _lint_one(prompts: Path, known: Config | None, name: str, files: list[str]) 
     """Whether a prompt has a suite, and all that is to be said about both."""
     from tidegate.evals.lint import lint_suite
     from tidegate.evals.suite import FILE
+    from tidegate.prompts.files import shelf
     from tidegate.prompts.lint import lint_prompt
     from tidegate.prompts.render import render
 
     prompt, notices = lint_prompt(prompts, name, files, known)
-    has_suite = os.path.lexists(prompts / name / FILE)
-    return has_suite, notices + (lint_suite(prompts / name, prompt, render) if has_suite else [])
+    top, inside = shelf(prompts, name)
+    folder = top / inside
+    has_suite = os.path.lexists(folder / FILE)
+    return has_suite, notices + (lint_suite(folder, prompt, render) if has_suite else [])
 
 
 def _each(work: Work, chosen: Mapping[str, list[str]], *, quiet: bool) -> Iterator[tuple[bool, list[Notice]]]:

@@ -9,6 +9,7 @@ from tidegate.core.document import parse_yaml
 from tidegate.core.errors import InvalidFile, Problem
 from tidegate.core.notice import Notice, from_problem
 from tidegate.evals.golden import GoldenSet, load_golden
+from tidegate.evals.judges.family import kinship
 from tidegate.evals.session import Prompt, Render, optional_inputs, unrenderable
 from tidegate.evals.spec import read_text
 from tidegate.evals.suite import FILE, Suite, SuiteFile, load_suite, plan
@@ -36,7 +37,16 @@ def lint_suite(folder: Path, prompt: Prompt | None, render: Render) -> list[Noti
             notices += _errors(error.problems, "invalid-suite")
     if prompt is not None:
         notices += _fit(golden, prompt, render)
+        notices += _judged_by_kin(suite, prompt) if suite else []
     return notices
+
+
+def _judged_by_kin(suite: Suite, prompt: Prompt) -> Iterator[Notice]:
+    document = parse_yaml(read_text(Path(suite.file)), FILE)
+    for judge in suite.judges:
+        if sentence := kinship(judge, prompt.artifact):
+            at = ("judges", judge.name)
+            yield Notice("warning", suite.file, document.line(at), ".".join(at), "judge-of-the-family", sentence)
 
 
 def _suite(folder: Path) -> tuple[Suite | None, list[Notice]]:

@@ -41,6 +41,7 @@ FILE = "prompt.md"
 SUITE = "eval.yaml"
 JUDGES = "judges"
 """Prompts that judge stand in a folder of this name beside `prompts/`: `judges/tone` is the name of one."""
+RESERVED = f"names that begin with {JUDGES}/ are those of judges: their folder stands beside prompts/, not in it."
 
 _PART = r"[a-z0-9][a-z0-9._-]{0,63}"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*\Z")
@@ -95,10 +96,19 @@ def check_name(name: str) -> None:
         )
 
 
+def shelf(root: Path, name: str) -> tuple[Path, str]:
+    """The folder that holds a prompt's, and its path in it: `judges/tone` stands beside `root`."""
+    if name.startswith(f"{JUDGES}/"):
+        return root.parent / JUDGES, name.removeprefix(f"{JUDGES}/")
+    return root, name
+
+
 def list_prompts(root: Path) -> list[str]:
     """The names of all prompts under `root`, sorted. Raises InvalidFile when a folder's name can not be a prompt's."""
     names = sorted(_names(root))
     bad = [name for name in names if not is_name(name)]
+    if any(name.startswith(f"{JUDGES}/") for name in names):
+        raise InvalidFile([Problem(f"{root.name}/{JUDGES}", 0, "", RESERVED)])
     if bad:
         raise InvalidFile(
             Problem(
@@ -120,12 +130,10 @@ def load_prompt(root: Path, name: str) -> PromptFile:
     found. Problems name files as seen from the project: `prompts/support/answer/prompt.md:7`.
     """
     check_name(name)
-    above = f"{JUDGES}/" if name.startswith(f"{JUDGES}/") else ""
-    inside = name.removeprefix(above)
-    root = root.parent / JUDGES if above else root
+    root, inside = shelf(root, name)
     folder = root / inside
     if not os.path.lexists(folder / FILE):
-        known = [f"{above}{one}" for one in _names(root)]
+        known = [f"{name.removesuffix(inside)}{one}" for one in _names(root)]
         if not known:
             raise NotFound(f"no prompt named {name!r}: there is no {FILE} under {root} yet.")
         raise NotFound(f"no prompt named {name!r} under {root}.{nearest(name, known)}")

@@ -22,7 +22,7 @@ from tidegate.core.place import dotted
 from tidegate.core.secrets import find_secrets
 from tidegate.core.usage import estimate_tokens
 from tidegate.prompts import template
-from tidegate.prompts.files import FILE, PromptFile, is_name, load_prompt
+from tidegate.prompts.files import FILE, JUDGES, RESERVED, PromptFile, is_name, load_prompt, shelf
 from tidegate.prompts.source import leads_out, read_regular
 from tidegate.upstream.lint import lint_model
 
@@ -58,7 +58,8 @@ def survey(root: Path) -> tuple[Files, list[Notice]]:
         message = "a prompt stands in a folder of its own, such as prompts/support/answer/."
         notices.append(_error(_label(root, FILE), "bad-name", message))
     notices += _names(root, list(found))
-    return {name: found[name] for name in sorted(found) if is_name(name)}, notices
+    usable = [name for name in sorted(found) if is_name(name) and not name.startswith(f"{JUDGES}/")]
+    return {name: found[name] for name in usable}, notices
 
 
 def lint_prompt(
@@ -79,7 +80,8 @@ def lint_prompt(
         notices += [from_problem(problem, "invalid-prompt") for problem in error.problems]
     else:
         notices += _about(prompt, config)
-    return prompt, [*notices, *lint_secrets({f"{root.name}/{file}": f"{root}/{file}" for file in files})]
+    top, _ = shelf(root, name)
+    return prompt, [*notices, *lint_secrets({f"{top.name}/{file}": f"{top}/{file}" for file in files})]
 
 
 def lint_secrets(files: Mapping[str, str]) -> Iterator[Notice]:
@@ -186,6 +188,8 @@ def _names(root: Path, names: list[str]) -> Iterator[Notice]:
         if not is_name(name):
             message = "a prompt's folder is named with a-z, 0-9, '.', '_' and '-' only: rename it."
             yield _error(file, "bad-name", message)
+        if name.startswith(f"{JUDGES}/"):
+            yield _error(file, "bad-name", RESERVED)
         folded = unicodedata.normalize("NFKC", name).casefold()
         first = seen.setdefault(folded.translate(_SEPARATORS), name)
         if first == name:

@@ -25,7 +25,7 @@ from tidegate.core.artifact import Artifact, digest, short
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Problem, Unusable, nearest
 from tidegate.core.ledger import Pointer
 from tidegate.ports import PromptRegistry
-from tidegate.prompts.files import FILE, Written, check_name, load_prompt, read_prompt
+from tidegate.prompts.files import FILE, Written, check_name, load_prompt, read_prompt, shelf
 from tidegate.prompts.git import Failed, Repository, check_ref, find_repository
 from tidegate.prompts.objects import FOLDER, Missing, Object, Objects, TreeFolder, unfollowed
 
@@ -103,7 +103,7 @@ class Sides:
         found = self.at(name, selector)
         if found is None:
             ref = selector.removeprefix(GIT)
-            raise NotFound(f"{ref} holds no prompt {name!r}: there is no {self._prompts.name}/{name}/{FILE} in it.")
+            raise NotFound(f"{ref} holds no prompt {name!r}: there is no {self._place(name)}/{FILE} in it.")
         return found
 
     def is_git(self, name: str, selector: str) -> bool:
@@ -203,7 +203,7 @@ class Sides:
             commit = objects.find(f"{ref}^{{commit}}")
             if commit is None:
                 raise self._unknown(repository, ref)
-            written = written_at(objects, commit, self._path(repository, name), f"{label}:{self._prompts.name}/{name}")
+            written = written_at(objects, commit, self._path(repository, name), f"{label}:{self._place(name)}")
         except Missing as error:
             raise Unusable(
                 f"this clone does not hold the files of {ref}: it was cloned with a filter, and tidegate fetches"
@@ -224,7 +224,12 @@ class Sides:
         )
 
     def _path(self, repository: Repository, name: str) -> bytes:
-        return repository.prefix + os.fsencode(f"{self._prompts.name}/{name}")
+        return repository.prefix + os.fsencode(self._place(name))
+
+    def _place(self, name: str) -> str:
+        """A prompt's folder as seen from its project."""
+        top, inside = shelf(self._prompts, name)
+        return f"{top.name}/{inside}"
 
     def _unknown(self, repository: Repository, ref: str) -> NotFound:
         remote, slash, branch = ref.partition("/")
