@@ -22,6 +22,7 @@ from tidegate.gateway.edge import Edge
 from tidegate.gateway.pipeline import Services
 from tidegate.gateway.refusal import refusal_body
 from tidegate.gateway.routes import Routes
+from tidegate.ports import Clock, Random
 from tidegate.system import SystemClock, SystemRandom
 from tidegate.telemetry.record import ContentRow, Entry
 from tidegate.upstream.http1 import Pool
@@ -182,6 +183,8 @@ async def whole(
     prompts: Mapping[tuple[str, str], Served] = {},
     providers: Mapping[str, Mapping[str, Any]] = {},
     content_sample: float = 1.0,
+    clock: Clock = SystemClock(),  # noqa: B008  stateless
+    random: Random = SystemRandom(),  # noqa: B008  stateless
     **config: Any,
 ) -> AsyncIterator[Whole]:
     """
@@ -198,7 +201,7 @@ async def whole(
         for name, (dialect, path) in DIALECTS.items()
     }
     parsed = Config.model_validate({"providers": made, **config})
-    clock, random, pool = SystemClock(), SystemRandom(), Pool()
+    pool = Pool()
     here.services = Services(
         clock=clock,
         random=random,

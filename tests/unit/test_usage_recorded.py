@@ -88,6 +88,18 @@ async def test_g1_a_stream_cut_before_its_final_count_is_billed_for_what_arrived
     assert row["cost_nano_usd"] == 120 * 1_000 + 100 * 2_000
 
 
+async def test_g1_a_whole_answer_of_another_dialect_without_usage_is_estimated_with_all_that_it_says() -> None:
+    """Reasoning, arguments of tools and further answers cost as well as the first words."""
+    function = {"name": "find", "arguments": '{"a":"12"}'}
+    called = {"id": "c", "type": "function", "function": function}
+    message = {"role": "assistant", "reasoning_content": "1234567890", "content": "12345678", "tool_calls": [called]}
+    choices = [{"index": at, "message": message, "finish_reason": "tool_calls"} for at in (0, 1)]
+    body = {**CHAT, "max_tokens": 500}
+    answer = ScriptedAnswer(body=[completion("", choices=choices, usage=None)])
+    row = await recorded(answer, body, dialect=anthropic.DIALECT)
+    assert (row["usage_source"], row["output_tokens"]) == ("estimated", 2 * (10 + 8 + 10) // 4)
+
+
 async def test_a_service_tier_without_a_price_is_recorded_and_has_no_cost() -> None:
     row = await recorded(ScriptedAnswer(body=[completion("hi", service_tier="scale")]), CHAT)
     assert (row["service_tier"], row["cost_nano_usd"], row["input_tokens"]) == ("scale", None, 10)

@@ -139,7 +139,7 @@ def open_source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str
     wire = plan.wire(target)
     if plan.incoming.stream:
         return StreamSource(answer, wire, plan.client, plan.incoming, call_id=call_id, created=created)
-    return WholeSource(answer, wire, plan.client, plan.incoming, call_id=call_id)
+    return WholeSource(answer, wire, plan.client, plan.incoming, call_id=call_id, created=created)
 
 
 def _rejected(target: Target, answer: UpstreamAnswer, body: bytes) -> UpstreamRejected:

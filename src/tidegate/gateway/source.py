@@ -52,8 +52,9 @@ class WholeSource:
     """A unary answer."""
 
     def __init__(
-        self, upstream: UpstreamAnswer, wire: Wire, client: Dialect, incoming: Incoming, *, call_id: str
+        self, upstream: UpstreamAnswer, wire: Wire, client: Dialect, incoming: Incoming, *, call_id: str, created: int
     ) -> None:
+        self._created = created
         self._upstream = upstream
         self._wire = wire
         self._client = client
@@ -70,9 +71,9 @@ class WholeSource:
             return
         response = self._wire.answer_in(body)
         self._answer = summary(response)
-        if not response.id or not response.model:  # Bedrock names neither
-            names = {"id": response.id or self._call_id, "model": response.model or self._incoming.model}
-            response = msgspec.structs.replace(response, **names)
+        if not response.id or not response.model or not response.created:  # Bedrock says none of them
+            said = {"id": response.id or self._call_id, "model": response.model or self._incoming.model}
+            response = msgspec.structs.replace(response, **said, created=response.created or self._created)
         self._body = self._client.answer_out(response)
 
     async def piece(self) -> bytes:
@@ -264,4 +265,17 @@ def summary(response: chat.Response) -> Answer:
         system_fingerprint=response.fingerprint,
         usage=response.usage,
         tool_calls=any(isinstance(part, chat.ToolCall) for part in first.parts),
+        unseen_chars=sum([_unseen(part) for choice in response.choices for part in choice.parts])
+        + sum([_spoken(part) for choice in response.choices[1:] for part in choice.parts]),
     )
+
+
+def _unseen(part: chat.Part) -> int:
+    """Of reasoning and of what tools are called with."""
+    if isinstance(part, chat.Thinking):
+        return len(part.text)
+    return len(part.arguments) if isinstance(part, chat.ToolCall) else 0
+
+
+def _spoken(part: chat.Part) -> int:
+    return len(part.text) if isinstance(part, chat.Text | chat.Refusal) else 0

@@ -56,7 +56,6 @@ class Reader:
                 self._count(said.usage)
             case "message_stop":
                 self.done = True
-                return _HIDDEN
         return _META
 
     def finish(self) -> Answer:
@@ -366,4 +365,3 @@ def _line(kind: str, body: dict[str, Any]) -> bytes:
 
 _META = Seen(show=True, content=False)
 _CONTENT = Seen(show=True, content=True)
-_HIDDEN = Seen(show=False, content=False)
