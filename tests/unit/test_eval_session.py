@@ -319,6 +319,16 @@ async def test_the_report_shows_everything_at_any_width(world: World, width: int
         assert part in flat, part
 
 
+async def test_a_broken_case_shows_both_answers_beside_one_another_where_there_is_room(world: World) -> None:
+    wide = await shown(world, 140)
+    heads = next(line for line in wide.splitlines() if "v1 answered password-new-phone" in line)
+    assert "v2 answered password-new-phone" in heads
+    report = msgspec.convert(world.shelf.saved[-1].gate, GateReport)
+    narrow = on_a_terminal(gate_report(report), width=80).splitlines()
+    first, second = (next(i for i, line in enumerate(narrow) if f"{v} answered" in line) for v in ("v1", "v2"))
+    assert first < second
+
+
 async def test_what_a_model_says_stays_text(world: World) -> None:
     """Escapes, markup and overrides of direction in an answer are spelt out, never obeyed."""
     world.caller = ScriptedCaller(

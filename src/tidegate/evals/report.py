@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.rule import Rule
@@ -30,6 +30,8 @@ SHOWN_CASES = 40
 SHOWN_SLICES = 5
 SHOWN_ANSWERS = 2
 SHOWN_ANSWER_LINES = 10
+SIDE_BY_SIDE = 100
+"""Columns from which two answers stand beside one another."""
 SHOWN_DIFF_LINES = 60
 SHOWN_REASON = 100
 """In the table; the whole of it stands below the answer."""
@@ -55,8 +57,9 @@ def gate_report(report: GateReport) -> RenderableType:
     notes = [Text(f"  {visible(note)}", "yellow") for note in report.notes]
     parts: list[RenderableType] = ["", _versions(report), *notes, "", _inset(cases)]
     failing = [case for case in report.cases if case.candidate_passed < case.repeats or not case.repeats]
+    failing.sort(key=lambda case: case.change != "broken")
     for case in failing[:SHOWN_ANSWERS]:
-        parts += ["", _answer(case, report.candidate)]
+        parts += ["", _Answers(case, report.baseline, report.candidate)]
     if len(failing) > SHOWN_ANSWERS:
         parts.append(Text(f"  … and {len(failing) - SHOWN_ANSWERS} more; --json has them all", "dim"))
     if report.diff:
@@ -155,19 +158,38 @@ def _mark(good: bool, name: str) -> Text:
     return Text.assemble(("✓ ", "green") if good else ("✗ ", "red"), visible(name))
 
 
-def _answer(case: CaseVerdict, candidate: str) -> RenderableType:
-    lines = case.output.split("\n")
+class _Answers:
+    """A case's answers, the baseline's beside the candidate's where the terminal is wide enough, else above it."""
+
+    def __init__(self, case: CaseVerdict, baseline: str | None, candidate: str) -> None:
+        reason = Text(f"\n\n{visible(case.reason)}", "red")
+        self.panels = [_answer(case, candidate, case.output, "red", reason)]
+        if baseline is not None and case.baseline_output is not None:
+            self.panels.insert(0, _answer(case, baseline, case.baseline_output, "dim", Text()))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if len(self.panels) > 1 and options.max_width >= SIDE_BY_SIDE:
+            beside = Table.grid(expand=True, padding=(0, 1))
+            for _ in self.panels:
+                beside.add_column(ratio=1)
+            beside.add_row(*self.panels)
+            yield Padding(beside, (0, 1, 0, 2))
+        else:
+            yield from (Padding(panel, (0, 2)) for panel in self.panels)
+
+
+def _answer(case: CaseVerdict, version: str, output: str, style: str, reason: Text) -> Panel:
+    lines = output.split("\n")
     body = Text("\n").join(Text(visible(line)) for line in lines[:SHOWN_ANSWER_LINES])
-    if not case.output:
-        body = Text("(no answer)" if not case.repeats else "(an empty answer)", "dim")
+    if not output:
+        body = Text("(an empty answer)" if case.repeats else "(no answer)", "dim")
     if len(lines) > SHOWN_ANSWER_LINES:
         body.append(f"\n… {len(lines) - SHOWN_ANSWER_LINES} more lines", "dim")
-    body.append(f"\n\n{visible(case.reason)}", "red")
-    title = Text.assemble((f"{candidate} answered ", "dim"), (visible(case.id), "bold"))
-    shown = Panel(
-        body, title=title, title_align="left", box=box.ROUNDED, border_style="red", padding=(0, 1), expand=True
+    title = Text.assemble((f"{version} answered ", "dim"), (visible(case.id), "bold"))
+    body.append(reason)
+    return Panel(
+        body, title=title, title_align="left", box=box.ROUNDED, border_style=style, padding=(0, 1), expand=True
     )
-    return Padding(shown, (0, 2))
 
 
 def _diff(report: GateReport) -> Iterator[RenderableType]:
@@ -190,7 +212,7 @@ def _metrics(metrics: Sequence[MetricVerdict]) -> Table:
             figure(metric.baseline, metric.scale),
             figure(metric.candidate, metric.scale),
             change(metric.delta, metric.scale),
-            interval(metric.interval, metric.scale),
+            interval(metric.candidate_interval if metric.baseline is None else metric.interval, metric.scale),
             asked(metric),
             Text(metric.verdict, COLOURS[metric.verdict]),
         )
