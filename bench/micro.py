@@ -19,19 +19,28 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import uvloop
 
 from bench.machine import RESULTS, describe
+from tidegate.config import Budgets, Config
 from tidegate.core.kept import KeptAnswer, answer_key
 from tidegate.dialects.openai_chat import DIALECT
 from tidegate.dialects.sse import EventSplitter
+from tidegate.gateway.admit import admit
+from tidegate.gateway.call import Call
 from tidegate.gateway.edge import Edge, HttpReply, Request
-from tidegate.ports import UpstreamRequest
+from tidegate.gateway.record import Record
+from tidegate.gateway.resolve import Plan
+from tidegate.ports import Spool, UpstreamRequest
 from tidegate.stores.memory import MemoryAnswers
-from tidegate.system import SystemClock
+from tidegate.stores.meter import Meter
+from tidegate.system import SystemClock, SystemRandom
 from tidegate.telemetry.spool import SpoolWriter
 from tidegate.upstream.http1 import Pool
+from tidegate.upstream.prices import PriceList
+from tidegate.upstream.targets import Targets
 
 RUNS = 5
 QUESTION = json.dumps(
@@ -156,6 +165,47 @@ def spooling() -> dict[str, float]:
             spool.close()
 
 
+def admitting() -> dict[str, float]:
+    """A limit of the key, a budget over all calls and a limit of the model: asked, written down, given back."""
+    settings = {
+        "providers": {"openai": {"base_url": "http://127.0.0.1:1/v1"}},
+        "prices": {"openai/gpt-4.1": {"input": 2, "output": 8}},
+        "limits": {
+            "each_key": {"requests_per_minute": 10**9},
+            "models": {"openai/gpt-4.1": {"tokens_per_minute": 10**12}},
+        },
+        "budgets": {"total": {"month": 10**9}},
+    }
+    config, clock, random = Config.model_validate(settings), SystemClock(), SystemRandom()
+    targets = Targets(config, PriceList(config.prices, {}))
+    call = Call(body=QUESTION)
+    plan = Plan(DIALECT, DIALECT.parse_request(QUESTION), targets.find("openai/gpt-4.1"))
+
+    def stage(meter: Meter, spool: Spool) -> float:
+        record = Record(clock=clock, random=random, spool=spool, content_sample=0)
+        record.row.key = "shop"
+
+        def admitted() -> None:
+            admit(call, plan, record, meter, spool, unbounded=4_096)
+            if record.hold is not None:
+                record.hold.settle(240, 1_200_000, "openai/gpt-4.1")
+
+        return cpu_us(admitted, 5_000)
+
+    def meter(budgets: Budgets) -> Meter:
+        return Meter(config.limits, budgets, zone=ZoneInfo("UTC"), clock=clock)
+
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
+        spool = SpoolWriter(Path(folder) / "spool", clock=clock, writer_id="bench")
+        try:
+            return {
+                "admit: limits": stage(meter(Budgets()), spool),
+                "admit: reserve and settle": stage(meter(config.budgets), spool),
+            }
+        finally:
+            spool.close()
+
+
 def caching() -> dict[str, float]:
     """The exact cache without the loop: what it awaits is in memory, and never waits."""
     fields, clock = DIALECT.parse_request(QUESTION).fields, SystemClock()
@@ -235,7 +285,14 @@ def run() -> dict[str, float]:
     child = get_context("spawn").Process(target=provider, args=(theirs,))
     child.start()
     try:
-        return {**parsing(), **caching(), **spooling(), **uvloop.run(edging()), **uvloop.run(pooling(ours.recv()))}
+        return {
+            **parsing(),
+            **admitting(),
+            **caching(),
+            **spooling(),
+            **uvloop.run(edging()),
+            **uvloop.run(pooling(ours.recv())),
+        }
     finally:
         child.terminate()
         child.join()

@@ -47,7 +47,20 @@ def _ns(local: datetime) -> int:
 class Budget:
     """The money of one scope within one kind of window. Not for use by more than one thread."""
 
-    __slots__ = ("_other", "_zone", "cap", "end", "period", "reserved", "scope", "spent", "start", "unpriced", "warned")
+    __slots__ = (
+        "_other",
+        "_zone",
+        "cap",
+        "end",
+        "period",
+        "reserved",
+        "scope",
+        "spent",
+        "start",
+        "unpriced",
+        "warn_at",
+        "warned",
+    )
 
     def __init__(
         self, scope: str, period: Period, cap: int, zone: ZoneInfo, spent: Mapping[int, int] | None = None
@@ -56,6 +69,7 @@ class Budget:
         self.scope = scope
         self.period: Period = period
         self.cap = cap
+        self.warn_at = -(-cap * WARN_PERCENT // 100)
         self.spent = 0
         """In the window `start` … `end`."""
         self.reserved = 0
@@ -85,7 +99,7 @@ class Budget:
             self.turn(now_ns)
         self.reserved -= reserved
         self.spent += cost
-        if self.spent * 100 < self.cap * WARN_PERCENT or self.warned:
+        if self.spent < self.warn_at or self.warned:
             return False
         self.warned = True
         return True
@@ -106,7 +120,7 @@ class Budget:
             reserved_nano_usd=self.reserved,
             left_nano_usd=left,
             resets_at=iso_utc(self.end),
-            warning=self.spent * 100 >= self.cap * WARN_PERCENT,
+            warning=self.spent >= self.warn_at,
             unpriced_calls=self.unpriced,
         )
 

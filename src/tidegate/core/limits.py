@@ -36,7 +36,8 @@ class Rate:
     def has(self, now: int, amount: int) -> bool:
         """Whether `amount` more may be taken now."""
         parts = self._parts
-        while parts and parts[0][0] < now - _SPAN:
+        oldest = now - _SPAN
+        while parts and parts[0][0] < oldest:
             self.taken -= parts.popleft()[1]
         return self.taken + amount <= self.limit
 

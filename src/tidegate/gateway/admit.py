@@ -37,20 +37,21 @@ def admit(call: Call, plan: Plan, record: Record, admission: Admission, spool: S
         unbounded: output tokens to reserve where the call sets no bound.
     Raises: Saturated, TooLarge, BudgetExhausted; Unusable when a call under a budget can not be written down.
     """
-    row = record.row
+    row, path = record.row, plan.path
     size = _bytes(call, plan, record)
     bound = _output_bound(plan)
-    targets = plan.path.targets
     output = unbounded if bound is None else bound
-    ceilings = [target.ceiling for target in targets if target.ceiling is not None]
+    most = 0
+    for ceiling in path.ceilings:
+        most = max(most, ceiling.nano_usd(size + HIDDEN_TOKENS, output))
     record.hold = hold = admission.admit(
         row.id,
         key=row.key,
         prompt=row.prompt,
         route=row.route,
-        models=(targets[0].name,) if len(targets) == 1 else tuple([target.name for target in targets]),
+        models=path.models,
         tokens=estimate_tokens(size) + (bound or 0),
-        nano_usd=max([ceiling.nano_usd(size + HIDDEN_TOKENS, output) for ceiling in ceilings], default=0),
+        nano_usd=most,
     )
     if hold.budgets:
         hold.begun = begun = Begun.of(row, hold)
@@ -78,12 +79,13 @@ def _output_bound(plan: Plan) -> int | None:
     if prompted is not None:
         bound = prompted.max_output_tokens
         return None if bound is None else bound * (prompted.count or 1)
-    fields = plan.incoming.fields
-    for name in GEMINI_CONFIG:
-        if name in fields:
-            return _gemini_bound(fields[name])
-    bounds = [bound for name in BOUNDS if (bound := _number(fields, name)) is not None]
-    return max(bounds) * (_number(fields, "n") or 1) if bounds else None
+    fields, most = plan.incoming.fields, None
+    for name in BOUNDS:
+        if name in fields and (bound := _number(fields, name)) is not None and (most is None or bound > most):
+            most = bound
+    if most is not None:
+        return most * (_number(fields, "n") or 1) if "n" in fields else most
+    return next((_gemini_bound(fields[name]) for name in GEMINI_CONFIG if name in fields), None)
 
 
 def _gemini_bound(raw: msgspec.Raw) -> int | None:

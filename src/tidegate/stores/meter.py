@@ -17,7 +17,7 @@ from tidegate.config import Budgets, Caps, Limit, Limits
 from tidegate.core.budgets import WARN_PERCENT, Budget, BudgetState, Period, charged
 from tidegate.core.errors import BudgetExhausted, Saturated, TooLarge
 from tidegate.core.instant import iso_utc
-from tidegate.core.limits import Part, Rate, slot
+from tidegate.core.limits import SLOTS_PER_S, Part, Rate
 from tidegate.ports import Clock
 
 TOTAL = "total"
@@ -25,6 +25,7 @@ PERIODS: tuple[Period, ...] = ("hour", "day", "month")
 MAX_MIXES = 4_096
 RUNNING_RETRY_S = 1.0
 """Nobody knows when a running call ends."""
+_NO_PARTS: list[Part] = []
 log = logging.getLogger("tidegate.gateway")
 
 Spent = Mapping[str, Mapping[int, int]]
@@ -62,7 +63,7 @@ class _Scope:
 class _Mix:
     """What concerns calls of one key, prompt, route and path of models, as flat tuples."""
 
-    __slots__ = ("budgets", "requests", "slots", "tokens")
+    __slots__ = ("budgets", "names", "requests", "slots", "tokens")
 
     def __init__(self, scopes: Iterable[_Scope], first: _Scope | None, models: Mapping[str, _Scope]) -> None:
         """
@@ -82,6 +83,7 @@ class _Mix:
             *((budget, model) for model, scope in models.items() for budget in scope.budgets),
         )
         """With each the one model whose answers it pays for, or an empty text."""
+        self.names = [(_id(budget), model) for budget, model in self.budgets]
 
     def ask(self, now: int, now_ns: int, tokens: int, nano: int) -> None:
         """Whether all of it has room for a call. Raises Saturated, TooLarge, BudgetExhausted."""
@@ -105,21 +107,17 @@ class _Mix:
 class Hold:
     """Implements ports.Hold."""
 
-    __slots__ = ("_call", "_meter", "_mix", "_parts", "_tokens", "begun", "nano_usd")
+    __slots__ = ("_call", "_meter", "_mix", "_parts", "_tokens", "begun", "budgets", "nano_usd")
 
     def __init__(self, meter: Meter, mix: _Mix, call: str, *, tokens: int, nano_usd: int, now: int) -> None:
         self._meter = meter
         self._mix: _Mix | None = mix
         self._call = call
         self._tokens = tokens
-        self._parts: list[Part] = [rate.take(now, tokens) for _, rate in mix.tokens] if mix.tokens else []
+        self._parts: list[Part] = [rate.take(now, tokens) for _, rate in mix.tokens] if mix.tokens else _NO_PARTS
         self.nano_usd = nano_usd
         self.begun: object = None
-
-    @property
-    def budgets(self) -> list[tuple[str, str]]:
-        """The budgets that it is charged to."""
-        return [] if self._mix is None else [(_id(budget), model) for budget, model in self._mix.budgets]
+        self.budgets = mix.names
 
     def settle(self, tokens: int, nano_usd: int | None, model: str | None) -> None:
         """Gives everything back and charges what was used; a second time is a no-op."""
@@ -130,10 +128,11 @@ class Hold:
         for slots in mix.slots:
             slots.running -= 1
         meter = self._meter
-        if mix.tokens and tokens != self._tokens:
-            now = slot(meter.clock.monotonic())
+        by = tokens - self._tokens
+        if by and mix.tokens:
+            now = int(meter.clock.monotonic() * SLOTS_PER_S)
             for (_, rate), part in zip(mix.tokens, self._parts, strict=True):
-                rate.correct(part, now, tokens - self._tokens)
+                rate.correct(part, now, by)
         if mix.budgets:
             meter.holds.pop(self._call, None)
             reserved = self.nano_usd
@@ -191,7 +190,7 @@ class Meter:
         mix = self._mixes.get(names)
         if mix is None:
             mix = self._mix(*names)
-        now = slot(self.clock.monotonic())
+        now = int(self.clock.monotonic() * SLOTS_PER_S)
         now_ns = self.clock.now_ns() if mix.budgets else 0
         mix.ask(now, now_ns, tokens, nano_usd)
         for budget, _ in mix.budgets:

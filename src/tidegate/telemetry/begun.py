@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -51,7 +51,7 @@ class Begun(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     start: str
     nano_usd: int
-    budgets: list[tuple[str, str]]
+    budgets: Sequence[tuple[str, str]]
     """Each with the one model whose answers it pays for, or an empty text."""
     project: str = "default"
     origin: Origin = "live"
@@ -74,7 +74,7 @@ class Begun(msgspec.Struct, frozen=True, omit_defaults=True):
             row.id,
             row.start,
             hold.nano_usd,
-            list(hold.budgets),
+            hold.budgets,
             row.project,
             row.origin,
             row.operation,

@@ -140,6 +140,15 @@ class Path:
     """What follows when a target can not be told all that the client said."""
     exact_ttl_s: float | None = None
     """How long the answer to the same request is given again; None: never."""
+    models: tuple[str, ...] = field(init=False)
+    """`provider/model` of each target."""
+    ceilings: tuple[Ceiling, ...] = field(init=False)
+    """Of the targets whose price is known."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "models", tuple([target.name for target in self.targets]))
+        known = [target.ceiling for target in self.targets if target.ceiling is not None]
+        object.__setattr__(self, "ceilings", tuple(known))
 
 
 class Targets:
