@@ -106,8 +106,11 @@ def gate(
         suite: of its judges, those that may not gate decide nothing, unless a metric asks for one.
         alpha: one-sided, of this look at the data.
     """
-    asked = suite.metrics or {RATE: _Default()}
-    judges = [judge for judge in suite.judges if judge.gates is None or judge.name in asked]
+    pointless = [judge.name for judge in suite.judges if judge.relative and baseline is None]
+    asked = {name: one for name, one in suite.metrics.items() if name not in pointless} or {RATE: _Default()}
+    judges = [
+        judge for judge in suite.judges if judge.name in asked or (judge.gates is None and judge.name not in pointless)
+    ]
     questions = [question(gauge(name, judges), one, candidate, baseline, golden.cases) for name, one in asked.items()]
     found = breaks(candidate, baseline, suite.must_pass, golden.cases)
     unusable = next(_unusable(candidate, baseline, questions, judges), None)
@@ -134,7 +137,7 @@ def gate(
         per_call=per_call(candidate),
         baseline_per_call=None if baseline is None else per_call(baseline),
         slices=() if unusable else slices(questions, alpha),
-        notes=tuple(notes),
+        notes=(*notes, *(f"{name} compares with a baseline, and there is none." for name in pointless)),
         alpha=alpha,
     )
 

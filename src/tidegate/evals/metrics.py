@@ -107,6 +107,8 @@ class Found:
         margin = self.question.margin
         if self.under_floor or p_worse <= alpha:
             return "FAIL"
+        if self.compared is None and self.question.floor is None:
+            return "INCONCLUSIVE"
         if margin is None or self.compared is None or self.question.same or self.compared.within(margin):
             return "PASS"
         return "INCONCLUSIVE"
@@ -195,7 +197,10 @@ class _Words:
         floor = question.floor
         if floor is not None and (self.found.under_floor or compared is None or question.margin is None):
             return self._floor(floor)
-        if compared is None or question.margin is None or question.same:
+        if compared is None:
+            figure = f"{_upper(self.name)} is {self.value(self.found.candidate)}"
+            return f"{figure}, and there is nothing to compare it with: give it a floor, or name a baseline."
+        if question.margin is None or question.same:
             return f"{_upper(self.name)} is {self.value(self.found.candidate)}."
         return self._margin(compared, question.margin, verdict, p_worse)
 
@@ -215,6 +220,11 @@ class _Words:
             return f"{_upper(self.name)} fell ({figures}), surely by more than {allowed}: {between} ({chance})."
         if verdict == "PASS":
             return f"{_upper(self.name)} ({figures}) surely did not fall by more than {allowed}: {between}."
+        if compared.worse_than(margin):
+            return (
+                f"{_upper(self.name)} ({figures}) seems to have fallen by more than {allowed}, but one of several "
+                f"metrics does so by chance too often to be sure (p = {p_worse:.2g} among them all)."
+            )
         needed = pairs_needed(margin / self.gauge.width, alpha=self.alpha)
         units = len(compared.differences)
         if needed is None or units < needed:
@@ -224,11 +234,6 @@ class _Words:
                 f"{compared.n} {'case' if compared.n == 1 else 'cases'}{clustered} can not show that {self.name} "
                 f"({figures}) fell by less than {allowed}, which takes {takes}; add cases, widen the margin, or gate "
                 "on a floor."
-            )
-        if compared.worse_than(margin):
-            return (
-                f"{_upper(self.name)} ({figures}) seems to have fallen by more than {allowed}, but one of several "
-                f"metrics does so by chance too often to be sure (p = {p_worse:.2g} among them all)."
             )
         return f"{_upper(self.name)} ({figures}) may or may not have fallen by more than {allowed}: {between}."
 

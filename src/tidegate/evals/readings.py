@@ -34,6 +34,10 @@ class Judge(Protocol):
         """From which score on an answer passes; None: it only scores."""
 
     @property
+    def relative(self) -> bool:
+        """Whether it compares with the baseline's answer, and has nothing to say without one."""
+
+    @property
     def gates(self) -> str | None:
         """The sentence that says why it may not gate; None when it may."""
 
