@@ -74,7 +74,7 @@ def test_the_page_says_the_verdict_and_shows_what_made_it() -> None:
         "100% → 90% −10.0 points",
         "interval −19.0 to −1.0",
         "asked ≥ 80%, drop ≤ 2 points",
-        "long pass-rate 7 90% 50% −40.0 −60.0 to −20.0 worse",
+        "long worse pass-rate 7 90% 50% −40.0 −60.0 to −20.0",
         "short grounded 9 4.1 4.2 +0.10 −0.20 to +0.30",
         "all 4 failing 2 broken 1 fixed 1 flaky 1 same 1",
         "is-json: is not JSON",
