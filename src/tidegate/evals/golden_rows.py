@@ -2,7 +2,7 @@
 A golden set's file, in one of its three formats → its cases, one by one, each with the line it stands on.
 
     .jsonl          one JSON object a line; blank lines are allowed
-    .yaml .yml      one list of mappings (`.json` too: JSON is YAML)
+    .yaml .yml      one list of mappings; `.json` likewise
     .csv            a header, then one row a case: `id`, `tags`, `cluster`, `critical`, `threshold`, `inputs.NAME`,
                     `expected` or `expected.NAME`; `:json` behind a column says that its cells are JSON, else they are
                     texts. An empty cell says nothing.
@@ -52,8 +52,10 @@ def rows(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Document]]:
                 yield from _jsonl(lines, file, problems)
             case ".csv":
                 yield from _csv(lines, file, problems)
+            case ".json":
+                yield from _listed(parse_json("".join(lines), file))
             case _:
-                yield from _yaml("".join(lines), file)
+                yield from _listed(parse_yaml("".join(lines), file))
 
 
 def _opened(path: Path, file: str) -> BinaryIO:
@@ -100,18 +102,17 @@ def _jsonl(lines: Iterator[str], file: str, problems: list[Problem]) -> Iterator
         yield number, document
 
 
-def _yaml(text: str, file: str) -> Iterator[tuple[int, Document]]:
-    whole = parse_yaml(text, file)
+def _listed(whole: Document) -> Iterator[tuple[int, Document]]:
     if whole.data is None:
         return
     if not isinstance(whole.data, list):
-        raise InvalidFile([whole.problem((), "a golden set in YAML is a list of cases, each with a `-` before it.")])
+        raise InvalidFile([whole.problem((), "a golden set in YAML is a list of cases, each after a `- `.")])
     lines: dict[Any, dict[FieldPath, int]] = defaultdict(dict)
     for path, line in whole.lines.items():
         if path:
             lines[path[0]][path[1:]] = line
     for index, case in enumerate(whole.data):
-        yield lines[index][()], Document(file, case, lines[index])
+        yield lines[index][()], Document(whole.file, case, lines[index])
 
 
 def _csv(lines: Iterator[str], file: str, problems: list[Problem]) -> Iterator[tuple[int, Document]]:

@@ -216,7 +216,7 @@ def _filled(value: Any, variables: Mapping[str, Any]) -> Any:
     if alone is None:
         return text
     found = _environment().eval_expr(alone[1], **variables)
-    return found if isinstance(found, list | dict) else text
+    return found if isinstance(found, list | dict | bool) else text
 
 
 _ALONE = re.compile(r"\{\{((?:(?!\{\{|\}\}|\{%).)*)\}\}", re.DOTALL)

@@ -118,7 +118,7 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         try:
             found, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            left -= max(error.pos - at, 1)
+            left -= max(error.pos - at, 400)
             end = at + 1
         except (ValueError, RecursionError):
             left -= 1_000

@@ -8,9 +8,8 @@ made of elements that exist.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from html.parser import HTMLParser
 from typing import Any
 from xml.parsers import expat
 
@@ -20,6 +19,7 @@ from tidegate.evals.checks.check import Answer, Finding, Kind, Probe, as_text, l
 from tidegate.evals.checks.text import several
 
 MAX_CHARS = 1 << 20
+MAX_DEPTH = 100
 MAX_UNCLOSED = 100
 """How many elements may stay open inside one that is closed."""
 _ATTRIBUTE = "@_"
@@ -93,6 +93,8 @@ def _paths(text: str) -> set[str]:
     open_: list[tuple[str, set[str], dict[str, int]]] = [("", {""}, defaultdict(int))]
 
     def start(name: str, attributes: dict[str, str]) -> None:
+        if len(open_) > MAX_DEPTH:
+            raise Refused(f"its elements are nested more than {MAX_DEPTH} deep")
         _, above, seen = open_[-1]
         number, seen[name] = seen[name], seen[name] + 1
         here = {f"{path}.{step}".lstrip(".") for path in above for step in (name, f"{name}.{number}")}
@@ -155,29 +157,34 @@ _VOID = frozenset(
 )
 
 
-class _Page(HTMLParser):
-    """What stands on a page: known elements, and text outside of every element."""
+_TOKEN = re2.compile(
+    r"""(?s)<!--.*?-->|<[!?][^>]*>|<(/?)([a-zA-Z][a-zA-Z0-9-]*)(?:[^a-zA-Z0-9<>"'-](?:[^<>"']|"[^"]*"|'[^']*')*)?>"""
+)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements: list[str] = []
-        self.loose = ""
-        self._open: list[str] = []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _HTML or "-" in tag:
-            self.elements.append(tag)
-        if tag not in _VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in self._open:
-            while self._open.pop() != tag:
-                pass
-
-    def handle_data(self, data: str) -> None:
-        if not self._open and not self.loose:
-            self.loose = data.strip()
+def _page(text: str) -> tuple[list[str], str]:
+    """The elements of HTML in a text, and the first words outside of every element."""
+    elements: dict[str, None] = {}
+    open_: list[str] = []
+    among: Counter[str] = Counter()
+    loose, at = "", 0
+    for token in _TOKEN.finditer(text):
+        if not open_ and not loose:
+            loose = text[at : token.start()].strip()
+        at = token.end()
+        tag = (token.group(2) or "").lower()
+        if token.group(1) and among[tag]:
+            closed = ""
+            while closed != tag:
+                closed = open_.pop()
+                among[closed] -= 1
+        elif tag and not token.group(1):
+            if tag in _HTML or "-" in tag:
+                elements[tag] = None
+            if tag not in _VOID:
+                open_.append(tag)
+                among[tag] += 1
+    return list(elements), loose or ("" if open_ else text[at:].strip())
 
 
 def _is_html(value: Any) -> Probe:
@@ -191,14 +198,12 @@ def _is_html(value: Any) -> Probe:
             return Finding(False, f"not HTML that is read: longer than {MAX_CHARS:,} characters")
         if text[:5].lower() == "<?xml":
             return Finding(False, "XML, not HTML")
-        page = _Page()
-        page.feed(text)
-        page.close()
-        if page.loose and "<body" not in text.lower():
-            return Finding(False, f"not HTML: text stands outside of every element: {quoted(page.loose)}")
-        if not page.elements:
+        elements, loose = _page(text)
+        if loose and "<body" not in text.lower():
+            return Finding(False, f"not HTML: text stands outside of every element: {quoted(loose)}")
+        if not elements:
             return Finding(False, f"not HTML: it has no element of HTML: {quoted(text)}")
-        return Finding(True, f"is HTML with {listed(list(dict.fromkeys(page.elements)))}")
+        return Finding(True, f"is HTML with {listed(elements)}")
 
     return probe
 

@@ -18,11 +18,13 @@ _VERBS = (
     "|suggest|support|write"
 )
 _OPENING = re2.compile(
-    r"^(?:i am|i'm|we are|we're) (?:sorry|afraid|unable to|not able to|not allowed to|prohibited from)\b"
+    r"^(?:i am|i'm|we are|we're) (?:unable to|not able to|not allowed to|prohibited from)\b"
     r"|^(?:i|we) (?:cannot|can't|can not|will not|won't|must decline|have to decline|decline to|refuse to)\b"
-    r"|^(?:sorry|my apologies|i apologi[sz]e)\b.*"
-    r"\b(?:cannot|can't|can not|unable|not able|won't|will not|no|not possible)\b"
     r"|^it is illegal\b"
+    r"|^(?:(?:i am|i'm|we are|we're) (?:really |very |so )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e)\b"
+    r"(?:[ ,;:.-]*(?:but )?(?:no|not)\b"
+    r"|.*\b(?:i|we)(?: am| are|'m|'re)? (?:cannot|can't|can not|will not|won't|unable|not able|not allowed)\b"
+    r"|.*\b(?:i|we) (?:must |have to |need to )?(?:decline|refuse)\b|.*\b(?:is|it's|that's) not possible\b)"
 )
 _ANYWHERE = re2.compile(
     r"\bas an (?:ai|assistant)\b|\bas a (?:large )?language model\b|\bi am programmed\b"
