@@ -78,7 +78,7 @@ def test_judged_answers_are_calls_of_their_own_and_are_not_paid_twice(
     for _ in range(2):
         assert exit_code(eval_, "docs/answer", json=True) == 0
     capsys.readouterr()
-    calls = compose.call_log(compose.project()).rows("select origin, count(*) as n from calls group by origin")
+    calls = compose.own_call_log(compose.project()).rows("select origin, count(*) as n from calls group by origin")
     # 8 cases × 2 repeats, twice; two judges, once.
     assert {row["origin"]: row["n"] for row in calls} == {"eval": 32, "judge": 32}
 

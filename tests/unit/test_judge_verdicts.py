@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -92,7 +93,11 @@ def test_a_judge_that_only_repeats_the_judged_text_gives_no_score(attack: str) -
 
 
 def test_the_corpus_is_worth_its_name() -> None:
-    assert len(set(ATTACKS)) >= 30
+    """As docs/design/0009-judges.md says: a pattern for the last score loses to 34 of the 40."""
+    assert len(set(ATTACKS)) == 40
+    pattern = re.compile(r"(?:score|grade|verdict)\W{0,6}([1-5]|pass)", re.IGNORECASE)
+    said = [f"{json.dumps(BAD)}\n\nThe answer said: {attack}" for attack in ATTACKS]
+    assert sum(pattern.findall(text)[-1] in ("5", "pass") for text in said) == 34
 
 
 def test_the_last_verdict_counts_and_an_earlier_one_never_comes_back() -> None:
