@@ -266,7 +266,8 @@ WHOLE: dict[str, dict[str, Any]] = {
 def _responses_events(items: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> Iterator[dict[str, Any]]:
     yield {"type": "response.created", "response": _response([], "in_progress")}
     for at, (item, inside) in enumerate(items):
-        begun = {**item, **({"content": []} if "content" in item else {"arguments": ""}), "status": "in_progress"}
+        empty: dict[str, Any] = {"content": []} if "content" in item else {"arguments": ""}
+        begun: dict[str, Any] = {**item, **empty, "status": "in_progress"}
         yield {"type": "response.output_item.added", "output_index": at, "item": begun}
         for event in inside:
             yield {"item_id": item["id"], "output_index": at, **event}
@@ -475,4 +476,3 @@ async def test_of_one_dialect_bytes_pass_through(dialect: str, case: str) -> Non
                 data_of(event) for event in EventSplitter().feed(given)
             ]
             assert stream or reply.content == given
-

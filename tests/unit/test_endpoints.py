@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tidegate.core.errors import InvalidRequest
-from tidegate.dialects import anthropic, gemini, openai_chat, openai_responses
+from tidegate.dialects import anthropic, counting, gemini, openai_chat, openai_responses
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway.caller import Collected
 from tidegate.gateway.edge import Request
@@ -26,6 +26,7 @@ def asked(path: str, query: str = "", **headers: str) -> Request:
         ("/v1/chat/completions", openai_chat.DIALECT),
         ("/v1/responses", openai_responses.DIALECT),
         ("/v1/messages", anthropic.DIALECT),
+        ("/v1/messages/count_tokens", counting.ANTHROPIC),
     ],
 )
 def test_a_path_says_the_dialect_and_the_body_the_rest(path: str, dialect: Dialect) -> None:
@@ -58,7 +59,7 @@ def test_a_gemini_path_is_parted_at_its_last_colon(path: str, model: str, stream
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1beta/models/m:countTokens",
+        "/v1beta/models/m:embedContent",
         "/v1beta/models/m",
         "/v1beta/models/prompt:m",
         "/v1beta/models/:generateContent",
@@ -81,9 +82,9 @@ def test_a_path_that_is_no_utf_8_is_refused() -> None:
 @pytest.mark.parametrize(
     ("path", "dialect"),
     [
-        ("/v1beta/models/m:countTokens", gemini.DIALECT),
+        ("/v1beta/models/m:embedContent", gemini.DIALECT),
         ("/v1/models/m", gemini.DIALECT),
-        ("/v1/messages/count_tokens", anthropic.DIALECT),
+        ("/v1/messages/batches", anthropic.DIALECT),
         ("/v1/models", openai_chat.DIALECT),
         ("/nowhere", openai_chat.DIALECT),
     ],

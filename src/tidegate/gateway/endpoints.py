@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from tidegate.core.errors import InvalidRequest
-from tidegate.dialects import anthropic, bedrock, gemini, openai_chat, openai_embeddings, openai_responses
+from tidegate.dialects import anthropic, bedrock, counting, gemini, openai_chat, openai_embeddings, openai_responses
 from tidegate.dialects.dialect import Dialect, Wire
 from tidegate.gateway.edge import Request
 from tidegate.gateway.json_array import JsonArrayReply
@@ -24,12 +24,14 @@ CALLS: dict[str, Dialect] = {
     "/v1/chat/completions": openai_chat.DIALECT,
     "/v1/responses": openai_responses.DIALECT,
     "/v1/messages": anthropic.DIALECT,
+    "/v1/messages/count_tokens": counting.ANTHROPIC,
     "/v1/embeddings": openai_embeddings.DIALECT,
 }
 """Path → dialect, where the body says everything else."""
-GEMINI = re.compile(r"/v1(?:beta|alpha)?/models/(?P<model>.+):(?P<method>generateContent|streamGenerateContent)")
+_METHODS = "generateContent|streamGenerateContent|countTokens"
+GEMINI = re.compile(rf"/v1(?:beta|alpha)?/models/(?P<model>.+):(?P<method>{_METHODS})")
 """The model may hold slashes and colons (`prompt:NAME`): the last colon parts it from the method."""
-GEMINI_PATHS = ("/v1beta/models/MODEL:generateContent", "/v1beta/models/MODEL:streamGenerateContent")
+GEMINI_PATHS = tuple(f"/v1beta/models/MODEL:{method}" for method in _METHODS.split("|"))
 _FAMILIES: dict[str, Dialect] = {
     "/v1beta/": gemini.DIALECT,
     "/v1alpha/": gemini.DIALECT,
@@ -74,6 +76,8 @@ def endpoint(request: Request) -> Endpoint | None:
         raise InvalidRequest("the path is not percent-encoded UTF-8.") from error
     if found is None:
         return None
+    if found["method"] == "countTokens":
+        return Endpoint(counting.GEMINI, found["model"], stream=False)
     stream = found["method"] == "streamGenerateContent"
     array = stream and _query(request, "alt") != "sse"
     return Endpoint(gemini.DIALECT, found["model"], stream, JsonArrayReply if array else _as_is)

@@ -37,6 +37,6 @@ def model(dialect: Dialect, name: str) -> dict[str, Any]:
     if dialect is anthropic.DIALECT:
         return {"type": "model", "id": name, "display_name": name, "created_at": LONG_AGO}
     if dialect is gemini.DIALECT:
-        methods = ["generateContent", "streamGenerateContent"]
+        methods = ["generateContent", "streamGenerateContent", "countTokens"]
         return {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": methods}
     return {"id": name, "object": "model", "created": 0, "owned_by": "tidegate"}

@@ -138,7 +138,9 @@ async def resolve(
         return Plan(client, incoming, path, large=large, headers=headers)
     access.require_prompt(name.prompt)
     if client.operation != "chat":
-        raise InvalidRequest("a prompt asks a model to talk, not to embed: name an embedding model.", param="model")
+        raise InvalidRequest(
+            "a prompt asks a model to talk: to embed, or to count tokens, name a model.", param="model"
+        )
     environment = name.selector or access.environment
     if row.origin == "live":
         access.require_environment(environment)

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from tidegate.config import Config, Provider, Route, Timeouts, Unsupported
 from tidegate.core.errors import BadInput, InvalidRequest, UnknownModel, Unusable, nearest
 from tidegate.core.pricing import Ceiling, Rates, ceiling
-from tidegate.dialects import anthropic, bedrock, gemini, openai_chat, openai_embeddings, openai_responses
+from tidegate.dialects import anthropic, bedrock, counting, gemini, openai_chat, openai_embeddings, openai_responses
 from tidegate.dialects.dialect import Wire
 from tidegate.ports import Prices
 from tidegate.upstream.credentials import resolve, resolve_text
@@ -36,8 +36,8 @@ OWN_HEADERS = (("content-type", "application/json"), ("user-agent", "tidegate"))
 PROVIDER_DIALECTS: Mapping[str, tuple[Wire, ...]] = {
     "openai": (openai_chat.DIALECT, openai_embeddings.DIALECT, openai_responses.DIALECT),
     "openai_responses": (openai_responses.DIALECT,),
-    "anthropic": (anthropic.DIALECT,),
-    "gemini": (gemini.DIALECT,),
+    "anthropic": (anthropic.DIALECT, counting.ANTHROPIC),
+    "gemini": (gemini.DIALECT, counting.GEMINI),
     "azure": (openai_chat.DIALECT, openai_embeddings.DIALECT, openai_responses.DIALECT),
     "bedrock": (bedrock.DIALECT,),
     "vertex": (gemini.DIALECT,),
@@ -257,7 +257,7 @@ class Targets:
 def _dialects(provider: Provider, model: str) -> tuple[Wire, ...]:
     """What a provider speaks. Compatible servers rarely know OpenAI's Responses."""
     if provider.dialect == "vertex" and model.startswith("claude"):
-        return PROVIDER_DIALECTS["anthropic"]
+        return (anthropic.DIALECT,)
     spoken = PROVIDER_DIALECTS[provider.dialect]
     knows_responses = provider.native or provider.responses
     if (knows_responses and provider.api_version is None) or len(spoken) == 1:
