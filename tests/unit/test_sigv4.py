@@ -142,7 +142,9 @@ async def test_a_new_day_has_a_new_key_and_the_old_day_is_not_kept() -> None:
     by, tomorrow = signer(), clock()
     first = await signed(by)
     tomorrow.move(86_400)
-    assert "/20150831/" in (await signed(by, at=tomorrow))["authorization"]
+    second = await signed(by, at=tomorrow)
+    assert "/20150831/" in second["authorization"]
+    assert second == await signed(signer(), at=tomorrow)
     assert await signed(by) == first
 
 
