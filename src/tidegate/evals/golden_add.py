@@ -49,7 +49,7 @@ def add(path: Path, case: Mapping[str, Any], inputs: Mapping[str, bool]) -> int:
     """
     known = load_golden(path) if path.exists() and path.stat().st_size else None
     try:
-        new = validate(Document(str(path), dict(case), {}), CaseLine)
+        new = validate(Document(str(path), dict(case), {(key,): 0 for key in case}), CaseLine)
     except InvalidFile as error:
         first = error.problems[0]
         raise BadInput(f"this call makes no case: {first.field}: {first.message}") from error
@@ -67,7 +67,8 @@ def add(path: Path, case: Mapping[str, Any], inputs: Mapping[str, bool]) -> int:
         addition = addition.replace("\n", "\r\n")
     with path.open("ab") as file:
         file.write(addition.encode())
-    return text.count("\n") + len(gap) + 1
+    header = not text and path.suffix.lower() == ".csv"
+    return text.count("\n") + len(gap) + header + 1
 
 
 def _written(path: Path, text: str, case: dict[str, Any]) -> str:
@@ -100,7 +101,7 @@ def _item(path: Path, text: str, case: dict[str, Any]) -> str:
 
 def _row(path: Path, text: str, case: dict[str, Any]) -> str:
     columns = next(csv.reader(io.StringIO(text, newline="")), None) or _columns(case)
-    cells = _cells(case)
+    cells = _cells(case, spread="expected" not in [column.removesuffix(":json") for column in columns])
     row = []
     for column in columns:
         name = column.removesuffix(":json")
@@ -119,15 +120,16 @@ def _row(path: Path, text: str, case: dict[str, Any]) -> str:
     return written.getvalue()
 
 
-def _cells(case: dict[str, Any]) -> dict[str, Any]:
-    """Column → value; tags and critical as a table spells them."""
+def _cells(case: dict[str, Any], *, spread: bool = True) -> dict[str, Any]:
+    """Column → value; tags and critical as a table spells them, a map of expected values `spread` over columns."""
     cells: dict[str, Any] = {"id": case["id"], "cluster": case.get("cluster")}
     cells["tags"] = ",".join(case.get("tags", [])) or None
     cells["critical"] = "true" if case.get("critical") else None
     cells |= {f"inputs.{name}": value for name, value in case["inputs"].items()}
     expected = case.get("expected")
-    spread = {f"expected.{name}": value for name, value in expected.items()} if isinstance(expected, dict) else {}
-    return cells | (spread or {"expected": expected})
+    if not spread or not isinstance(expected, dict):
+        return {**cells, "expected": expected}
+    return cells | {f"expected.{name}": value for name, value in expected.items()}
 
 
 def _columns(case: dict[str, Any]) -> list[str]:
