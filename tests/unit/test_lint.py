@@ -85,6 +85,7 @@ def test_a_clean_project_has_nothing_to_report(tmp_path: Path) -> None:
         (prompt("-2025-04-14"), [f"warning {ANSWER}/prompt.md:3 [undated-model] model: 'openai/gpt-4.1' is not a dated pin"]),
         (prompt("model: openai", "fallbacks:\n- openai/b-2026-03-01\n- local/c\nmodel: openai"), [f"warning {ANSWER}/prompt.md:5 [undated-model] fallbacks[1]: 'local/c' is not"]),
         (prompt("openai/gpt-4.1-2025-04-14", "main"), []),
+        ({"tidegate.yaml": CONFIG + "budgets:\n  prompts: {support/answr: {day: 1}, support/answer: {day: 1}}\n"}, ["warning tidegate.yaml:4 [unknown-prompt] budgets.prompts.support/answr: no prompt named 'support/answr'. Did you mean 'support/answer'?"]),
         (prompt("openai/gpt", "opnai/gpt"), [f"error {ANSWER}/prompt.md:3 [unknown-model] model: no route and no provider of tidegate.yaml serves 'opnai/gpt-4.1-2025-04-14'. Did you mean 'openai/gpt-4.1-2025-04-14'?"]),
         (prompt("openai/gpt-4.1-2025-04-14", "mian"), [f"error {ANSWER}/prompt.md:3 [unknown-model] model: no route"]),
         (prompt("question: string", "question: string, tone: {default: dry}"), [f"warning {ANSWER}/golden.jsonl:0 [input-without-case] inputs.tone: no case sets this input", f"warning {ANSWER}/prompt.md:4 [unused-input] inputs.tone: no message uses this input."]),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tidegate.config import Config, LongPrice, Price
 from tidegate.core.errors import BadInput, InvalidRequest
-from tidegate.core.pricing import Above, Rates, price
+from tidegate.core.pricing import Above, Rates, ceiling, price
 from tidegate.core.usage import Usage
 from tidegate.upstream.prices import PriceList
 from tidegate.upstream.targets import Targets
@@ -135,3 +135,28 @@ def test_a_model_without_a_price_is_not_called_where_that_is_asked_for() -> None
     with pytest.raises(BadInput, match=r"routes\.r: nobody knows the price of sim/other"):
         targets(routes={"r": {"targets": ["sim/known", "sim/other"]}})
     assert targets(prices_unknown="flag").find("sim/other").targets[0].rates is None
+
+
+# --- what is reserved before a call -------------------------------------------------------------------------------
+
+
+@st.composite
+def tiered(draw: st.DrawFn) -> Rates:
+    """Rates with long calls and service tiers, in any order of dearness."""
+
+    def stepped() -> Rates:
+        steps = sorted(draw(st.sets(st.integers(1, 1_000_000), max_size=2)))
+        return msgspec.structs.replace(draw(flat), above=tuple(Above(step, draw(flat)) for step in steps))
+
+    names = draw(st.sets(st.sampled_from(["flex", "priority", "batch"])))
+    return msgspec.structs.replace(stepped(), service_tiers={name: stepped() for name in sorted(names)})
+
+
+@given(usages, tiered(), st.sampled_from([None, "default", "flex", "priority", "batch"]), tokens, tokens)
+def test_no_usage_within_what_was_reserved_costs_more(
+    usage: Usage, rates: Rates, tier: str | None, more_input: int, more_output: int
+) -> None:
+    served = msgspec.structs.replace(usage, service_tier=tier)
+    cost = price(served, rates)
+    reserved = ceiling(rates).nano_usd(usage.input_tokens + more_input, usage.output_tokens + more_output)
+    assert cost is None or cost <= reserved

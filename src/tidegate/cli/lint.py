@@ -101,6 +101,8 @@ def lint(file: Path, names: Sequence[str] = (), *, quiet: bool = True) -> Report
     judges, judges_layout = survey(root / JUDGES)
     prompts = {**prompts, **{f"{JUDGES}/{name}": files for name, files in judges.items()}}
     layout += judges_layout
+    if known is not None:
+        notices += _unknown_prompts(file, known, prompts)
     for name in names:
         if name not in prompts:
             raise NotFound(f"no prompt named {name!r} under {root / 'prompts'}.{nearest(name, prompts)}")
@@ -160,6 +162,15 @@ def lint_config(file: Path) -> tuple[Config | None, list[Notice]]:
         notices = list(lint.lint_config(document, known))
     literal = {notice.line for notice in notices if notice.rule == "literal-api-key"}
     return known, notices + [notice for notice in lint_secrets({str(file): str(file)}) if notice.line not in literal]
+
+
+def _unknown_prompts(file: Path, known: Config, prompts: Mapping[str, object]) -> Iterator[Notice]:
+    """Limits and budgets of prompts that nobody finds here: perhaps elsewhere, perhaps a slip that caps nothing."""
+    document = configuration.read(file)
+    for section, scopes in (("limits", known.limits), ("budgets", known.budgets)):
+        for name in scopes.prompts.keys() - prompts.keys():
+            problem = document.problem((section, "prompts", name), f"no prompt named {name!r}.{nearest(name, prompts)}")
+            yield from_problem(problem, "unknown-prompt", "warning")
 
 
 def _placed(notice: Notice, root: Path) -> Notice:
