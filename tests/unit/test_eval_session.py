@@ -385,6 +385,43 @@ def test_the_verdict_is_the_exit_code(commands: World, capsys: pytest.CaptureFix
     assert "v1 3/3" in capsys.readouterr().out
 
 
+def test_a_stored_run_is_judged_again_by_its_id(commands: World, capsys: pytest.CaptureFixture[str]) -> None:
+    command(commands, "gate")
+    commands.deploy(1)
+    commands.befriend()
+    command(commands, "gate")
+    run, calls, saved = commands.shelf.saved[-1], len(commands.caller.calls), len(commands.shelf.saved)
+    capsys.readouterr()
+    assert command(commands, "gate", "--run", run.id, "--json", "--metric", "pass-rate.floor=0.5") == 1
+    report = gate_json(capsys.readouterr().out)
+    assert (report["run_id"], report["metrics"][0]["floor"], report["metrics"][0]["verdict"]) == (run.id, 0.5, "PASS")
+    assert command(commands, "gate", "--run", run.id, "--against", commands.shelf.saved[0].id) == 1
+    assert "nothing is approved by it" in " ".join(capsys.readouterr().out.split())
+    assert (len(commands.caller.calls), len(commands.shelf.saved)) == (calls, saved)
+
+
+def test_a_stored_run_can_be_the_baseline_of_the_command(commands: World, capsys: pytest.CaptureFixture[str]) -> None:
+    command(commands, "gate")
+    commands.befriend()
+    first = commands.shelf.saved[0]
+    capsys.readouterr()
+    assert command(commands, "gate", "--json", "--against", first.id) == 1
+    assert gate_json(capsys.readouterr().out)["baseline_run_id"] == first.id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([NAME, "--run", "x"], "--run says by itself"),
+        (["--metric", "pass-rate.margin=1"], "--metric is for a stored run"),
+        (["--run", "x", "--metric", "pass-rate"], r"write NAME\.margin=AMOUNT"),
+    ],
+)
+def test_options_of_a_stored_run_that_make_no_sense_are_bad_input(world: World, arguments: list[str], why: str) -> None:
+    with pytest.raises(BadInput, match=why):
+        build()(["gate", *arguments, "--config", str(world.root / "tidegate.yaml")])
+
+
 def test_several_prompts_give_the_worst_verdict(commands: World, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(commands.folder, commands.root / "prompts/other")
     (commands.root / "prompts/other/eval.yaml").write_text("checks: [not-is-json]\n")
@@ -433,6 +470,17 @@ def test_the_annotations_of_a_gate_stand_on_their_lines(
         f"error file=prompts/{NAME}/prompt.md,line=1,title=FAIL%3A {NAME}",
         f"error file=prompts/{NAME}/golden.jsonl,line=3,title=broken%3A password-new-phone",
     ]
+
+
+def test_what_eval_prints_is_no_command_either(
+    commands: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert command(commands, "eval", NAME) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("::stop-commands::"))
+    assert "cases pass" in "".join(lines[start:])
+    assert lines[-1] == f"::{lines[start].removeprefix('::stop-commands::')}::"
 
 
 def test_a_report_that_can_not_be_written_costs_no_call(commands: World) -> None:

@@ -11,6 +11,7 @@ from cyclopts import Parameter, validators
 
 from tidegate import compose
 from tidegate.cli import simulated
+from tidegate.cli.github import no_commands
 from tidegate.cli.output import out, print_json
 from tidegate.cli.reports import Reports
 from tidegate.config import Project
@@ -61,7 +62,8 @@ def eval_(
     if json:
         print_json(run)
     else:
-        out.print(run_report(run), soft_wrap=False)
+        with no_commands():
+            out.print(run_report(run), soft_wrap=False)
     sys.exit(0 if usable(run) else EXIT_CODES["UNUSABLE"])
 
 
