@@ -109,7 +109,7 @@ async def _refuse(error: TidegateError, client: Dialect, record: Record, reply: 
         await reply.end(client.error_event(error, call_id=record.id))
         return
     body = b""
-    if isinstance(error, UpstreamRejected) and record.target is not None and client in record.target.dialects:
+    if isinstance(error, UpstreamRejected) and record.target is not None and record.target.refuses_in(client):
         body = error.body if error.body.startswith(b"{") else b""
     headers = [JSON_HEADERS, *identity_headers(record)]
     if not isinstance(error, Saturated):  # all else was tried again here, or it would change nothing

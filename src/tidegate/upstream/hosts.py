@@ -30,6 +30,10 @@ class Host(Protocol):
         """The request as it is taken here."""
         ...
 
+    def refuses_in(self, wire: Wire) -> bool:
+        """Whether errors are in the shape of the dialect that is spoken."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Azure:
@@ -52,6 +56,10 @@ class Azure:
     def body(self, wire: Wire, body: bytes) -> bytes:
         """As it is."""
         return body
+
+    def refuses_in(self, wire: Wire) -> bool:
+        """They are OpenAI's."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +89,7 @@ class Vertex:
         fields = _fields.decode(body)
         fields.pop("model", None)
         return encode({"anthropic_version": "vertex-2023-10-16", **fields})
+
+    def refuses_in(self, wire: Wire) -> bool:
+        """They are Google's, whatever is spoken."""
+        return wire is not anthropic.DIALECT

@@ -121,6 +121,11 @@ class Target:
         """Those of them that may make another answer of it."""
         return tuple([(name, headers[name]) for name in self.forward if name in headers])
 
+    def refuses_in(self, wire: Wire) -> bool:
+        """Whether the body of its errors is what a client of this dialect understands."""
+        host = self.access.host
+        return wire in self.dialects and (host is None or host.refuses_in(wire))
+
     def redact(self, text: str) -> str:
         """`text` without this target's credential, should the provider have echoed it."""
         access = self.access

@@ -376,6 +376,22 @@ async def test_claude_on_vertex_answers_an_anthropic_client(tmp_path: Path) -> N
     assert gateway.record()["cost_nano_usd"] == 10 * 3_000 + 5 * 15_000
 
 
+async def test_claude_on_vertex_refuses_in_anthropics_words(tmp_path: Path) -> None:
+    """Vertex answers in Google's shape, which an Anthropic client does not understand."""
+    full = {"error": {"code": 429, "message": "Quota exceeded for model.", "status": "RESOURCE_EXHAUSTED"}}
+    async with (
+        cloud(GRANTED) as google,
+        cloud(Said(json.dumps(full).encode(), 429)) as models,
+        before(vertex(models.url, tmp_path, google.url, "claude-sonnet-4-5@20250929")) as gateway,
+        anthropic.AsyncAnthropic(base_url=gateway.origin, api_key="x", max_retries=0) as sdk,
+    ):
+        with pytest.raises(anthropic.RateLimitError) as caught:
+            await sdk.messages.create(model="m", max_tokens=100, messages=HI)
+    body: Any = caught.value.body
+    assert body["error"]["type"] == "rate_limit_error"
+    assert "Quota exceeded for model." in body["error"]["message"]
+
+
 async def test_a_token_that_was_revoked_is_fetched_anew_for_the_next_call(tmp_path: Path) -> None:
     second = Said(GRANTED.body.replace(b"ya29-canary", b"ya29-second") if isinstance(GRANTED.body, bytes) else b"")
     revoked = Said(b'{"error":{"code":401,"message":"Request had invalid authentication credentials."}}', 401)
