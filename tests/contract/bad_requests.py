@@ -20,7 +20,7 @@ from tidegate.core.retries import RetryBudget
 from tidegate.fakes import FakePrompts, FixedRandom, MemorySpool, ScriptedAnswer, as_read
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys
-from tidegate.gateway.edge import Edge
+from tidegate.gateway.edge import DEFAULT_LIMITS, Edge, Limits
 from tidegate.gateway.pipeline import Services
 from tidegate.gateway.refusal import refusal_body
 from tidegate.gateway.routes import Routes
@@ -420,7 +420,7 @@ def _read(client: socket.socket, began: float) -> Answered:
 
 
 @asynccontextmanager
-async def gateway(**config: Any) -> AsyncIterator[Bench]:
+async def gateway(*, limits: Limits = DEFAULT_LIMITS, **config: Any) -> AsyncIterator[Bench]:
     """Edge, routes and pipeline, with a key of their own dialect for nothing but the provider's answers."""
     bench = Bench()
     made = Config.model_validate({"providers": PROVIDERS, "routes": ROUTES, **config})
@@ -436,7 +436,7 @@ async def gateway(**config: Any) -> AsyncIterator[Bench]:
         project="default",
         content_sample=1.0,
     )
-    edge = Edge(Routes(services), max_body_bytes=MAX_BODY, error_body=refusal_body)
+    edge = Edge(Routes(services), max_body_bytes=MAX_BODY, limits=limits, error_body=refusal_body)
     bench.port = await edge.start()
     try:
         yield bench

@@ -7,7 +7,9 @@ The gateway is whole but for its providers, which answer everything: what passes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.contract.bad_requests import MAX_BODY, WIRES, Answered, Wire, gateway, mutants, watched
+from tidegate.gateway.parser import Limits
 
 DEPTH = 100_000
 SECONDS = 1.0
@@ -285,6 +288,31 @@ async def test_the_edge_refuses_in_the_words_of_the_path(wire: Wire) -> None:
             check_refused(wire, head[:200], answer)
             assert answer.status == status
             assert cost.peak_bytes <= REFUSED_BYTES
+        assert bench.take_records() == []
+
+
+@wires
+async def test_slow_headers_and_bodies_are_given_up_in_the_words_of_the_path(wire: Wire) -> None:
+    """A byte now and then keeps nothing open; how long a request may take is a limit, by default 10 s and 30 s."""
+    limits = Limits(header_s=0.1, body_s=0.1)
+    line = f"POST {wire.url('m')} HTTP/1.1\r\n".encode()
+    async with gateway(limits=limits) as bench:
+        for begin in (line + b"host: a\r\nx-slow: ", line + b"host: a\r\ncontent-length: 9000\r\n\r\n{"):
+            began = time.monotonic()
+            answer = b""
+            reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+            writer.write(begin)
+            while not reader.at_eof() and time.monotonic() - began < 2:
+                writer.write(b" ")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.02):
+                        answer = await reader.readuntil(b"\r\n\r\n")
+                        break
+            rest = await reader.read()
+            writer.transport.abort()
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            wire.error_of(rest)
+            assert time.monotonic() - began < SECONDS
         assert bench.take_records() == []
 
 

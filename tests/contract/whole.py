@@ -167,7 +167,16 @@ class Whole:
                 size = next((int(value) for name, value in headers if name == "content-length"), 0)
                 asked = Asked(line, headers, await reader.readexactly(size))
                 self.asked.append(asked)
-                await self.script(asked, write)
+                answering = asyncio.ensure_future(self.script(asked, write))
+                try:
+                    while not answering.done() and not reader.at_eof() and reader.exception() is None:
+                        await asyncio.wait([answering], timeout=0.002)
+                    if not answering.done():
+                        return
+                    await answering
+                finally:
+                    answering.cancel()
+                    await asyncio.gather(answering, return_exceptions=True)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:

@@ -276,7 +276,8 @@ def _responses_events(items: list[tuple[dict[str, Any], list[dict[str, Any]]]]) 
 
 
 def _anthropic_events(blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]], stop: str) -> Iterator[dict[str, Any]]:
-    begun = {**_ANTHROPIC, "content": [], "stop_reason": None, "usage": {**_ANTHROPIC_USAGE, "output_tokens": 1}}
+    usage = {**_ANTHROPIC_USAGE, "output_tokens": 1}
+    begun: dict[str, Any] = {**_ANTHROPIC, "content": [], "stop_reason": None, "usage": usage}
     yield {"type": "message_start", "message": begun}
     yield {"type": "ping"}
     for at, (block, deltas) in enumerate(blocks):

@@ -285,6 +285,12 @@ class Connection(asyncio.Protocol):
         self._parser.ready.clear()
         self._wait(LINGER_S)
 
+    def _give_up(self, status: int, message: str) -> None:
+        """Refuses the request that is coming in."""
+        refusal = Refusal(status, message)
+        refusal.path = self._parser.path
+        self._refuse(refusal)
+
     def close(self) -> None:
         """Closes when all that was written has gone out; a reader that takes nothing of it is cut off."""
         self._closing = True
@@ -317,7 +323,7 @@ class Connection(asyncio.Protocol):
         if self._task is not None or self._closing:
             return
         if self._parser.partial:
-            self._refuse(Refusal(503, "The server is shutting down."))
+            self._give_up(503, "The server is shutting down.")
         else:
             self.close()
 
@@ -342,7 +348,7 @@ class Connection(asyncio.Protocol):
                 self.abort()
         elif self._parser.partial:
             what = "body" if self._parser.head_done else "headers"
-            self._refuse(Refusal(408, f"The request's {what} took too long to arrive."))
+            self._give_up(408, f"The request's {what} took too long to arrive.")
         else:
             self.close()
 

@@ -145,8 +145,13 @@ class RequestParser:
     def _stop(self, refusal: Refusal) -> None:
         """Nothing after this is parsed. What was complete before it is still answered."""
         self._refused = refusal
-        refusal.path = self._url.decode("latin-1").partition("?")[0]
+        refusal.path = self.path
         self.ready.append(refusal)
+
+    @property
+    def path(self) -> str:
+        """Of the request that is coming in, as far as it was read."""
+        return self._url.decode("latin-1").partition("?")[0]
 
     def _fail(self, status: int, message: str) -> NoReturn:
         """Stops the parser from inside one of its callbacks."""
