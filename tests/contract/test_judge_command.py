@@ -116,3 +116,27 @@ def test_what_is_missing_is_said(rag: Path) -> None:
         judge_("calibrate", "recall")
     with pytest.raises(BadInput, match="takes no name"):
         judge_("list", "grounded")
+
+
+def test_a_rubric_is_weighed_by_the_log_probabilities_that_the_provider_gives(
+    rag: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The simulated judge is 80 % sure of its 5 and gives the rest to 4: 4.8. A pairwise one has nothing to compare."""
+    for name, inputs in {
+        "right": "answer: string, reference: string",
+        "better": "answer_a: string, answer_b: string",
+    }.items():
+        (rag / "judges" / name).mkdir()
+        shown = " ".join(f"{{{{ {part.split(':')[0]} }}}}" for part in inputs.split(", "))
+        front = f"description: x\nmodel: simulated/judge-2026-03-01\ninputs: {{{inputs}}}\n"
+        (rag / "judges" / name / "prompt.md").write_text(f"---\n{front}---\n{shown}\n")
+    suite = rag / "prompts/docs/answer/eval.yaml"
+    suite.write_text(
+        "checks: [is-json]\njudges:\n"
+        "  right: {rubric: judges/right, pass_at: 4, fields: {answer: output.answer}}\n"
+        "  better: {pairwise: judges/better}\n"
+    )
+    assert exit_code(eval_, "docs/answer", json=True) == 0
+    scores = {score["name"]: score for score in json.loads(capsys.readouterr().out)["results"][1]["scores"]}
+    assert scores["right"]["value"] == pytest.approx(4.8)
+    assert scores["better"]["applicable"] is False

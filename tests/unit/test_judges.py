@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from tests.unit.evals import MemoryShelf, ScriptedCaller, lines, load, version, write
 from tidegate.cli.lint import lint
@@ -23,6 +25,8 @@ from tidegate.evals.judges.family import family, kinship
 from tidegate.evals.judges.judging import Bench, at_par, settled
 from tidegate.evals.judges.memory import JudgementFile
 from tidegate.evals.judges.spec import JudgeSpec, look_up
+from tidegate.evals.judges.tally import tallies
+from tidegate.evals.report import run_report
 from tidegate.evals.runner import Budget, run_suite
 from tidegate.evals.session import Session
 from tidegate.fakes import FixedClock, FixedRandom
@@ -445,6 +449,26 @@ async def test_the_candidate_is_compared_with_the_baselines_answers(project: Pat
     )
     assert [result.scores[0].value for result in after.results] == [1, 1]
     assert [result.scores[0].value for result in at_par(before, suite.judges).results] == [0.5, 0.5]
+
+
+async def test_a_run_says_what_its_judges_said_and_how_far_they_agree(project: Path) -> None:
+    judges(project, "tone: {rubric: judges/tone, votes: 2}")
+    given = iter([(2, 4), (3, 3)])
+    votes: dict[str, list[int]] = {}
+
+    def answer(call: PromptCall) -> PromptAnswer:
+        if call.origin != "judge":
+            return PromptAnswer("It is ok.", cost_nano_usd=1)
+        pair = votes.setdefault(call.tags["case"], list(next(given)) if call.tags["case"] not in votes else [])
+        return verdict(call, score=pair.pop(0))
+
+    done = await run_suite(*load(project), version(), ScriptedCaller(answer), run_id="r", clock=FixedClock())
+    (found,) = tallies(done)
+    assert (found.name, found.mean, found.scored, found.alike) == ("tone", 3, 2, 0.5)
+    assert (found.unscored, found.not_applicable, found.passed, found.cost_nano_usd) == (0, 0, None, 20)
+    shown = Console(width=100, file=io.StringIO())
+    shown.print(run_report(done))
+    assert "tone    3.00        2          0                0        –   50%, α -0.50" in shown.file.getvalue()  # type: ignore[attr-defined]
 
 
 # --- people -------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, PerCall, Run, SliceVerdict, Verdict
 from tidegate.evals.checks import clip
+from tidegate.evals.judges.tally import Tally, tallies
 from tidegate.evals.reports.figures import asked, change, figure, interval
 from tidegate.evals.reports.plain import one_line
 from tidegate.evals.said import because, label, passed_cases, per_call, usable
@@ -89,13 +90,16 @@ def run_report(run: Run) -> RenderableType:
         )
     total = len({result.case_id for result in run.results})
     head = Text.assemble(("  " + label(run), "bold"), f"  {passed_cases(run)}/{total} cases pass")
-    foot = _spent(per_call(run), sum(result.cost_nano_usd or 0 for result in run.results) / 1e9)
+    judges = tallies(run)
+    paid = sum(result.cost_nano_usd or 0 for result in run.results) + sum(one.cost_nano_usd or 0 for one in judges)
+    foot = _spent(per_call(run), paid / 1e9)
     parts: list[RenderableType] = [
         "",
         head,
         "",
         _inset(table),
         "",
+        *([_inset(_judges(judges)), ""] if judges else []),
         Text(f"  {foot}", "dim"),
         Text(f"  run {run.id}", "dim"),
     ]
@@ -103,6 +107,21 @@ def run_report(run: Run) -> RenderableType:
         errors = sum(result.error is not None for result in run.results)
         parts.insert(2, Text(f"  unusable: {errors} of {len(run.results)} calls ended in errors", "magenta"))
     return Group(*parts)
+
+
+def _judges(judges: Sequence[Tally]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    for title in ("judge", "mean", "scored", "unscored", "not applicable", "passed", "agree"):
+        table.add_column(title, justify="left" if title == "judge" else "right")
+    for one in judges:
+        passed = "–" if one.passed is None else f"{one.passed}/{one.scored}"
+        agree = "–" if one.alike is None else f"{one.alike:.0%}"
+        agree += "" if one.alpha is None else f", α {one.alpha:.2f}"
+        mean = "–" if one.mean is None else f"{one.mean:.2f}"
+        style = "magenta" if one.unscored else ""
+        counts = (str(one.scored), Text(str(one.unscored), style), str(one.not_applicable))
+        table.add_row(visible(one.name), mean, *counts, passed, agree)
+    return table
 
 
 def visible(text: str) -> str:
