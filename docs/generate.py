@@ -17,25 +17,73 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
+import yaml
 from cyclopts import App
 from pydantic import BaseModel
 from rich.console import Console
 
 from tidegate import cli, config
 from tidegate.core import errors, evaluation
+from tidegate.evals import checks, schema
 from tidegate.prompts import front_matter
 from tidegate.telemetry import record
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py. Change the code, then run `uv run just docs`. -->\n\n"
+CHECKS = """\
+# Checks
+
+A check judges one answer, at once and for nothing. It stands under `checks:` in `eval.yaml`, for every case, or in a
+case, for that one. Names and meaning are promptfoo's; `one-of`, `output-tokens` and `output-valid` are ours.
+
+- A check is a name (`is-json`), or a map of the name and what it takes (`{contains: refund}`). Options stand beside
+  the name: `{rouge-n: …, threshold: 0.6, weight: 2}`.
+- Every check has a `not-` form: `{not-contains: sorry}`. What is not known of an answer, such as the cost of a model
+  without a price, passes neither form, and the reason says so.
+- Texts may be templates over the case: `"{{ expected.must_mention }}"`, `"{{ inputs.question }}"`. One that is
+  nothing but an expression keeps its type, so a list stays a list. What is undefined is an error at load.
+- A case passes when all its checks pass. With a `threshold`, of the case or of the suite, the weighted mean of their
+  scores has to reach it instead. A check scores 1 or 0, or its grade where it grades; `not-` turns it round. `weight`
+  is 1; with 0 a check is reported and decides nothing.
+- `{assert-set: [check, …], threshold: 0.5, weight: 2}` is one check of several: its score is their weighted mean,
+  which has to reach `threshold`; without one, each has to pass.
+
+| check | passes when | example | options |
+|---|---|---|---|"""
+CHECKS_READ = """
+## How they are read
+
+- `regex` and the patterns of `is-sql` are RE2's: linear in time, without look-around. A schema is JSON Schema 2020-12
+  unless its `$schema` says otherwise, written out or the name of a file beside eval.yaml, and fetches nothing. XML
+  with a document type of its own declarations is refused, so no entity is ever expanded.
+- `is-sql` is read by sqlglot: MySQL, or the dialect that `databaseType` names. `allowedTables` and `allowedColumns`
+  are patterns of `ACTION::DATABASE::TABLE` and `ACTION::TABLE::COLUMN`, as promptfoo has them, with `null` where a
+  statement names none.
+- `levenshtein` counts characters, so an emoji is one edit. `rouge-n` is the recall of Penn Treebank tokens, upper
+  case apart from lower. `bleu`, `gleu` and `meteor` split at white space and know no case; several texts may be
+  given, and the nearest counts. `bleu` of fewer than four words is near 0 unless they are equal. `meteor` matches
+  words and Porter stems; promptfoo's finds synonyms in WordNet too, and is higher for those.
+- `is-refusal` is a list of English phrases, an empty answer, or what the provider says.
+- `cost`, `latency`, `perplexity` and `perplexity-score` take their limit as the value or as `threshold`: dollars,
+  milliseconds. Perplexity asks the provider for log-probabilities.
+- Checks of tools see the calls of the whole loop. Names match whole, in any case of letters, with `*` and `?`.
+  `not-trajectory:tool-used` means that none of the tools was called.
+
+## Not here
+
+| of promptfoo's | why not |
+|---|---|"""
 
 
 def pages() -> dict[str, str]:
     """File name in docs/reference/ → its text."""
     return {
+        "checks.md": NOTE + checks_page(checks.KINDS, checks.ABSENT),
         "cli.md": NOTE + cli_page(list(cli.COMMANDS)),
         "config.md": NOTE + config_page(config.Config),
         "errors.md": NOTE + errors_page(errors.TidegateError),
+        "eval.schema.json": _json(schema.suite_schema()),
+        "golden.schema.json": _json(schema.golden_schema()),
         "gate-report.schema.json": gate_schema(),
         "prompt.md": NOTE + prompt_page(front_matter.FrontMatter),
         "records.md": NOTE + records_page([record.CallRow, record.AttemptRow, record.ContentRow]),
@@ -83,6 +131,31 @@ def gate_schema() -> str:
         "$defs": parts,
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def checks_page(kinds: Mapping[str, checks.Kind], absent: Mapping[str, str]) -> str:
+    """Every type of check, in the order of the code, with an example; and those of promptfoo's that are none."""
+    lines = [CHECKS]
+    for name, kind in kinds.items():
+        example = kind.example if isinstance(kind.example, str) else _flow(kind.example)
+        options = ", ".join(f"`{option}`" for option in kind.options)
+        lines.append(f"| `{name}` | {_cell(kind.summary)} | `{_cell(example)}` | {options} |")
+    lines.append(CHECKS_READ)
+    for reason in dict.fromkeys(absent.values()):
+        names = ", ".join(f"`{name}`" for name, why in absent.items() if why == reason)
+        lines.append(f"| {names} | {_cell(reason)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """One line of YAML."""
+    return str(
+        yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True)
+    ).strip()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def cli_page(commands: list[str]) -> str:

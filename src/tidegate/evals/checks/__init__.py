@@ -24,7 +24,20 @@ from tidegate.evals.checks.check import (
     clip,
 )
 
-__all__ = ["ABSENT", "KINDS", "MAX_REASON", "NOT", "SET", "Check", "build", "clip", "combined", "known", "weight"]
+__all__ = [
+    "ABSENT",
+    "KINDS",
+    "MAX_REASON",
+    "NOT",
+    "SET",
+    "Check",
+    "Kind",
+    "build",
+    "clip",
+    "combined",
+    "known",
+    "weight",
+]
 
 SET = "assert-set"
 

@@ -144,6 +144,6 @@ KINDS: Mapping[str, Kind] = {
         {"is-sql": {"databaseType": "PostgreSQL", "allowedTables": ["select::null::orders"]}},
     ),
     "contains-sql": Kind(
-        _contains_sql, "The same of the first ``` block, or of the answer when it has none.", "contains-sql"
+        _contains_sql, "The same of the first fenced block, or of the whole answer when it has none.", "contains-sql"
     ),
 }
