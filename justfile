@@ -53,6 +53,10 @@ e2e *args:
 browser *args:
     TIDEGATE_REQUIRE_BROWSER=1 uv run pytest tests/browser "$@"
 
+# A real model on llama.cpp's server behind the gateway; installs 340 MB of it first.
+model *args:
+    TIDEGATE_REQUIRE_MODEL=1 uv run --group model pytest tests/model -n 0 "$@"
+
 # Measure, and write bench/results/.
 bench *args:
     uv run python -m bench "$@"

@@ -13,6 +13,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from tests.postgres import Postgres
 
-KEPT = ("TIDEGATE_REQUIRE_BROWSER", "TIDEGATE_REQUIRE_NODE", "TIDEGATE_REQUIRE_POSTGRES")
+KEPT = tuple(f"TIDEGATE_REQUIRE_{lane}" for lane in ("BROWSER", "MODEL", "NODE", "POSTGRES"))
 LEAKY = ("TIDEGATE_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "AWS_", "AZURE_", "OTEL_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "no_proxy")
 WATCHED = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.bind")
@@ -80,6 +81,14 @@ sys.addaudithook(network_guard)
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)
 settings.register_profile("search", deadline=None, max_examples=5_000)
 settings.load_profile("ci")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What did not run here, and why: a line for each reason."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"not run: {count} tests: {reason}", yellow=True)
 
 
 @pytest.fixture(autouse=True)
