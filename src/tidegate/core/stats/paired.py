@@ -2,14 +2,13 @@
 Candidate minus baseline, case by case.
 
 Repeats are averaged within a case before this (pairing single repeats would count one case several times: false alarms
-rise from 5 % to 12.5 %). A question about the mean difference is answered twice, by a method for many cases and by one
-for few, and the less certain answer counts:
+rise from 5 % to 12.5 %). The mean difference is bounded by Tango's score for passes and fails of one answer a side that
+stand alone; else by the cluster-robust t. Both want many cases, so each verdict has a second opinion:
 
-    pass/fail, one answer a side, no clusters    Tango's score        and the bounded mean
-    anything else                                cluster-robust t     and the bounded mean
-
-"Worse" must also stand the sign-flip test, which is exact: with nothing changed it is false in at least 1 − α of all
-runs, however few the cases and whatever they are.
+    "worse"     is about what was seen. It must also stand the sign-flip test, which is exact: with nothing changed it
+                is false in at least 1 − α of all runs, however few the cases and whatever they are.
+    "within"    is about what was not seen as well. It must also stand one more case that is as bad as can be: the
+                bounded mean.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from statistics import NormalDist, fmean
 
 from tidegate.core.stats.bounded import bounded_p
 from tidegate.core.stats.plan import ALPHA
-from tidegate.core.stats.robust import Clusters, student_p
+from tidegate.core.stats.robust import Clusters, standard_error, student_p
 from tidegate.core.stats.roots import bisect
 from tidegate.core.stats.sign_flip import sign_flip_p
 from tidegate.core.stats.tango import tango_score
@@ -90,10 +89,15 @@ class Comparison:
         return self.p_within(margin) <= self.alpha
 
     def _above(self, bound: float) -> float:
-        return _p(self.differences, bound, self.width)
+        """p value of "the mean difference is at most `bound`"."""
+        return max(_many(self.differences, bound, self.width), bounded_p(self.differences, bound, -self.width))
 
     def _below(self, bound: float) -> float:
-        return _p([[-value for value in cluster] for cluster in self.differences], -bound, self.width)
+        """p value of "the mean difference is at least `bound`"."""
+        mirrored = [[-value for value in cluster] for cluster in self.differences]
+        if self.fell + self.rose == 0 or standard_error(mirrored) < 1e-12:
+            return bounded_p(mirrored, -bound, -self.width)  # no spread: nothing to tell an error by
+        return _many(mirrored, -bound, self.width)
 
 
 def compare(
@@ -119,10 +123,9 @@ def compare(
     return Comparison(fmean(baseline), fmean(candidate), tuple(map(tuple, grouped.values())), width, alpha)
 
 
-def _p(clusters: Clusters, bound: float, width: float) -> float:
-    """p value of "the mean is at most `bound`"."""
-    few = bounded_p(clusters, bound, -width)
+def _many(clusters: Clusters, bound: float, width: float) -> float:
+    """p value of "the mean is at most `bound`", as it is with many cases."""
     if all(len(cluster) == 1 and abs(cluster[0]) in (0, width) for cluster in clusters):
         won, lost = (sum(cluster[0] == sign * width for cluster in clusters) for sign in (1, -1))
-        return max(few, NormalDist().cdf(-tango_score(lost, won, len(clusters), bound / width)))
-    return max(few, student_p(clusters, bound))
+        return NormalDist().cdf(-tango_score(lost, won, len(clusters), bound / width))
+    return student_p(clusters, bound)
