@@ -46,22 +46,21 @@ def budgets_(*, config: Annotated[Path | None, Parameter(name=["--config", "-c"]
 
 def _table(states: Sequence[BudgetState], zone: str) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("of", overflow="fold", min_width=16)
+    table.add_column("of", overflow="fold", min_width=12)
     table.add_column("per", no_wrap=True)
     for title in ("budget", "spent", "held", "left"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("begins anew", no_wrap=True)
-    table.add_column("", overflow="fold", min_width=10)
     for state in states:
+        note = _note(state)
         table.add_row(
-            Text(visible(state.scope), "bold"),
+            Text.assemble((visible(state.scope), "bold"), (f"\n{note}" if note else "", "yellow")),
             state.period,
             usd(state.cap_nano_usd),
             usd(state.spent_nano_usd),
             usd(state.reserved_nano_usd),
             usd(state.left_nano_usd),
-            moment(state.resets_at, zone),
-            Text(_note(state), "yellow"),
+            moment(state.resets_at, zone)[5:],
         )
     return table
 
