@@ -92,7 +92,7 @@ class Provider(Strict):
     client_key: str | None = None
     """Its private key (PEM, not encrypted), where it is not in `client_cert`."""
     forward_headers: Annotated[list[str], Field(max_length=32)] | None = None
-    """Which headers of clients go up, besides `traceparent`; by default `anthropic-beta` to anthropic, else none."""
+    """Which headers of clients go up, besides `traceparent`; by default `anthropic-beta` to anthropic and vertex."""
     max_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Open at once; further calls wait their turn, up to `connect_s`. By default 1,000."""
     simulated: bool = False
