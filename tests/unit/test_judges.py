@@ -225,6 +225,12 @@ async def test_a_judge_that_gives_no_verdict_leaves_the_answer_unscored(
     assert reason in found.reason
 
 
+async def test_half_an_emoji_in_a_reason_can_be_stored(project: Path) -> None:
+    judge = one(project, "tone: {rubric: judges/tone}")
+    for said in ({"score": 4, "reason": "\ud83d"}, {"score": "\ud83d"}):
+        assert msgspec.json.encode(await score(judge, lambda call, said=said: verdict(call, **said)))  # type: ignore[misc]
+
+
 async def test_nothing_to_judge_is_not_applicable_and_costs_nothing(project: Path) -> None:
     judge = one(project, "claims: {groundedness: judges/claims}")
     calls: list[PromptCall] = []

@@ -23,6 +23,7 @@ from tidegate.core.instant import iso_utc
 from tidegate.core.ledger import Version
 from tidegate.evals.checks import clip
 from tidegate.evals.golden import Case, GoldenSet
+from tidegate.evals.judges.evidence import storable
 from tidegate.evals.judges.judging import Bench
 from tidegate.evals.judges.memory import Judgements
 from tidegate.evals.suite import Suite, plan
@@ -211,7 +212,7 @@ class _Work:
             answer = await self.caller.call(call)
         except TidegateError as error:
             answer = PromptAnswer("", error=str(error))
-        output = _storable(answer.output)
+        output = storable(answer.output)
         seen = msgspec.structs.replace(answer, output=output)
         checks = () if answer.error is not None else tuple(check.judge(seen, self.artifact) for check in planned)
         scores = () if answer.error is not None else await self._scores(case, repeat, output, checks, tags)
@@ -251,8 +252,8 @@ class _Work:
             self.budget.settle(cost)
         elif result.error is None and self.budget.limit_nano_usd is not None:
             self.stopped = self.stopped or (
-                f"{self.suite.file}: gate.max_cost_usd can not be held, as nobody knows the price of this model. "
-                "Add it under `prices:` in tidegate.yaml, or take the cap out."
+                f"{self.suite.file}: gate.max_cost_usd can not be held, as nobody knows the price of this model or of a "
+                "judge's. Add it under `prices:` in tidegate.yaml, or take the cap out."
             )
         if len(self.results) == HOPELESS_AFTER and all(known.error is not None for known in self.results):
             self.stopped = self.stopped or (
@@ -277,11 +278,6 @@ def _cost(result: Repeat) -> int | None:
     return result.cost_nano_usd + sum(score.cost_nano_usd or 0 for score in result.scores)
 
 
-def _storable(text: str) -> str:
-    """Lone surrogates, which JSON escapes can spell and no store can hold, become U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def _storable_use(use: ToolUse) -> ToolUse:
     """Likewise of a tool call."""
-    return msgspec.json.decode(_storable(json.dumps(msgspec.to_builtins(use), ensure_ascii=False)), type=ToolUse)
+    return msgspec.json.decode(storable(json.dumps(msgspec.to_builtins(use), ensure_ascii=False)), type=ToolUse)

@@ -51,5 +51,10 @@ def without_invisible(text: str) -> str:
     return _INVISIBLE.sub("", text)
 
 
+def storable(text: str) -> str:
+    """Lone surrogates, which JSON escapes can spell and no store can hold, become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", without_invisible(text)).casefold())

@@ -20,6 +20,7 @@ from tidegate.core.errors import TidegateError
 from tidegate.core.evaluation import Repeat, Run, Score
 from tidegate.evals.checks import clip
 from tidegate.evals.judges.asking import closing, token_of, variables
+from tidegate.evals.judges.evidence import storable
 from tidegate.evals.judges.expectation import expected
 from tidegate.evals.judges.kinds import Kind, Material, NotApplicable, Reading, chosen
 from tidegate.evals.judges.memory import Judgements
@@ -116,7 +117,7 @@ class Bench:
             name=judge.name,
             value=value,
             passed=None,
-            reason=reason,
+            reason=storable(reason),
             cost_nano_usd=sitting.cost_nano_usd,
             call_ids=tuple(sitting.call_ids),
             applicable=applicable,
