@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tests.unit.judged import BAD, GOOD, HOSTILE, judged
+from tests.unit.judged import BAD, GOOD, HOSTILE, RATE, judged
 from tidegate.cli.reports import BEGINNINGS
 from tidegate.core.errors import BadInput
 from tidegate.core.evaluation import EXIT_CODES, Verdict
@@ -331,3 +332,11 @@ def test_our_own_files_are_known_by_how_they_begin() -> None:
     assert all(bodies[option].startswith(beginning) for option, beginning in BEGINNINGS.items())
     assert BEGINNINGS["--html"] == page_module.HEAD
     assert junit_module.unjudged(BadInput("x")).startswith(BEGINNINGS["--junit"])
+
+
+def test_a_floor_alone_is_drawn_with_the_value_and_a_margin_with_the_change() -> None:
+    metrics = (RATE, msgspec.structs.replace(RATE, margin=None, candidate_interval=(0.8, 1.0)))
+    with_margin, floor_alone = (html(judged("same", metrics=(metric,))) for metric in metrics)
+    assert (">margin<" in with_margin, ">floor<" in with_margin) == (True, False)
+    assert (">margin<" in floor_alone, ">floor<" in floor_alone) == (False, True)
+    assert 'cx="88.4%"' in floor_alone

@@ -99,7 +99,7 @@ def _prompt(judged: Judged, *, alone: bool) -> Iterator[str]:
     for note in report.notes:
         yield f"\n> {words(note)}\n"
     facts = [
-        f"{name} {f'{before} → ' if before else ''}{after}{f' ({relative:+.0%})' if relative else ''}"
+        f"{name} {f'{before} → ' if before else ''}{after}{_relative(relative)}"
         for name, before, after, relative in means(report.baseline_per_call, report.per_call)
     ]
     yield "\n" + " · ".join([*facts, f"${report.cost_usd:.4f} spent"]) + "\n"
@@ -113,6 +113,10 @@ def _prompt(judged: Judged, *, alone: bool) -> Iterator[str]:
         changed = "\n".join(report.diff[:40]) + ("\n…" if len(report.diff) > 40 else "")
         yield f"\n<details><summary>What changed in the prompt</summary>\n\n{fenced(changed, 'diff')}\n\n</details>\n"
     yield f"\n<sub>run {code(report.run_id)}</sub>\n"
+
+
+def _relative(change: float | None) -> str:
+    return f" ({change:+.0%})".replace("-", "−") if change else ""
 
 
 def _metrics(judged: Judged) -> Iterator[str]:

@@ -300,8 +300,9 @@ def _slice(one: SliceVerdict) -> SliceView:
 
 
 def _scale(metric: MetricVerdict) -> Scale:
-    """The change and its interval against the margin; without an interval, the value itself against its floor."""
-    if metric.interval is None or metric.delta is None:
+    """The change and its interval against the margin; where none is asked for, the value itself against its floor."""
+    floor_alone = metric.margin is None and metric.floor is not None
+    if metric.interval is None or metric.delta is None or floor_alone:
         bottom, top = metric.scale
 
         def along(value: float) -> float:
