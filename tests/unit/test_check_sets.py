@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.evals import ScriptedCaller, lines, load, version, write
+from tests.unit.evals import NOW, ScriptedCaller, lines, load, version, write
 from tidegate.core.artifact import Artifact, Output
 from tidegate.core.errors import InvalidFile
-from tidegate.core.evaluation import CheckResult, Repeat, ToolUse
+from tidegate.core.evaluation import CheckResult, Repeat, Run, ToolUse
+from tidegate.evals.golden import load_golden
+from tidegate.evals.guards import breaks
 from tidegate.evals.runner import run_suite
 from tidegate.evals.spec import complaint
 from tidegate.evals.suite import load_suite, plan
@@ -86,6 +88,15 @@ async def test_a_graded_check_counts_by_its_score(tmp_path: Path) -> None:
 
 async def test_what_weighs_nothing_decides_nothing(tmp_path: Path) -> None:
     assert (await judged(tmp_path, "", "checks: [{contains: a, weight: 0}]\n")).passed
+
+
+def test_what_weighs_nothing_breaks_no_critical_case(tmp_path: Path) -> None:
+    write(tmp_path, golden_jsonl=lines({"id": "a", "critical": True}))
+    golden = load_golden(tmp_path / "golden.jsonl")
+    for weight, broken in ((0, False), (1, True)):
+        results = tuple(Repeat("a", n, "", (CheckResult("contains", False, "no", weight=weight),)) for n in range(8))
+        run = Run("r", "p", 1, "d", "s", "g", NOW, NOW, 8, results)
+        assert bool(breaks(run, None, frozenset(), golden.cases)) is broken
 
 
 def test_what_decides_nothing_can_not_be_a_must(tmp_path: Path) -> None:

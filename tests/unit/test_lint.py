@@ -100,6 +100,8 @@ def test_a_clean_project_has_nothing_to_report(tmp_path: Path) -> None:
         ({f"{ANSWER}/eval.yaml": "checks: [is-json]\ngate: {}\n"}, [f"warning {ANSWER}/eval.yaml:2 [no-must-pass] gate.must_pass: is missing"]),
         ({f"{ANSWER}/eval.yaml": SUITE + "repaets: 3\n", f"{ANSWER}/golden.jsonl": '{"id": 1}\n'}, [f"error {ANSWER}/eval.yaml:3 [invalid-suite] repaets: unknown key", f"error {ANSWER}/golden.jsonl:1 [invalid-golden] id: must be a string"]),
         ({f"{ANSWER}/eval.yaml": SUITE.replace("is-json]\ng", "is-json, {contains: '{{ expected.x }}'}]\ng")}, [f"error {ANSWER}/eval.yaml:1 [invalid-suite] checks[1].contains: 'expected' is undefined in case 'a'."]),
+        ({f"{ANSWER}/eval.yaml": "checks:\n- is-json\n- output-valid\n- not-is-valid-function-call\ngate: {must_pass: [is-json]}\n"}, [f"warning {ANSWER}/eval.yaml:3 [check-of-nothing] checks[1]: decides nothing", f"warning {ANSWER}/eval.yaml:4 [check-of-nothing] checks[2]: finds no call"]),
+        ({f"{ANSWER}/eval.yaml": SUITE + "golden: g.csv\n", f"{ANSWER}/g.csv": "id,inputs.question\na,Why?\nb,\n"}, [f"error {ANSWER}/g.csv:3 [invalid-golden] inputs.question: is missing in case 'b'"]),
         ({f"{ANSWER}/golden.jsonl": '{"id": "a", "inputs": {}}\n'}, [f"error {ANSWER}/golden.jsonl:1 [invalid-golden] inputs.question: is missing in case 'a'"]),
         ({f"{ANSWER}/golden.jsonl": '{"id": "a", "inputs": {"question": 5}}\n'}, [f"error {ANSWER}/golden.jsonl:1 [invalid-golden] inputs.question: must be a string, not a number. (in case 'a')"]),
         ({f"{ANSWER}/golden.jsonl": GOLDEN.replace("Why?", KEY)}, [f"warning {ANSWER}/golden.jsonl:1 [secret] : holds what looks like an OpenAI-style API key."]),

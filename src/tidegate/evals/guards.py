@@ -50,7 +50,7 @@ def breaks(candidate: Run, baseline: Run | None, must_pass: frozenset[str], case
 def _broken(
     case: Case, repeats: Sequence[Repeat], earlier: Sequence[Repeat] | None, must_pass: frozenset[str], always: str
 ) -> Iterator[Break]:
-    for check in [check.name for check in repeats[0].checks] if repeats else []:
+    for check in [check.name for check in repeats[0].checks if check.weight > 0] if repeats else []:
         guarded = case.critical or check in must_pass
         always_failed = all(not _passed(result, check) for result in repeats)
         always_passed = earlier is None or (bool(earlier) and all(_passed(result, check) for result in earlier))

@@ -8,6 +8,8 @@ from pathlib import Path
 from tidegate.core.document import parse_yaml
 from tidegate.core.errors import InvalidFile, Problem
 from tidegate.core.notice import Notice, from_problem
+from tidegate.evals.checks import NOT
+from tidegate.evals.checks.tools import CALLS
 from tidegate.evals.golden import GoldenSet, load_golden
 from tidegate.evals.judges.family import kinship
 from tidegate.evals.session import Prompt, Render, optional_inputs, unrenderable
@@ -37,8 +39,21 @@ def lint_suite(folder: Path, prompt: Prompt | None, render: Render) -> list[Noti
             notices += _errors(error.problems, "invalid-suite")
     if prompt is not None:
         notices += _fit(golden, prompt, render)
-        notices += _judged_by_kin(suite, prompt) if suite else []
+        notices += [*_judged_by_kin(suite, prompt), *_never_promised(suite, prompt)] if suite else []
     return notices
+
+
+def _never_promised(suite: Suite, prompt: Prompt) -> Iterator[Notice]:
+    """Checks of what the prompt promises, where it promises nothing."""
+    for check in suite.checks:
+        base = check.type.removeprefix(NOT)
+        if base == "output-valid" and prompt.artifact.output.format == "text":
+            message = "decides nothing: the prompt declares no `output` but text, and any answer is a text."
+        elif base in CALLS and not prompt.artifact.tools:
+            message = "finds no call that is valid: the prompt declares no tools."
+        else:
+            continue
+        yield Notice("warning", check.file, check.line, check.field, "check-of-nothing", message)
 
 
 def _judged_by_kin(suite: Suite, prompt: Prompt) -> Iterator[Notice]:

@@ -13,6 +13,9 @@ from tidegate.evals.checks.check import Answer, Finding, Kind, Probe, as_share, 
 from tidegate.evals.checks.json_values import first_error, validator
 from tidegate.evals.checks.text import several
 
+CALLS = ("is-valid-function-call", "is-valid-openai-function-call", "is-valid-openai-tools-call")
+"""Names of the check that calls are of declared tools."""
+
 
 def _valid_call(value: Any) -> Probe:
     if value is not None:
@@ -73,7 +76,7 @@ def _parameters(schema: str) -> Any:
     return validator(json.loads(schema))
 
 
-_CALLS = Kind(
+_DECLARED = Kind(
     _valid_call,
     "The answer calls a tool, and every call is of a declared tool with arguments that fit its schema.",
     "is-valid-function-call",
@@ -81,9 +84,8 @@ _CALLS = Kind(
 _SAME = "The same check under another of promptfoo's names."
 
 KINDS: Mapping[str, Kind] = {
-    "is-valid-function-call": _CALLS,
-    "is-valid-openai-function-call": Kind(_valid_call, _SAME, "is-valid-openai-function-call"),
-    "is-valid-openai-tools-call": Kind(_valid_call, _SAME, "is-valid-openai-tools-call"),
+    CALLS[0]: _DECLARED,
+    **{name: Kind(_valid_call, _SAME, name) for name in CALLS[1:]},
     "tool-call-f1": Kind(
         _tool_call_f1,
         "F1 of the names of tools called against those expected, in any order; at least 1.",
