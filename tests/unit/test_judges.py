@@ -573,6 +573,7 @@ async def test_unreadable_and_inapplicable_labels_are_counted_and_no_scores(proj
 
     found, _ = await calibrated(tmp_path, judge, answer, HUMANS)
     assert (found.scored, found.unscored, found.not_applicable) == (29, 1, 0)
+    assert "no JSON" in found.unscored_because
 
 
 async def test_a_judge_that_looks_at_places_is_found_out(project: Path, tmp_path: Path) -> None:

@@ -191,16 +191,14 @@ def _print(found: Calibration, fixed: Corrected | None) -> None:
     rows = [
         ("labels", f"by {people}{''.join(f', {part}' for part in left)}"),
         ("κ, judge and people", f"{_shown(found.kappa)}, and the lower end has to reach {found.min_kappa:g}"),
-        (
-            "same score",
-            f"{_percent(found.agreement)}; always the most common score: {_percent(found.constant_agreement)}",
-        ),
+        ("same score", _same(found)),
         ("α among people", _number(found.alpha_people)),
         ("α with the judge", _number(found.alpha_with_judge)),
         ("passes what people pass", _share(found.true_positive_rate)),
         ("fails what people fail", _share(found.true_negative_rate)),
         ("alike in both orders", _share(found.swap_consistency)),
-        ("mean", f"people {_number(found.mean_people)}, judge {_number(found.mean_judge)}"),
+        ("mean", f"people {_number(found.mean_people)}, judge {_number(found.mean_judge)}" if found.scored else "–"),
+        ("first unscored", visible(found.unscored_because) or "–"),
         ("cost", usd(found.cost_nano_usd)),
     ]
     for title, text in rows:
@@ -217,6 +215,12 @@ def _print(found: Calibration, fixed: Corrected | None) -> None:
             out.print(Text(f"    {passed} (Rogan–Gladen)"))
     verdict = Text("✓ it may gate.", "green") if found.gates is None else Text(f"✗ {visible(found.gates)}", "yellow")
     out.print(verdict)
+
+
+def _same(found: Calibration) -> str:
+    if found.agreement is None:
+        return "–"
+    return f"{_percent(found.agreement)}; a judge that always says the same: {_percent(found.constant_agreement)}"
 
 
 def _confusion(found: Calibration) -> Table:

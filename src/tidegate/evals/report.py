@@ -100,6 +100,11 @@ def run_report(run: Run) -> RenderableType:
         _inset(table),
         "",
         *([_inset(_judges(judges)), ""] if judges else []),
+        *(
+            Text(f"  {visible(one.name)} – {visible(clip(one.unscored_because, SHOWN_REASON))}", "magenta")
+            for one in judges
+            if one.unscored
+        ),
         Text(f"  {foot}", "dim"),
         Text(f"  run {run.id}", "dim"),
     ]

@@ -252,7 +252,7 @@ class _Work:
             self.budget.settle(cost)
         elif result.error is None and self.budget.limit_nano_usd is not None:
             self.stopped = self.stopped or (
-                f"{self.suite.file}: gate.max_cost_usd can not be held, as nobody knows the price of this model or of a "
+                f"{self.suite.file}: gate.max_cost_usd can not be held, as nobody knows the price of this model or a "
                 "judge's. Add it under `prices:` in tidegate.yaml, or take the cap out."
             )
         if len(self.results) == HOPELESS_AFTER and all(known.error is not None for known in self.results):

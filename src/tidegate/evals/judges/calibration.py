@@ -102,6 +102,8 @@ class Calibration(msgspec.Struct, frozen=True):
     labels: int
     scored: int
     unscored: int
+    unscored_because: str
+    """The first reason; empty where there is none."""
     not_applicable: int
     people: int
     kappa: Estimate
@@ -252,13 +254,14 @@ def measured(judge: JudgeSpec, labels: Labels, run: Run) -> Calibration:
         at=run.finished_at,
         labels=len(labels.labels),
         scored=len(pairs),
-        unscored=sum(score.value is None and score.applicable for score in scores.values()),
+        unscored=sum(map(_unscored, scores.values())),
+        unscored_because=next((score.reason for score in scores.values() if _unscored(score)), ""),
         not_applicable=sum(not score.applicable for score in scores.values()),
         people=len(people),
         kappa=kappa,
         min_kappa=judge.min_kappa,
         alpha_people=_alpha(labels, people, {}),
-        alpha_with_judge=_alpha(labels, people, scores, offered),
+        alpha_with_judge=_alpha(labels, people, scores, offered) if pairs else None,
         agreement=fmean(said == human for said, human in near) if near else None,
         constant_agreement=common[0][1] / len(near) if near else None,
         pass_at=pass_at,
@@ -356,6 +359,10 @@ def _alpha(
             row.append(said if said is None or not offered else _nearest(said, offered))
         rows.append(row)
     return agreement.krippendorff(rows)
+
+
+def _unscored(score: Score) -> bool:
+    return score.value is None and score.applicable
 
 
 def _offered(judge: JudgeSpec) -> list[float]:

@@ -19,6 +19,8 @@ class Tally:
     """Of the scored answers."""
     scored: int
     unscored: int
+    unscored_because: str
+    """The first reason; empty where there is none."""
     not_applicable: int
     passed: int | None
     """None where the judge decides nothing."""
@@ -48,6 +50,7 @@ def _tally(name: str, scores: Sequence[Score]) -> Tally:
         mean=fmean(values) if values else None,
         scored=len(values),
         unscored=sum(score.value is None and score.applicable for score in scores),
+        unscored_because=next((score.reason for score in scores if score.value is None and score.applicable), ""),
         not_applicable=sum(not score.applicable for score in scores),
         passed=sum(verdicts) if verdicts else None,
         alike=fmean(len(set(parts) - {None}) == 1 for parts in several) if several else None,
