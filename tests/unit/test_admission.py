@@ -2,9 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+import linecache
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from types import FrameType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -136,6 +140,60 @@ class Broken(Collected):
         await super().start(status, headers, streamed=streamed)
 
 
+class Slow(Collected):
+    """A client that takes its time."""
+
+    async def start(self, status: int, headers: Any, *, streamed: bool) -> None:
+        await asyncio.sleep(0)
+        await super().start(status, headers, streamed=streamed)
+
+    async def send(self, chunk: bytes) -> None:
+        await asyncio.sleep(0)
+
+    async def end(self, tail: bytes = b"") -> None:
+        await asyncio.sleep(0)
+
+
+class Fault(Exception):
+    """What is raised in the middle of a call."""
+
+
+@dataclass
+class Faulty:
+    """Raises Fault as the line number `at` of the gateway's own code is reached, counted as they run."""
+
+    at: int
+    where: str = ""
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
+        code = frame.f_code
+        if not code.co_filename.startswith(GATEWAY) or code.co_name in THE_END:
+            return None
+        if event == "line" and not self.where:
+            text = linecache.getline(code.co_filename, frame.f_lineno).strip()
+            if text != "record.close()":
+                self.at -= 1
+                if self.at < 0:
+                    self.where = f"{code.co_filename}:{frame.f_lineno} {text}"
+                    raise Fault
+        return self
+
+
+@contextmanager
+def faulty(line: int) -> Iterator[Faulty]:
+    fault, before = Faulty(line), sys.gettrace()
+    sys.settrace(fault)
+    try:
+        yield fault
+    finally:
+        sys.settrace(before)
+
+
+GATEWAY = str(FilePath(admission.__file__).parent)
+THE_END = ("close", "_elapsed", "_encode_entry", "_clip")
+"""Where a call is closed and everything given back: nothing in it can fail but the spool, which is broken elsewhere."""
+
+
 # --- every way out ------------------------------------------------------------------------------------------------
 
 STREAM = {**CHAT, "stream": True}
@@ -178,6 +236,38 @@ async def test_every_way_out_gives_everything_back_and_charges_what_the_record_s
     assert (bench.held(), bench.meter.holds) == (0, {})
     bench.upstream = bench.services.attempts._upstream = FakeUpstream(GOOD)
     assert (await bench.call(CHAT)).status == 200, "its place is free again"
+
+
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["unary", "stream"])
+async def test_a_cancel_at_any_moment_gives_everything_back(body: Any) -> None:
+    outcomes = set()
+    for moment in range(60):
+        slow = ScriptedAnswer(body=EVENTS if body is STREAM else [ANSWER])
+        bench = Bench(limits={"total": {"concurrent": 1}}, answers=[slow])
+        call = asyncio.create_task(bench.call(body, Slow()))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        assert (bench.held(), bench.meter.holds, len(bench.spool.lines)) == (0, {}, moment > 0)
+        outcomes |= {bench.record().get("outcome", "error")} if moment else set()
+    assert outcomes == {"client_closed", "ok"}
+
+
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["unary", "stream"])
+async def test_a_fault_in_any_line_of_a_call_gives_everything_back(body: Any) -> None:
+    failed = 0
+    for line in range(1_000):
+        bench = Bench(
+            limits={"total": {"concurrent": 1}}, answers=[ScriptedAnswer(body=EVENTS if body is STREAM else [ANSWER])]
+        )
+        with faulty(line) as fault, suppress(Fault):
+            await bench.call(body)
+        assert (bench.held(), bench.meter.holds) == (0, {}), fault.where
+        if not fault.where:
+            break
+        failed += 1
+    assert 100 < failed < 999
 
 
 @pytest.mark.parametrize("broken", ["begin", "append"])
