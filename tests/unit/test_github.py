@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from tests.unit.judged import HOSTILE, judged
-from tidegate.cli import github
-from tidegate.cli.github import add_to_summary, error_annotations, no_commands, verdict_annotations
+from tidegate.cli import github, log, main
+from tidegate.cli.github import add_to_summary, error_annotations, harmless, no_commands, verdict_annotations
+from tidegate.cli.output import print_json
 from tidegate.core.errors import BadInput, InvalidFile, Problem
 
 KINDS = ("broken", "fixed", "flaky", "same", "error")
@@ -102,3 +104,32 @@ def test_a_summary_is_added_to_what_is_there(tmp_path: Path, monkeypatch: pytest
         add_to_summary("x")
     monkeypatch.delenv("GITHUB_STEP_SUMMARY")
     add_to_summary("nowhere")
+
+
+def obeyed(text: str) -> list[str]:
+    """The lines that GitHub's runner takes for commands: `::` first, or `##[` anywhere."""
+    lines = re.split(r"\r\n|\r|\n", text)
+    return [line for line in lines if line.lstrip().startswith("::") or "##[" in line]
+
+
+def test_json_says_the_same_and_commands_nothing(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    print_json({"output": HOSTILE.replace("\ud800", ""), "more": "####[x"})
+    said = capfdbinary.readouterr().out
+    assert obeyed(said.decode()) == []
+    assert json.loads(said) == {"output": HOSTILE.replace("\ud800", ""), "more": "####[x"}
+
+
+def test_why_a_command_gave_up_commands_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**_: object) -> None:
+        raise BadInput("the provider said:\n  ::error::forged\nx ##[error]forged")
+
+    monkeypatch.setattr(log, "log_", refuse)
+    monkeypatch.setattr("sys.argv", ["tidegate", "log"])
+    for actions, found in (("false", 2), ("true", 0)):
+        monkeypatch.setenv("GITHUB_ACTIONS", actions)
+        with pytest.raises(SystemExit):
+            main()
+        assert len(obeyed(capsys.readouterr().err)) == found
+    assert harmless("a::b\nplain: text") == "a::b\nplain: text"

@@ -75,6 +75,15 @@ def _whole_help(name: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in description.split("\n\n"))
 
 
+def _told(reason: str) -> str:
+    """A job on GitHub takes some lines for commands, and a reason may quote an answer or a file."""
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return reason
+    from tidegate.cli.github import harmless
+
+    return harmless(reason)
+
+
 def main() -> None:
     """Entry point of the `tidegate` program."""
     for stream in (sys.stdout, sys.stderr):
@@ -92,7 +101,7 @@ def main() -> None:
         print(f"tidegate: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(BadInput.exit_code)
     except TidegateError as error:
-        print(f"tidegate: {error}", file=sys.stderr)  # noqa: T201
+        print(f"tidegate: {_told(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -8,6 +8,7 @@ command are escaped, and while people's text is printed commands are switched of
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
@@ -121,6 +122,11 @@ def add_to_summary(text: str) -> None:
             summary.write(text.rstrip("\n") + "\n\n")
     except OSError as error:
         raise BadInput(f"{SUMMARY}: {file} can not be written: {error.strerror}.") from error
+
+
+def harmless(text: str) -> str:
+    """`text` for the standard error, with what would be a command pulled apart."""
+    return re.sub(r"^(\s*):(?=:)", r"\1: ", text, flags=re.MULTILINE).replace("##[", "# #[")
 
 
 @contextmanager

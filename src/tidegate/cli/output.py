@@ -23,7 +23,8 @@ def print_json(value: Any, *, lines: bool = False) -> None:
     """Writes `value` as JSON to stdout: indented, or with `lines` one compact document per item of a sequence."""
     documents = value if lines else [value]
     for document in documents:
-        encoded = msgspec.json.encode(document)
+        # The same JSON: a job on GitHub would take `##[…]` for a command, wherever it stands.
+        encoded = msgspec.json.encode(document).replace(b"##[", b"#\\u0023[")
         sys.stdout.flush()
         sys.stdout.buffer.write((encoded if lines else msgspec.json.format(encoded, indent=2)) + b"\n")  # always UTF-8
     sys.stdout.buffer.flush()
