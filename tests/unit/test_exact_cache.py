@@ -699,3 +699,32 @@ async def test_embeddings_are_kept_too() -> None:
     body = {"model": "support", "input": "hi"}
     states = [said(await b.call(body, dialect=openai_embeddings.DIALECT)) for _ in range(2)]
     assert states == [(200, "miss"), (200, "hit")]
+
+
+async def test_who_can_not_make_sense_of_a_stream_asks_alone_however_slow_its_first_client_is() -> None:
+    """The first has not come to the garbage yet, so its flight still looks well."""
+    held = Held(CHUNKS[0], b"data: {garbage\n\n", *CHUNKS[1:])
+    b = bench(held, *whole(completion("mine")))
+    slow = b.begin(STREAM, reply=Slow())
+    await settle()
+    answer = b.begin()
+    held.let(2)
+    async with asyncio.timeout(1):
+        assert json.loads((await answer).body)["choices"][0]["message"]["content"] == "mine"
+    await cancel(slow)
+    assert (b.upstream.open, b.lookup.flights) == (0, {})
+
+
+async def test_nobody_joins_an_answer_that_is_too_large_to_be_kept() -> None:
+    large = delta(content="x" * 6_000)
+    first, second = Held(large, large, *CHUNKS[1:]), Held(*CHUNKS)
+    b = bench(first, second, max_bytes=40_000)
+    tasks = [b.begin(STREAM)]
+    first.let(2)
+    await settle()
+    tasks.append(b.begin(STREAM))
+    first.let(9)
+    second.let(9)
+    replies = await asyncio.gather(*tasks)
+    assert [said(reply) for reply in replies] == [(200, "miss"), (200, "miss")]
+    assert (replies[0].body, replies[1].body) == (b"".join([large, large, *CHUNKS[1:]]), b"".join(CHUNKS))

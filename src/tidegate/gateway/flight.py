@@ -50,7 +50,7 @@ class SharedAnswer:
     @property
     def open(self) -> bool:
         """A further reader would get all of it, and it is still to end."""
-        return not self.ended and self._failure is None and not self._gone
+        return not self.ended and self._failure is None and self.size <= self.limit
 
     @property
     def whole(self) -> bytes | None:

@@ -74,7 +74,7 @@ class Lookup:
 class Part:
     """One call's part, as a block: a kept answer, a flight of its own, or a share in another's."""
 
-    __slots__ = ("_access", "_flight", "_key", "_lookup", "_plan", "_record", "_wish")
+    __slots__ = ("_access", "_crosses", "_flight", "_key", "_lookup", "_plan", "_record", "_wish")
 
     def __init__(self, lookup: Lookup, plan: Plan, record: Record, access: Access, wish: CacheControl) -> None:
         self._lookup = lookup
@@ -83,6 +83,8 @@ class Part:
         self._access = access
         self._wish = wish
         self._key = b""
+        self._crosses: bool | None = None
+        """Whether the other form of an answer will do; None: nobody has looked."""
         self._flight: Flight | None = None
 
     async def __aenter__(self) -> Source:
@@ -106,9 +108,13 @@ class Part:
             if flight is None or not flight.open:
                 row.cache = "miss"
                 return await self._lead(keeps=wish.write, shared=wish.write)
-            if flight.streamed != plan.incoming.stream and not crosses(plan):
-                row.cache = "miss"
-                return await self._lead(keeps=wish.write)
+            if flight.streamed != plan.incoming.stream:
+                if self._crosses is None:
+                    await self._see_if_it_crosses()
+                    continue
+                if not self._crosses:
+                    row.cache = "miss"
+                    return await self._lead(keeps=wish.write)
             row.cache = "shared"
             if (source := await self._follow(flight)) is not None:
                 return source
@@ -159,8 +165,9 @@ class Part:
             await source.begin()
         except BaseException as error:
             await flight.leave()
-            if isinstance(error, UpstreamError):
-                return None  # it broke before this client saw any of it
+            if isinstance(error, UpstreamError):  # it broke before this client saw any of it
+                self._forget(flight)
+                return None
             raise
         self._record.charge = flight.charge
         self._flight = flight
@@ -171,7 +178,7 @@ class Part:
         plan, record, age = self._plan, self._record, self._wish.max_age_s
         if age is not None and self._lookup.clock.now_ns() - kept.kept_ns > age * 1_000_000_000:
             return None
-        if kept.streamed != plan.incoming.stream and not crosses(plan):
+        if kept.streamed != plan.incoming.stream and not await self._see_if_it_crosses():
             return None
         target = plan.path.targets[0]
         source = self._open(Replay(kept.body), target, streamed=kept.streamed)
@@ -183,6 +190,12 @@ class Part:
         record.use(target)
         record.charge = _nobody
         return source
+
+    async def _see_if_it_crosses(self) -> bool:
+        plan = self._plan
+        if self._crosses is None:
+            self._crosses = await off_loop(plan.large, crosses, plan)
+        return self._crosses
 
     def _open(self, answer: UpstreamAnswer, target: Target, *, streamed: bool) -> Source:
         plan, call_id, created = self._plan, self._record.id, self._lookup.clock.now_ns() // 1_000_000_000

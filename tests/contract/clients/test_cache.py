@@ -228,6 +228,36 @@ async def test_fifty_clients_that_ask_the_same_at_once_cost_one_call() -> None:
     assert sorted({row["cache"] for row in rows}) == ["miss", "shared"]
 
 
+async def test_a_stream_goes_on_for_the_others_when_its_first_client_leaves() -> None:
+    """Over real connections: the provider sees one call, and nobody leave it."""
+    slow = Latency(first_byte_s=0.05, tokens_per_s=100, sigma=0)
+    body = {**BODIES["/v1/chat/completions"], "stream": True}
+    async with gateway(exact_ttl_s=60, latency=slow) as here, httpx.AsyncClient(base_url=here.origin) as client:
+        begun = asyncio.Event()
+
+        async def leave() -> None:
+            async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                assert answer.headers["x-tidegate-cache"] == "miss"
+                async for _ in answer.aiter_raw():
+                    begun.set()
+                    await asyncio.sleep(0.05)
+                    return
+
+        async def stay() -> httpx.Response:
+            await begun.wait()
+            return await client.post("/v1/chat/completions", json=body)
+
+        _, *answers = await asyncio.gather(leave(), stay(), stay())
+        again = await client.post("/v1/chat/completions", json=body)
+    assert [answer.headers["x-tidegate-cache"] for answer in (*answers, again)] == ["shared", "shared", "hit"]
+    assert {answer.content for answer in answers} == {again.content}
+    assert again.content.endswith(b"data: [DONE]\n\n")
+    assert (len(here.provider.requests), here.provider.cancelled) == (1, 0)
+    left, *others = here.records()
+    assert (left["outcome"], left["cost_nano_usd"]) == ("client_closed", 0)
+    assert sorted(row["cost_nano_usd"] > 0 for row in others) == [False, False, True]
+
+
 def key_of(number: int, role: Role, **lists: Any) -> tuple[str, Key]:
     token, prefix = mint(bytes([number]) * ENTROPY_BYTES)
     return token, Key(prefix, f"k{number}", role, fingerprint(token), "2026-01-01T00:00:00Z", "root", **lists)
