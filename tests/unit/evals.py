@@ -112,7 +112,9 @@ class MemoryShelf:
 
     def resolve(self, prompt: str, selector: str) -> Version:
         for one in self.versions:
-            if one.prompt == prompt and (selector == one.name or self.live.get((prompt, selector)) == one):
+            if one.prompt != prompt:
+                continue
+            if selector in (one.name, one.digest) or self.live.get((prompt, selector)) == one:
                 return one
         raise NotFound(f"{prompt} has no {selector}")
 

@@ -10,9 +10,9 @@ import pytest
 from tests.unit.evals import NOW, ScriptedCaller, lines, load, version, write
 from tidegate.core.errors import InvalidFile, Unusable, UpstreamUnavailable
 from tidegate.core.evaluation import Run
-from tidegate.evals.gate import usable
 from tidegate.evals.golden import GoldenSet
 from tidegate.evals.runner import Budget, Progress, run_suite
+from tidegate.evals.said import usable
 from tidegate.evals.suite import Suite
 from tidegate.fakes import FixedClock
 from tidegate.ports import PromptAnswer, PromptCall

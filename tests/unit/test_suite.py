@@ -79,6 +79,7 @@ def test_the_example_is_a_suite() -> None:
         ("checks: [is-json]\ngate:\n  metrics:\n    grounded: {floor: 1}\n", ["eval.yaml:4: gate.metrics.grounded: no metric is called 'grounded'. Known: pass-rate, is-json."]),
         ("checks: [is-json]\ngate:\n  metrics:\n    pass-rate: {}\n", ["eval.yaml:4: gate.metrics.pass-rate: needs a margin, a floor, or both."]),
         ("checks: [is-json]\ngate:\n  metrics:\n    pass-rate: {magrin: 0.1}\n", ["eval.yaml:4: gate.metrics.pass-rate.magrin: unknown key 'magrin'. Did you mean 'margin'?"]),
+        ("checks: [is-json]\ngate:\n  protects: [production]\n", ["eval.yaml:3: gate.protects: decides nothing here: tidegate.yaml, on the server that deploys, names protected environments."]),
         ("checks: [is-json]\ngate: {max_cost_usd: 0}\n", ["eval.yaml:2: gate.max_cost_usd:"]),
         ("checks: [is-json]\ngate: {max_cost_usd: lots}\n", ["eval.yaml:2: gate.max_cost_usd:"]),
         ("repeats: 2\n", ["golden.jsonl:1: checks: nothing checks the case 'a'"]),

@@ -51,8 +51,8 @@ def eval_(
     junit
         Write it as JUnit XML: every case that does not pass is a failure.
     """
-    from tidegate.evals.gate import usable
     from tidegate.evals.report import run_report
+    from tidegate.evals.said import usable
 
     project = compose.project(config)
     files = Reports(html=html, junit=junit)

@@ -39,22 +39,9 @@ from tidegate.evals.said import (
     label,
     passed_cases,
     per_call,
-    percent,
     usable,
 )
 from tidegate.evals.slices import slices
-
-__all__ = [
-    "because",
-    "gate",
-    "label",
-    "passed_cases",
-    "per_call",
-    "percent",
-    "planned_mde",
-    "undecided_by_noise",
-    "usable",
-]
 
 DEFAULT_MARGIN = 0.02
 

@@ -101,16 +101,15 @@ def regate(
     demands = _demands(suite, run, metrics, own)
     golden = _golden(shelf, run)
     stored = run.gate or {}
-    changes: tuple[str, ...] = ()
-    if baseline is not None and baseline.digest != run.digest:
-        changes = tuple(diff(shelf.artifact(baseline.digest), shelf.artifact(run.digest)).lines())
+    rival = None if baseline is None or baseline.digest == run.digest else baseline
+    changes = () if rival is None else diff(shelf.artifact(rival.digest), shelf.artifact(run.digest)).lines()
     other = "under other demands than its suite's" if metrics else "as its suite asks"
     return gate(
         settled(run, own),
         None if baseline is None else at_par(settled(baseline, own), own),
         demands,
         golden,
-        mde=None if not changes else planned_mde(golden, run.repeats, baseline),
+        mde=None if rival is None else planned_mde(golden, run.repeats, rival),
         diff=changes,
         alpha=stored.get("alpha", ALPHA),
         notes=[f"a stored run, judged again {other}: nothing was called, and nothing is approved by it."],
