@@ -14,6 +14,7 @@ import pytest
 
 from tests.contract.bad_requests import ANSWERS, WIRES, Wire
 from tests.contract.whole import Script, Whole, answers, streams, whole
+from tests.golden.test_dialect_pairs import PROVIDERS, STREAMED, sse
 from tidegate.core.artifact import Artifact, Input, Message, Output, digest
 from tidegate.core.ledger import Served
 from tidegate.telemetry.record import CallRow
@@ -424,6 +425,36 @@ async def test_a_record_is_as_complete_between_any_two_dialects(wire: Wire, prov
     assert content is not None
     assert content.output == (HALF if stream and provider == "oai" else "hi")
     assert "Hi there" in content.input
+
+
+BEFORE_THE_CUT = {"chat": 3, "responses": 4, "anthropic": 5, "gemini": 1}
+"""How many events come; with them `I am well.`, of Gemini its first half and the counts so far."""
+BILLED = {
+    "chat": (None, 3, "estimated"),
+    "responses": (None, 3, "estimated"),
+    "anthropic": (20, 3, "estimated"),
+    "gemini": (20, 9, "provider"),
+}
+"""Input tokens (None: estimated too), output tokens, and who says so."""
+
+
+@pytest.mark.parametrize("provider", BILLED)
+@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+async def test_a_cut_stream_is_billed_for_what_arrived_in_every_dialect(wire: Wire, provider: str) -> None:
+    name = PROVIDERS[provider]
+    came = sse(provider, STREAMED[provider]["text"][: BEFORE_THE_CUT[provider]]).removesuffix(b"data: [DONE]\n\n")
+    async with whole(streams(came, cut=True, pause_s=0.03), routes=ROUTES, prices=PRICES) as here:
+        more = {"stream": True} if wire.name != "gemini" else {}
+        path = url(wire, f"one-{name}", stream=True)
+        reply = await here.client.post(path, content=body(wire, f"one-{name}", **more))
+        record = here.record()
+    assert "error" in reply.text.strip().splitlines()[-1]
+    assert not any(end in reply.text for end in ("[DONE]", "message_stop", "finishReason", "response.completed"))
+    given, output, source = BILLED[provider]
+    assert (record["outcome"], record["error_type"], record["finish_reason"]) == ("error", "stream_broken", None)
+    assert (record["output_tokens"], record["usage_source"]) == (output, source)
+    assert record["input_tokens"] == given or (given is None and record["input_tokens"] > 0)
+    assert record["cost_nano_usd"] == record["input_tokens"] * 1_000 + output * 2_000
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
