@@ -443,6 +443,7 @@ KEPT_ELSEWHERE = [
         "by their id",
     ),
     ("/v1/messages", {"messages": [], "container": "container_1", "max_tokens": 9}, "oai/m-1", "container"),
+    (CHAT, {"messages": [*CHAT_ASKED["messages"], {"role": "assistant", "audio": {"id": "a"}}]}, "ant/m", "audio"),
     (GEMINI.format("oai/m-1"), {**ASKED, "cachedContent": "cachedContents/1"}, "", "cachedContent"),
     (GEMINI.format("oai/m-1"), {**ASKED, "cached_content": "cachedContents/1"}, "", "cached_content"),
 ]
@@ -498,6 +499,26 @@ async def test_a_field_of_any_name_fits_into_the_header() -> None:
     dropped = reply.headers["x-tidegate-dropped"]
     assert dropped.startswith("?" * 80 + ", a??set-cookie:?x, field-000, ")
     assert dropped.endswith(", field-017, ...")
+
+
+async def test_what_chat_clients_spell_in_their_own_ways_comes_through() -> None:
+    """Calls as they were before tools, and Anthropic's mark for its prompt cache, as LiteLLM's clients send it."""
+    text = {"type": "text", "text": "Hello"}
+    answer = {"id": "a", "type": "message", "role": "assistant", "model": "m", "content": [text]}
+    parts = bench(json.dumps({**answer, "stop_reason": "end_turn"}).encode())
+    marked = {"type": "text", "text": "A long text.", "cache_control": {"type": "ephemeral"}}
+    said = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"a":1}'}}
+    result = {"role": "function", "name": "f", "content": "x"}
+    thought = {"role": "assistant", "content": "So.", "reasoning_content": "Hm."}
+    messages = [{"role": "user", "content": [marked]}, said, result, thought]
+    await parts.ask(CHAT, {"model": "ant/m", "messages": messages, "max_tokens": 9})
+    assert parts.sent["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "A long text.", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "f", "name": "f", "input": {"a": 1}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "f", "content": "x"}]},
+        {"role": "assistant", "content": "So."},
+    ]
+    assert parts.call["tags"]["tidegate.dropped"] == "messages[3].reasoning_content"
 
 
 # --- what else there is to read -----------------------------------------------------------------------------------

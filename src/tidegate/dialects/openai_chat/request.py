@@ -71,6 +71,8 @@ class _Part(msgspec.Struct):
     image_url: _ImageUrl | None = None
     file: _File | None = None
     input_audio: _InputAudio | None = None
+    cache_control: dict[str, Any] | None = None
+    """Anthropic's mark, which many clients put into this dialect too."""
 
 
 class _Message(msgspec.Struct):
@@ -80,6 +82,10 @@ class _Message(msgspec.Struct):
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
     tool_call_id: str | None = None
+    function_call: _Called | None = None
+    """How calls were spelled before tools."""
+    audio: msgspec.Raw = msgspec.Raw(b"")
+    reasoning_content: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Role(msgspec.Struct):
@@ -250,15 +256,24 @@ def _message_in(message: _Message, index: int, losses: list[chat.Loss]) -> chat.
             losses.append(chat.Loss(f"messages[{index}].tool_calls", "a call of something that is not a function"))
         else:
             parts.append(chat.ToolCall(call.id, call.function.name, call.function.arguments))
+    if message.function_call is not None:
+        name = message.function_call.name
+        parts.append(chat.ToolCall(name, name, message.function_call.arguments))
+    for key, raw, why in (
+        ("audio", message.audio, "only OpenAI has what a model of its own has said"),
+        ("reasoning_content", message.reasoning_content, "reasoning without a signature is nobody's to take back"),
+    ):
+        if raw and bytes(raw) not in (b"null", b'""'):
+            losses.append(chat.Loss(f"messages[{index}].{key}", why, essential=key == "audio"))
     if role == "tool":
         given = tuple(part for part in parts if isinstance(part, chat.Text | chat.Image | chat.File))
         parts = [chat.ToolResult(message.tool_call_id or message.name or "", given)]
-    return chat.Message(role, tuple(parts), message.name)
+    return chat.Message(role, tuple(parts), None if role == "tool" else message.name)
 
 
 def _part_in(part: _Part, place: str) -> chat.Part:
     if part.type == "text" and part.text is not None:
-        return chat.Text(part.text)
+        return chat.Text(part.text, cache_after=part.cache_control is not None)
     if part.type == "refusal" and part.refusal is not None:
         return chat.Refusal(part.refusal)
     if part.type == "image_url" and part.image_url is not None:
