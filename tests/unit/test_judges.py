@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tests.unit.evals import MemoryShelf, ScriptedCaller, lines, load, version, write
 from tidegate.cli.lint import lint
-from tidegate.core.errors import InvalidFile
+from tidegate.core.errors import InvalidFile, Unusable
 from tidegate.core.evaluation import Score
 from tidegate.core.ids import uuid7
 from tidegate.evals.judges.calibration import barred, calibrate, corrected, find, load_labels
@@ -376,6 +376,23 @@ async def test_a_judge_that_is_not_calibrated_decides_nothing(project: Path) -> 
     held = settled(done, seated)
     assert [result.passed for result in held.results] == [False, False]
     assert settled(held, suite.judges) == done
+
+
+async def test_a_run_whose_judge_gives_no_verdict_at_all_is_not_paid_for_to_its_end(project: Path) -> None:
+    judges(project, "tone: {rubric: judges/tone}")
+    write(project, golden_jsonl=lines(*({"id": f"c{at}", "inputs": {"q": "?"}} for at in range(40))))
+    suite, golden = load(project)
+
+    def answer(call: PromptCall) -> PromptAnswer:
+        return PromptAnswer("", error="HTTP 401: no key") if call.origin == "judge" else PromptAnswer("It is ok.")
+
+    caller = ScriptedCaller(answer)
+    deciding = replace(suite, judges=tuple(replace(judge, gates=None) for judge in suite.judges))
+    with pytest.raises(Unusable, match=r"'tone' scored none of the first answers.*HTTP 401: no key"):
+        await run_suite(deciding, golden, version(), caller, run_id="r", clock=FixedClock())
+    assert sum(call.origin == "eval" for call in caller.calls) < 12
+    done = await run_suite(suite, golden, version(), ScriptedCaller(answer), run_id="r", clock=FixedClock())
+    assert len(done.results) == 40, "a judge that decides nothing stops nothing"
 
 
 async def test_answers_that_failed_a_must_pass_check_are_judged_unless_the_suite_says_not(project: Path) -> None:

@@ -30,7 +30,7 @@ from tidegate.evals.suite import Suite, plan
 from tidegate.ports import Caller, Clock, PromptAnswer, PromptCall
 
 HOPELESS_AFTER = 5
-"""When the first calls all end in errors, the rest is not tried."""
+"""When the first calls all fail, or a judge that may gate scores none of their answers, the rest is not tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +259,19 @@ class _Work:
             self.stopped = self.stopped or (
                 f"the first {HOPELESS_AFTER} calls all failed, so the run was stopped: {clip(result.error or '', 300)}"
             )
+        if len(self.results) == HOPELESS_AFTER:
+            self.stopped = self.stopped or next(self._speechless(), None)
         passed = sum(known.passed for known in self.results)
         total = sum(_cost(known) or 0 for known in self.results)
         self.progress(Progress(self.version, len(self.results), self.total, passed, total))
+
+    def _speechless(self) -> Iterator[str]:
+        """Why a run is of no use in which a judge that may gate gives no verdict on anything."""
+        for judge in self.suite.judges:
+            said = [score for known in self.results for score in known.scores if score.name == judge.name]
+            if judge.gates is None and said and all(score.value is None and score.applicable for score in said):
+                reason = clip(said[-1].reason, 300)
+                yield f"the judge {judge.name!r} scored none of the first answers, so the run was stopped: {reason}"
 
     def _too_dear(self) -> str:
         limit = (self.budget.limit_nano_usd or 0) / 1e9
