@@ -728,3 +728,52 @@ async def test_nobody_joins_an_answer_that_is_too_large_to_be_kept() -> None:
     replies = await asyncio.gather(*tasks)
     assert [said(reply) for reply in replies] == [(200, "miss"), (200, "miss")]
     assert (replies[0].body, replies[1].body) == (b"".join([large, large, *CHUNKS[1:]]), b"".join(CHUNKS))
+
+
+async def test_a_slow_client_gets_all_of_a_large_answer_that_others_are_through_with() -> None:
+    large = [delta(content="x" * 4_000) for _ in range(4)]
+    held = Held(*large, *CHUNKS[1:])
+    b = bench(held, max_bytes=40_000)
+
+    class Hesitant(Collected):
+        go = asyncio.Event()
+
+        async def send(self, chunk: bytes) -> None:
+            await super().send(chunk)
+            await self.go.wait()
+
+    hesitant = Hesitant()
+    slow = b.begin(STREAM, reply=hesitant)
+    fast = b.begin(STREAM)
+    held.let(20)
+    assert (await fast).body == b"".join([*large, *CHUNKS[1:]])
+    hesitant.go.set()
+    assert (await slow).body == (await fast).body
+    assert (b.upstream.open, len(b.answers)) == (0, 0)
+
+
+async def test_the_same_words_in_another_dialect_are_another_request() -> None:
+    body = {"model": "sim/m-1", "max_tokens": 5, "messages": CHAT["messages"]}
+    b = bench(*whole(completion(), completion()))
+    states = [said(await b.call(body, dialect=dialect)) for dialect in (openai_chat.DIALECT, anthropic.DIALECT)]
+    assert states == [(200, "miss"), (200, "miss")]
+
+
+async def test_who_takes_part_is_told_what_was_dropped_as_well() -> None:
+    said_by_claude = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude",
+        "content": [{"type": "text", "text": "hello"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 10, "output_tokens": 5},
+    }
+    held = Held(json.dumps(said_by_claude).encode())
+    b = bench(held)
+    tasks = [b.begin({**CHAT, "model": "claude", "logit_bias": {"5": 1}}) for _ in range(2)]
+    await settle()
+    held.let(2)
+    first, second = await asyncio.gather(*tasks)
+    assert said(second) == (200, "shared")
+    assert "logit_bias" in second.headers["x-tidegate-dropped"] == first.headers["x-tidegate-dropped"]
