@@ -12,6 +12,7 @@ import pytest
 from tidegate.core.evaluation import CheckResult, GateReport, Repeat, Run, Score
 from tidegate.evals.gate import gate, planned_mde, undecided_by_noise
 from tidegate.evals.golden import Case
+from tidegate.evals.reports.figures import figure
 from tidegate.evals.suite import Metric
 
 NOW = "2026-03-01T12:00:00.000000Z"
@@ -137,6 +138,13 @@ def test_a_first_version_s_score_needs_a_floor(asked: Metric, judge: Judge, verd
     report = judge_gate(None, [[scored(4)], [scored(4)], [scored(4)], [scored(4)], [scored(5)]], asked, judge)
     assert (report.verdict, report.reason) == (verdict, reason)
     assert report.metrics[0].candidate_interval is not None
+
+
+def test_a_judge_of_shares_speaks_in_percent_as_the_reports_do() -> None:
+    cases = [[scored(0.85)]] * 5
+    report = judge_gate(None, cases, Metric(floor=0.9), Judge(scale=(0.0, 1.0)))
+    assert report.reason == "The mean score of grounded is 85%, below its floor of 90%."
+    assert figure(report.metrics[0].candidate, report.metrics[0].scale) == "85%"
 
 
 def test_a_judge_that_compares_has_no_say_about_a_first_version() -> None:

@@ -23,7 +23,7 @@ from tidegate.core.evaluation import MetricVerdict, Run, Verdict
 from tidegate.core.stats import Comparison, bounded_interval, compare, holm, pairs_needed
 from tidegate.evals.golden import Case
 from tidegate.evals.readings import RATE, Gauge, Readings
-from tidegate.evals.said import percent
+from tidegate.evals.said import SHARE, percent
 
 DEFAULT_FLOOR = 1.0
 TOLERANCE = 1e-9
@@ -191,6 +191,7 @@ class _Words:
         self.alpha = alpha
         self.gauge = found.question.gauge
         self.name = _name(self.gauge)
+        self.share = self.gauge.scale == SHARE
 
     def say(self, verdict: Verdict, p_worse: float) -> str:
         question, compared = self.found.question, self.found.compared
@@ -238,17 +239,17 @@ class _Words:
         return f"{_upper(self.name)} ({figures}) may or may not have fallen by more than {allowed}: {between}."
 
     def value(self, value: float) -> str:
-        return f"{value:.3g}" if self.gauge.is_score else percent(value)
+        return percent(value) if self.share else f"{value:.3g}"
 
     def change(self, value: float) -> str:
-        return f"{value:+.2f}" if self.gauge.is_score else f"{100 * value:+.1f}"
+        return f"{100 * value:+.1f}" if self.share else f"{value:+.2f}"
 
     def size(self, margin: float) -> str:
-        return f"{margin:g}" if self.gauge.is_score else f"{100 * margin:g} points"
+        return f"{100 * margin:g} points" if self.share else f"{margin:g}"
 
     @property
     def unit(self) -> str:
-        return "" if self.gauge.is_score else " points"
+        return " points" if self.share else ""
 
 
 def _name(gauge: Gauge) -> str:

@@ -9,6 +9,8 @@ from statistics import fmean
 from tidegate.core.evaluation import PerCall, Repeat, Run
 
 MAX_ERROR_SHARE = 0.02
+SHARE = (0.0, 1.0)
+"""The scale of what is said in percent, and its changes in points: pass rates, and judges that give a share."""
 
 
 def usable(run: Run) -> bool:

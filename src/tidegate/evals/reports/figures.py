@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tidegate.core.evaluation import MetricVerdict, PerCall
-from tidegate.evals.said import percent
-
-SHARE = (0.0, 1.0)
-"""The scale of what is shown in percent, and its changes in points."""
+from tidegate.evals.said import SHARE, percent
 
 Scale = tuple[float, float]
 
