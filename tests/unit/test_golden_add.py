@@ -34,7 +34,7 @@ def test_a_case_is_appended_and_nothing_else_changes(tmp_path: Path, name: str) 
     line = add(path, CASE, INPUTS)
     after = path.read_bytes().decode()
     assert after.startswith(SETS[name])
-    assert ("\r\n" in after) is ("\r\n" in SETS[name])
+    assert after.count("\r\n") == (after.count("\n") if "\r\n" in SETS[name] else 0)
     first, new = load_golden(path).cases
     assert (first.id, new.id, new.line) == ("a", "new", line)
     assert (new.inputs, new.expected, new.tags) == (CASE["inputs"], CASE["expected"], ("x", "y"))

@@ -117,6 +117,14 @@ def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_first_column(tmp_path:
     assert load_golden(put(tmp_path, "g.csv", b"\xef\xbb\xbfid\r\na\r\n")).cases[0].id == "a"
 
 
+def test_line_ends_are_no_content(tmp_path: Path) -> None:
+    """Also those inside of a cell: a spreadsheet on Windows writes the same set."""
+    text = 'id,inputs.q\na,"one\ntwo"\n'
+    unix, windows = (load_golden(put(tmp_path, "g.csv", one)) for one in (text, text.replace("\n", "\r\n")))
+    assert unix.digest == windows.digest
+    assert unix.cases[0].inputs == {"q": "one\ntwo"}
+
+
 def test_many_cases_of_one_id_are_told_in_one_pass(tmp_path: Path) -> None:
     """20,000 duplicates: the search for the first of them is no loop over all."""
     found = problems(put(tmp_path, "g.jsonl", '{"id": "a"}\n' * 20_000))
