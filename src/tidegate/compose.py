@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from tidegate import config as configuration
-from tidegate.config import Project, Provider
+from tidegate.config import Config, Project, Provider
 from tidegate.core.address import from_environment, is_loopback
-from tidegate.core.errors import BadInput
+from tidegate.core.errors import BadInput, nearest
 from tidegate.core.ids import uuid7
 from tidegate.ports import Caller, Clock
 from tidegate.prompts.registry import Registry
@@ -32,6 +32,7 @@ from tidegate.system import SystemClock, SystemRandom
 
 if TYPE_CHECKING:
     from tidegate.core.budgets import BudgetState
+    from tidegate.core.keys import KeyRing
     from tidegate.gateway.caller import HttpCaller
     from tidegate.gateway.pipeline import Services
     from tidegate.prompts.remote import RemoteRegistry
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from tidegate.upstream.dial import Network
     from tidegate.upstream.lint import Serving
 
+log = logging.getLogger("tidegate")
 DRAIN_S = 30.0
 GATEWAY_BUSY_S = 1.0
 """A gateway only reads the control store, and has its last snapshot: it need not wait long."""
@@ -157,6 +159,7 @@ async def services(
     except BaseException:
         kept.close()
         raise
+    _warn_of_nobody(config, prompts.keys())
     pool = Pool(networks=_networks(project), proxies=Proxies.read(os.environ))
     attempts = Attempts(pool, RetryBudget(), clock, random)
     answers = MemoryAnswers(max_bytes=config.caches.max_bytes, clock=clock)
@@ -207,6 +210,13 @@ def _admission(project: Project, clock: Clock, spool: SpoolWriter, kept: ExitSta
         begun.forget_orphans(project.spool, restored.read)
     spool.before_seal = note
     return meter
+
+
+def _warn_of_nobody(config: Config, ring: KeyRing) -> None:
+    """A limit or budget of a key that nobody has caps nothing; the key may be made later, so it is no error."""
+    for section, scopes in (("limits", config.limits), ("budgets", config.budgets)):
+        for name in [] if ring.empty else sorted(scopes.keys.keys() - ring.names):
+            log.warning("%s.keys.%s: no key has this name.%s", section, name, nearest(name, ring.names))
 
 
 def _networks(project: Project) -> dict[str, Network]:

@@ -171,8 +171,10 @@ def test_what_was_spent_before_is_known_again() -> None:
     with pytest.raises(BudgetExhausted):
         admit(capped, key="ann", nano_usd=51)
     admit(capped, key="bob", nano_usd=51).settle(0, 51, None)
-    assert capped.spent()["key ann day"] == {start: 950, start - 86_400 * 10**9: 7}
     assert capped.spent()["key bob day"] == {start: 51}
+    admit(capped, key="ann", nano_usd=50).settle(0, 1, None)
+    assert capped.spent()["key bob day"] == {start: 51}, "also what did not change since"
+    assert capped.spent()["key ann day"] == {start: 951, start - 86_400 * 10**9: 7}
     assert [state.scope for state in capped.budgets()] == ["key ann", "key bob"]
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from tidegate import compose
 from tidegate.cli.budgets import NONE, budgets_
-from tidegate.config import load
+from tidegate.config import Config, load
+from tidegate.core.keys import Key, KeyRing, fingerprint, mint
 from tidegate.stores.meter import Meter
 from tidegate.system import SystemClock
 from tidegate.telemetry.spool import SpoolWriter
@@ -65,3 +66,13 @@ def test_no_budgets_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "tidegate.yaml").write_text("limits: {total: {concurrent: 1}}\n")
     budgets_(config=tmp_path / "tidegate.yaml")
     assert capsys.readouterr().out.split() == NONE.split()
+
+
+def test_a_limit_of_a_key_that_nobody_has_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    config = Config.model_validate({"limits": {"keys": {"an": {"concurrent": 1}, "ann": {"concurrent": 1}}}})
+    token, prefix = mint(bytes(range(38)))
+    key = Key(prefix, "ann", "caller", fingerprint(token), "2026-01-01T00:00:00.000000Z", "ada")
+    compose._warn_of_nobody(config, KeyRing([key]))
+    compose._warn_of_nobody(config, KeyRing())
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == "limits.keys.an: no key has this name. Did you mean 'ann'?"

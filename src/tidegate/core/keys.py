@@ -182,6 +182,11 @@ class KeyRing:
         """No key was ever made. Once there was one, nothing is open any more, also when it was revoked."""
         return not self._held
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of whom there were ever keys."""
+        return frozenset(held.key.name for held in self._held.values())
+
     def owner(self, token: str) -> Key | None:
         """The key that this text is, accepted or not; None for a text that is none. In constant time."""
         held = self._held.get(token[_START:_MIDDLE])

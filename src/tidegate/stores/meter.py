@@ -139,6 +139,7 @@ class Hold:
             cost = charged(nano_usd, reserved)
             now_ns = meter.clock.now_ns()
             for budget, only in mix.budgets:
+                meter.changed.add(budget)
                 paid = cost if not only or only == model else 0
                 if budget.charge(reserved, paid, now_ns):
                     log.warning("%s: %d %% of the budget per %s are spent", budget.scope, WARN_PERCENT, budget.period)
@@ -165,13 +166,15 @@ class Meter:
         self.clock = clock
         self.holds: dict[str, Hold] = {}
         """The calls under a budget that are running, by id."""
+        self.changed: set[Budget] = set()
+        """What was charged since `spent` was asked."""
         self._limits = limits
         self._budgets = budgets
         self._zone = zone
-        self._restored = {name: dict(windows) for name, windows in (spent or {}).items()}
+        self._spent = {name: dict(windows) for name, windows in (spent or {}).items()}
         self._scopes: dict[str, _Scope] = {}
         self._mixes: dict[tuple[str | None, str | None, str | None, tuple[str, ...]], _Mix] = {}
-        for kind, name in (*limits.names(), *budgets.names(), *map(_named, self._restored)):
+        for kind, name in (*limits.names(), *budgets.names(), *map(_named, self._spent)):
             self._scope(kind, name)
 
     def admit(
@@ -212,8 +215,10 @@ class Meter:
         return [budget.state() for budget in self._all()]
 
     def spent(self) -> dict[str, dict[int, int]]:
-        """What an other process has to know to go on: also of budgets that nobody has asked for yet."""
-        return self._restored | {_id(budget): budget.windows for budget in self._all()}
+        """What another process has to know to go on; costs as much as changed since the last time."""
+        self._spent.update({_id(budget): budget.windows for budget in self.changed})
+        self.changed.clear()
+        return dict(self._spent)
 
     def _all(self) -> list[Budget]:
         return [budget for scope in self._scopes.values() for budget in scope.budgets]
@@ -237,7 +242,7 @@ class Meter:
             limit, caps = self._limits.of(kind, name), self._budgets.of(kind, name)
             if limit is None and caps is None:
                 return None
-            scope = self._scopes[title] = _Scope(title, limit or Limit(), caps or Caps(), self._zone, self._restored)
+            scope = self._scopes[title] = _Scope(title, limit or Limit(), caps or Caps(), self._zone, self._spent)
         return scope
 
 
