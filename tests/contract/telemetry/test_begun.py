@@ -278,6 +278,20 @@ def test_where_the_checkpoint_can_not_be_written_the_lines_stay(
     second.die()
 
 
+def test_a_full_disk_loses_no_count(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, said = places.writer(), encode_begun(Begun("c", "2026-03-01T12:00:00.000000Z", 5, []))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda handle, data: _full(handle))
+        assert not writer.begin(said)
+        assert not writer.append(line(1))
+    assert (writer.accepted, writer.shed) == (1, 1)
+    assert writer.begin(said)
+    assert writer.append(line(2))
+    assert (writer.accepted, writer.shed) == (2, 1)
+    writer.close()
+    assert places.recorder().once() == 1
+
+
 def _dies(*_: object) -> bool:
     raise KeyboardInterrupt
 
