@@ -11,6 +11,7 @@ import pytest
 
 from tidegate.core.errors import InvalidFile
 from tidegate.evals.golden import load_golden
+from tidegate.evals.suite import load_suite
 
 JSONL = (
     '{"id": "a", "inputs": {"q": "How, \\"now\\"?", "n": 2}, "expected": {"must": "30 days"}, "tags": ["x", "y"]}\n\n'
@@ -105,6 +106,13 @@ def test_what_is_wrong_names_its_line(tmp_path: Path, name: str, text: str | byt
     assert len(found) == len(expected), found
     for problem, beginning in zip(found, expected, strict=True):
         assert problem.startswith(beginning), found
+
+
+def test_a_set_of_another_format_is_found_by_its_name(tmp_path: Path) -> None:
+    put(tmp_path, "golden.yaml", YAML)
+    put(tmp_path, "eval.yaml", "checks: [is-json]\n")
+    with pytest.raises(InvalidFile, match=r"no file 'golden.jsonl' beside eval.yaml. Did you mean 'golden.yaml'\?"):
+        load_suite(tmp_path)
 
 
 def test_a_pipe_or_a_folder_is_no_golden_set(tmp_path: Path) -> None:

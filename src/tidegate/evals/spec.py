@@ -111,7 +111,7 @@ def inside(folder: Path, name: str, what: str) -> Path:
     if escapes(name) or leads_out(folder, name):
         raise ValueError(f"{name!r} leaves the folder; {what} stands beside eval.yaml")
     if not path.is_file():
-        there = [item.name for item in folder.iterdir() if item.is_file() and item.suffix == path.suffix]
+        there = [item.name for item in folder.iterdir() if item.is_file()]
         raise ValueError(f"there is no file {name!r} beside eval.yaml.{nearest(name, there)}")
     return path
 
