@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
@@ -38,12 +39,10 @@ def occurs(quote: str, texts: Sequence[str]) -> bool:
     Case, punctuation, layout and invisible characters do not count. One word is no evidence, unless it is all there is.
     """
     wanted = _words(quote)
-    if not wanted:
+    if not wanted.strip():
         return False
-    found = [_words(text) for text in texts]
-    if len(wanted) == 1:
-        return wanted in found
-    return any(f" {' '.join(wanted)} " in f" {' '.join(words)} " for words in found)
+    one = wanted.count(" ") == 2
+    return any(wanted == words if one else wanted in words for words in _indexed(tuple(texts)))
 
 
 def without_invisible(text: str) -> str:
@@ -56,5 +55,12 @@ def storable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(unicodedata.normalize("NFKC", without_invisible(text)).casefold())
+@lru_cache(maxsize=8)
+def _indexed(texts: tuple[str, ...]) -> list[str]:
+    """The words of each text: a context is looked at again for every quote from it."""
+    return [_words(text) for text in texts]
+
+
+def _words(text: str) -> str:
+    """The words of a text, a space before and after each."""
+    return f" {' '.join(_WORD.findall(unicodedata.normalize('NFKC', without_invisible(text)).casefold()))} "
