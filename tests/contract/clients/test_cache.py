@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.contract.clients.gateway import (
     Gateway,
     gateway,
 )
+from tests.contract.clients.test_cross_talk import PATHS, TAG, WORDS, body, tag
 from tidegate import compose
 from tidegate.config import Config, Project
 from tidegate.core.errors import BadInput
@@ -68,12 +70,12 @@ def states(here: Gateway) -> list[str]:
 
 
 async def ask(client: httpx.AsyncClient, path: str, *, stream: bool, **headers: str) -> httpx.Response:
-    body = dict(BODIES[path])
+    asked = dict(BODIES[path])
     if "generateContent" in path:
         path = path.replace("generateContent", "streamGenerateContent?alt=sse") if stream else path
     elif stream:
-        body["stream"] = True
-    return await client.post(path, json=body, headers=headers)
+        asked["stream"] = True
+    return await client.post(path, json=asked, headers=headers)
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -231,12 +233,12 @@ async def test_fifty_clients_that_ask_the_same_at_once_cost_one_call() -> None:
 async def test_a_stream_goes_on_for_the_others_when_its_first_client_leaves() -> None:
     """Over real connections: the provider sees one call, and nobody leave it."""
     slow = Latency(first_byte_s=0.05, tokens_per_s=100, sigma=0)
-    body = {**BODIES["/v1/chat/completions"], "stream": True}
+    asked = {**BODIES["/v1/chat/completions"], "stream": True}
     async with gateway(exact_ttl_s=60, latency=slow) as here, httpx.AsyncClient(base_url=here.origin) as client:
         begun = asyncio.Event()
 
         async def leave() -> None:
-            async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            async with client.stream("POST", "/v1/chat/completions", json=asked) as answer:
                 assert answer.headers["x-tidegate-cache"] == "miss"
                 async for _ in answer.aiter_raw():
                     begun.set()
@@ -245,10 +247,10 @@ async def test_a_stream_goes_on_for_the_others_when_its_first_client_leaves() ->
 
         async def stay() -> httpx.Response:
             await begun.wait()
-            return await client.post("/v1/chat/completions", json=body)
+            return await client.post("/v1/chat/completions", json=asked)
 
         _, *answers = await asyncio.gather(leave(), stay(), stay())
-        again = await client.post("/v1/chat/completions", json=body)
+        again = await client.post("/v1/chat/completions", json=asked)
     assert [answer.headers["x-tidegate-cache"] for answer in (*answers, again)] == ["shared", "shared", "hit"]
     assert {answer.content for answer in answers} == {again.content}
     assert again.content.endswith(b"data: [DONE]\n\n")
@@ -256,6 +258,43 @@ async def test_a_stream_goes_on_for_the_others_when_its_first_client_leaves() ->
     left, *others = here.records()
     assert (left["outcome"], left["cost_nano_usd"]) == ("client_closed", 0)
     assert sorted(row["cost_nano_usd"] > 0 for row in others) == [False, False, True]
+
+
+@pytest.mark.timeout(30)
+async def test_shared_streams_carry_no_byte_of_another_whoever_leaves() -> None:
+    """Forty questions of four clients each, some of whom leave at any place; whoever stays has all of it."""
+    dice = random.Random(5)
+    slow = Latency(first_byte_s=0.01, tokens_per_s=400, sigma=0.5)
+    clients = [(number, dice.randint(1, 20) if dice.random() < 0.3 else None) for number in range(40) for _ in range(4)]
+    gate = asyncio.Semaphore(60)
+    async with (
+        gateway(exact_ttl_s=60, latency=slow) as here,
+        httpx.AsyncClient(base_url=here.origin, limits=httpx.Limits(max_connections=60), timeout=20) as client,
+    ):
+
+        async def one(number: int, leaves_after: int | None) -> bytes:
+            path, read, reads = PATHS[number % len(PATHS)], b"", 0
+            async with gate, client.stream("POST", path, json=body(path, number, WORDS)) as answer:
+                assert answer.status_code == 200
+                async for piece in answer.aiter_raw():
+                    read, reads = read + piece, reads + 1
+                    if reads == leaves_after:
+                        break
+            return read
+
+        answers = await asyncio.gather(*(one(*client) for client in clients))
+        async with asyncio.timeout(2):
+            while here.provider.running or len(here.spool.lines) < len(clients):  # noqa: ASYNC110  neither tells
+                await asyncio.sleep(0.01)
+        assert len(here.provider.requests) < 80
+    for (number, leaves_after), answer in zip(clients, answers, strict=True):
+        found = TAG.findall(answer)
+        assert set(found) <= {tag(number).encode()}
+        assert leaves_after is not None or len(found) >= WORDS
+    rows = here.records()
+    assert {"miss", "shared", "hit"} >= {row["cache"] for row in rows} >= {"miss", "shared"}
+    paid = sum(row["cost_nano_usd"] > 0 for row in rows)
+    assert paid <= len(here.provider.requests)
 
 
 def key_of(number: int, role: Role, **lists: Any) -> tuple[str, Key]:
@@ -275,8 +314,8 @@ async def test_who_may_empty_it_and_of_what() -> None:
 
         asked = {"authorization": f"Bearer {caller[0]}"}
         prompt = {"model": "prompt:support/answer", "variables": VARIABLES, "messages": []}
-        for body in (BODIES["/v1/chat/completions"], prompt):
-            assert (await client.post("/v1/chat/completions", json=body, headers=asked)).status_code == 200
+        for said in (BODIES["/v1/chat/completions"], prompt):
+            assert (await client.post("/v1/chat/completions", json=said, headers=asked)).status_code == 200
         refused = [await purge(token) for token in ("tg_nobody", caller[0], own[0])]
         assert [status for status, _ in refused] == [401, 403, 403]
         assert (await purge(own[0], "?prompt=support/answer"))[0] == 403
