@@ -76,7 +76,7 @@ CONTENT = ContentRow(
 
 
 def as_values(row: CallRow) -> dict[str, Any]:
-    values: dict[str, Any] = msgspec.to_builtins(row)
+    values: dict[str, Any] = msgspec.structs.asdict(row)  # a line leaves out what is as by default
     values["attempts"] = [
         {"status": None, "error_type": None} | msgspec.to_builtins(attempt) for attempt in row.attempts
     ]
