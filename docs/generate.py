@@ -29,6 +29,8 @@ from tidegate.prompts import front_matter
 from tidegate.telemetry import record
 
 REFERENCE = Path(__file__).parent / "reference"
+GATE = Path(__file__).parent / "concepts" / "gate.md"
+POWER = Path(__file__).parents[1] / "bench" / "results" / "gate-power.json"
 NOTE = "<!-- Written by docs/generate.py. Change the code, then run `uv run just docs`. -->\n\n"
 CHECKS = """\
 # Checks
@@ -345,11 +347,64 @@ def _cell(text: str) -> str:
     return _flat(text).replace("|", "\\|")
 
 
+def with_power(page: str, results: Mapping[str, Any]) -> str:
+    """docs/concepts/gate.md with its tables of measured errors, each figure with the place it comes from."""
+    before, begin, rest = page.partition("<!-- begin: gate-power -->\n")
+    _, end, after = rest.partition("<!-- end: gate-power -->")
+    return before + begin + power_tables(results) + end + after
+
+
+def power_tables(results: Mapping[str, Any]) -> str:
+    """False alarms by kind of metric, and how often a drop of 10 points is found."""
+    found = {name: list(enumerate(results[name])) for name in ("unchanged", "drop_10")}
+    sizes = sorted({row["n"] for _, row in found["unchanged"]})
+    alarms = [
+        "| nothing changed: FAIL, in % | " + " | ".join(f"{n} cases" for n in sizes) + " |",
+        "|---|" + "--:|" * len(sizes),
+    ]
+    power = [
+        "| 10 points worse: FAIL, in % | " + " | ".join(f"{n} cases" for n in sizes) + " |",
+        "|---|" + "--:|" * len(sizes),
+    ]
+    for kind, title in {"rate": "pass rate", "score": "judge's score"}.items():
+        for clustered, looks, repeats in ((False, 1, 1), (False, 1, 3), (False, 2, 3), (True, 1, 3), (True, 2, 3)):
+            words = (
+                f"{title}, {_repeats(repeats)}{', clusters' if clustered else ''}{', two looks' if looks > 1 else ''}"
+            )
+            wanted = {"metric": kind, "clustered": clustered, "looks": looks, "repeats": repeats}
+            alarms.append(_measured(words, "unchanged", found["unchanged"], wanted, sizes))
+    for change in ("everywhere", "one in ten"):
+        for repeats in (1, 3):
+            where = "every case a little" if change == "everywhere" else "one case in ten entirely"
+            words = f"{where}, {_repeats(repeats)}"
+            power.append(_measured(words, "drop_10", found["drop_10"], {"change": change, "repeats": repeats}, sizes))
+    return "\n".join([*alarms, "", *power, ""])
+
+
+def _repeats(count: int) -> str:
+    return f"{count} repeat{'' if count == 1 else 's'}"
+
+
+def _measured(
+    title: str,
+    table: str,
+    rows: list[tuple[int, Mapping[str, Any]]],
+    wanted: Mapping[str, Any],
+    sizes: list[int],
+) -> str:
+    cells = []
+    for n in sizes:
+        index, row = next((i, row) for i, row in rows if row["n"] == n and wanted.items() <= row.items())
+        cells.append(f"{row['fail_percent']:.1f} <!-- bench: gate-power.json {table}.{index}.fail_percent -->")
+    return f"| {title} | {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Rewrites every page."""
     REFERENCE.mkdir(exist_ok=True)
     for name, text in pages().items():
         (REFERENCE / name).write_text(text, "utf-8")
+    GATE.write_text(with_power(GATE.read_text("utf-8"), json.loads(POWER.read_text("utf-8"))), "utf-8")
 
 
 if __name__ == "__main__":

@@ -138,6 +138,14 @@ def test_the_generated_reference_is_fresh() -> None:
     assert stale == []
 
 
+def test_the_gate_s_measured_errors_are_fresh() -> None:
+    """When this fails: `uv run just docs`."""
+    generate = runpy.run_path(str(DOCS / "generate.py"))
+    page = read_text(generate["GATE"])
+    assert generate["with_power"](page, json.loads(read_text(generate["POWER"]))) == page
+    assert "gate-power.json" in page
+
+
 def read_text(path: Path) -> str:
     return path.read_text("utf-8") if path.is_file() else ""
 
