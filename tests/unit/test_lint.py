@@ -97,6 +97,7 @@ def test_a_clean_project_has_nothing_to_report(tmp_path: Path) -> None:
         (prompt("{{ question }}", f"{{{{ question }}}}\nUse {KEY}."), [f"warning {ANSWER}/prompt.md:7 [secret] : holds what looks like an OpenAI-style API key."]),
         (prompt("{{ question }}", "{{ qestion }}"), [f"error {ANSWER}/prompt.md:6 [invalid-prompt] : the variable 'qestion' is not declared in `inputs`. Did you mean 'question'?"]),
         ({f"{ANSWER}/eval.yaml": "checks: [is-json]\n"}, [f"warning {ANSWER}/eval.yaml:1 [no-must-pass] gate.must_pass: is missing"]),
+        ({f"{ANSWER}/eval.yaml": SUITE.replace("}", ", metrics: {is-json: {margin: 0}}}")}, [f"warning {ANSWER}/eval.yaml:2 [margin-of-zero] gate.metrics.is-json.margin: no number of cases"]),
         ({f"{ANSWER}/eval.yaml": "checks: [is-json]\ngate: {}\n"}, [f"warning {ANSWER}/eval.yaml:2 [no-must-pass] gate.must_pass: is missing"]),
         ({f"{ANSWER}/eval.yaml": SUITE + "repaets: 3\n", f"{ANSWER}/golden.jsonl": '{"id": 1}\n'}, [f"error {ANSWER}/eval.yaml:3 [invalid-suite] repaets: unknown key", f"error {ANSWER}/golden.jsonl:1 [invalid-golden] id: must be a string"]),
         ({f"{ANSWER}/eval.yaml": SUITE.replace("is-json]\ng", "is-json, {contains: '{{ expected.x }}'}]\ng")}, [f"error {ANSWER}/eval.yaml:1 [invalid-suite] checks[1].contains: 'expected' is undefined in case 'a'."]),

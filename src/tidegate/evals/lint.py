@@ -69,11 +69,19 @@ def _suite(folder: Path) -> tuple[Suite | None, list[Notice]]:
         suite = load_suite(folder)
     except InvalidFile as error:
         return None, _errors(error.problems, "invalid-suite")
-    if suite.must_pass:
-        return suite, []
-    line = parse_yaml(read_text(folder / FILE), FILE).line(("gate", "must_pass"))
-    message = "is missing: name the checks that no version may break, such as [is-json]."
-    return suite, [Notice("warning", suite.file, line, "gate.must_pass", "no-must-pass", message)]
+    document, notices = parse_yaml(read_text(folder / FILE), FILE), []
+    if not suite.must_pass:
+        line = document.line(("gate", "must_pass"))
+        message = "is missing: name the checks that no version may break, such as [is-json]."
+        notices.append(Notice("warning", suite.file, line, "gate.must_pass", "no-must-pass", message))
+    for name, metric in suite.metrics.items():
+        if metric.margin == 0:
+            line = document.line(("gate", "metrics", name, "margin"))
+            message = "no number of cases shows a drop of nothing at all; give it a floor, or a margin above 0."
+            notices.append(
+                Notice("warning", suite.file, line, f"gate.metrics.{name}.margin", "margin-of-zero", message)
+            )
+    return suite, notices
 
 
 def _fit(golden: GoldenSet, prompt: Prompt, render: Render) -> Iterator[Notice]:
