@@ -26,7 +26,6 @@ from tidegate.core.stats import (
     mde,
     mostly,
     pairs_needed,
-    wilson,
     within_variance,
 )
 from tidegate.core.stats.beta import beta_cdf, student_cdf
@@ -260,13 +259,6 @@ def test_a_drop_is_sure_only_when_the_exact_test_agrees() -> None:
 
 
 # one share
-
-
-@given(st.integers(0, 40), st.integers(1, 40), st.sampled_from([0.025, 0.05]))
-def test_the_interval_of_one_share_is_statsmodels(k: int, n: int, alpha: float) -> None:
-    k = min(k, n)
-    expected = proportion_confint(k, n, alpha=2 * alpha, method="wilson")
-    assert wilson(k, n, alpha=alpha) == pytest.approx(expected, abs=1e-6)
 
 
 def test_how_sure_a_case_mostly_passes() -> None:
