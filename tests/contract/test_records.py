@@ -170,6 +170,15 @@ async def broken(*_: Any) -> None:
 
 REFUSED = {"outcome": "rejected", "http_status": 400, "error_type": "invalid_request_error"}
 FAILED = {"outcome": "error", "usage_source": None, "input_tokens": None, "cost_nano_usd": None, "finish_reason": None}
+UNANSWERED = {
+    "outcome": "error",
+    "usage_source": "estimated",
+    "input_tokens": 11,
+    "output_tokens": 0,
+    "cost_nano_usd": 11_000,
+    "finish_reason": None,
+}
+"""It was sent and not waited for: the provider may bill what it was asked."""
 PARTIAL = {
     "outcome": "error",
     "usage_source": "estimated",
@@ -233,9 +242,9 @@ OUTCOMES: dict[str, Outcome] = {
     "no answer": Outcome(
         broken, {**FAILED, "http_status": 502, "error_type": "upstream_unavailable"}, attempts=(DEAD["unavailable"],)
     ),
-    "no first byte": Outcome(silent, {**FAILED, **GONE_STATUS}, attempts=(DEAD["timeout"],)),
-    "no first event": Outcome(stalls(), {**FAILED, **GONE_STATUS}, stream=True, attempts=(DEAD["timeout"],)),
-    "no time in all": Outcome(silent, {**FAILED, **GONE_STATUS}, model="short", attempts=((None, "cancelled"),)),
+    "no first byte": Outcome(silent, {**UNANSWERED, **GONE_STATUS}, attempts=(DEAD["timeout"],)),
+    "no first event": Outcome(stalls(), {**UNANSWERED, **GONE_STATUS}, stream=True, attempts=(DEAD["timeout"],)),
+    "no time in all": Outcome(silent, {**UNANSWERED, **GONE_STATUS}, model="short", attempts=((None, "cancelled"),)),
     "no time in all, in a stream": Outcome(
         stalls(CHAT_HALF), {**PARTIAL, **GONE_STATUS}, model="short", stream=True, content=HALF
     ),
@@ -270,7 +279,7 @@ OUTCOMES: dict[str, Outcome] = {
     ),
     # --- the client leaves
     "the client leaves before the answer": Outcome(
-        silent, {**GONE, "usage_source": None}, model="patient", leaves=True, attempts=((None, "cancelled"),)
+        silent, {**UNANSWERED, **GONE}, model="patient", leaves=True, attempts=((None, "cancelled"),)
     ),
     "the client leaves in a stream": Outcome(
         stalls(CHAT_HALF),
@@ -283,7 +292,7 @@ OUTCOMES: dict[str, Outcome] = {
     # --- the gateway goes
     "the gateway goes before the answer": Outcome(
         silent,
-        {**FAILED, "http_status": 503, "error_type": "unusable"},
+        {**UNANSWERED, "http_status": 503, "error_type": "unusable"},
         model="patient",
         closes=True,
         attempts=((None, "cancelled"),),
@@ -374,7 +383,7 @@ async def test_every_outcome_is_one_record_with_everything_in_it(name: str) -> N
         assert record["route"] == record["request_model"] == outcome.model
         assert re.fullmatch(r"[0-9a-f]{64}", record["system_digest"])
     # What came.
-    began = outcome.stream and record["output_tokens"] is not None
+    began = outcome.stream and bool(record["output_tokens"])
     assert (record["time_to_first_chunk_s"] is not None) == began
     if began:
         assert 0 < record["time_to_first_chunk_s"] <= record["latency_s"]

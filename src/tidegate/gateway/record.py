@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.core.errors import TidegateError, UpstreamError, UpstreamRejected
+from tidegate.core.errors import TidegateError, UpstreamError, UpstreamRejected, UpstreamTimeout
 from tidegate.core.ids import uuid7
 from tidegate.core.instant import iso_utc
 from tidegate.core.pricing import price
@@ -48,6 +48,8 @@ class Record:
         self.variables: dict[str, Any] | None = None
         self.charge: Callable[[bool], bool] | None = None
         """Whether this call pays for its answer, which is whole or not; None: it does."""
+        self._unanswered_nano_usd: int | None = None
+        """For tries that nobody waited for to their end."""
         self.free = False
         """The provider was paid for this answer before, or by another call."""
         self.request_id = self.row.id
@@ -87,8 +89,19 @@ class Record:
         if error is not None:
             status = error.http_status if isinstance(error, UpstreamRejected) else None
         code = error.code if error is not None else None if status else BROKEN_OFF
+        if code == BROKEN_OFF or (isinstance(error, UpstreamTimeout) and error.phase != "connect"):
+            self._charge_unanswered(target)
         latency = round(self._clock.monotonic() - began, 6)
         self.row.attempts.append(AttemptRow(target.name, latency, status=status, error_type=code))
+
+    def _charge_unanswered(self, target: Target) -> None:
+        """A try that was sent and not waited for: the provider may bill its input, and nobody will say how much."""
+        row, usage = self.row, Usage(estimate_tokens(len(self.input)), 0, source="estimated")
+        cost = None if target.rates is None else price(usage, target.rates)
+        if cost is not None:
+            self._unanswered_nano_usd = (self._unanswered_nano_usd or 0) + cost
+        if row.usage_source is None:
+            row.input_tokens, row.output_tokens, row.usage_source = usage.input_tokens, 0, usage.source
 
     def first_chunk(self) -> None:
         """The first content of a stream has come."""
@@ -150,6 +163,8 @@ class Record:
         if status is not None:
             row.http_status = status
         row.latency_s = self._elapsed()
+        if self._unanswered_nano_usd is not None:
+            row.cost_nano_usd = (row.cost_nano_usd or 0) + self._unanswered_nano_usd
         if self.hold is not None:
             tokens = 0 if self.free else (row.input_tokens or 0) + (row.output_tokens or 0)
             self.hold.settle(tokens, paid(row), None if self.target is None else self.target.name)
