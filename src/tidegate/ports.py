@@ -249,6 +249,12 @@ class PromptAnswer(msgspec.Struct, frozen=True):
     tool_calls: tuple[ToolUse, ...] = ()
     logprobs: tuple[TokenChance, ...] = ()
     """Empty where they were not asked for, or the provider has none."""
+    code: str | None = None
+    """Of an error: its kind, as in core/errors.py or as the provider calls it."""
+    status: int | None = None
+    """Of an error: its HTTP status; None where there was no answer at all."""
+    retry_after_s: float | None = None
+    """Of an error: when to come back, where somebody said."""
 
 
 class PromptSource(Protocol):

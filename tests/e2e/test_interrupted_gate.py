@@ -1,4 +1,4 @@
-"""Ctrl-C while a gate runs: exit code 130, no report, and no older one that could be taken for this run's."""
+"""Ctrl-C while a gate runs: exit code 3, how to go on, and no report, an older one neither, that could be taken for a verdict."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ async def test_an_interrupted_gate_leaves_no_verdict(tmp_path: Path) -> None:
             await asyncio.sleep(0.02)
         process.send_signal(signal.SIGINT)
         code, said = await ended(process)
-    assert (code, "Traceback" in said) == (130, False)
+    assert (code, "Traceback" in said) == (3, False)
     assert "interrupted" in said
-    assert list((folder / "r").iterdir()) == []
+    assert "the same command goes on from there" in said
+    left = {file.name: file.read_text() for file in (folder / "r").iterdir()}
+    assert left.keys() == {"gate.xml", "gate.md"}, "no page, and what says that there is no verdict"
+    assert "<error" in left["gate.xml"]
+    assert "interrupted" in left["gate.md"]
+    assert "PASS" not in left["gate.md"]

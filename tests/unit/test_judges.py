@@ -20,6 +20,7 @@ from tidegate.cli.lint import lint
 from tidegate.core.errors import InvalidFile, Unusable
 from tidegate.core.evaluation import Score
 from tidegate.core.ids import uuid7
+from tidegate.evals.budget import Budget
 from tidegate.evals.judges.calibration import barred, calibrate, corrected, find, load_labels
 from tidegate.evals.judges.family import family, kinship
 from tidegate.evals.judges.judging import Bench, at_par, settled
@@ -27,7 +28,7 @@ from tidegate.evals.judges.memory import JudgementFile
 from tidegate.evals.judges.spec import JudgeSpec, look_up
 from tidegate.evals.judges.tally import tallies
 from tidegate.evals.report import run_report
-from tidegate.evals.runner import Budget, run_suite
+from tidegate.evals.runner import run_suite
 from tidegate.evals.session import Session
 from tidegate.fakes import FixedClock, FixedRandom
 from tidegate.ports import PromptAnswer, PromptCall, TokenChance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -27,12 +26,13 @@ def eval_(
     json: bool = False,
     html: Path | None = None,
     junit: Path | None = None,
+    fresh: bool = False,
 ) -> None:
     """
     Run a prompt's suite on the working tree, and store the run.
 
     It measures and does not judge: the exit code is 0 when the run is usable, 3 when more than 2 % of its calls ended
-    in errors. `tidegate gate` gives a verdict.
+    in errors. `tidegate gate` gives a verdict. A run that was interrupted goes on where it stopped, for 3 days.
 
     Example: `tidegate eval support/answer --repeats 5`
 
@@ -50,14 +50,17 @@ def eval_(
         Write the report as one HTML file that opens from disk.
     junit
         Write it as JUnit XML: every case that does not pass is a failure.
+    fresh
+        Make every call, also those that an interrupted run has paid for.
     """
+    from tidegate.cli.watch import finish
     from tidegate.evals.report import run_report
     from tidegate.evals.said import usable
 
     project = compose.project(config)
     files = Reports(html=html, junit=junit)
     with files.or_say_why_not(project):
-        run = asyncio.run(evaluate(project, name, repeats=repeats, quiet=json))
+        run = finish(evaluate(project, name, repeats=repeats, quiet=json, fresh=fresh))
         files.write_run(project, run)
     if json:
         print_json(run)
@@ -67,7 +70,9 @@ def eval_(
     sys.exit(0 if usable(run) else EXIT_CODES["UNUSABLE"])
 
 
-async def evaluate(project: Project, name: str, *, repeats: int | None = None, quiet: bool = False) -> Run:
+async def evaluate(
+    project: Project, name: str, *, repeats: int | None = None, quiet: bool = False, fresh: bool = False
+) -> Run:
     """Runs the suite of one prompt of `project`. Raises InvalidFile, NotFound, Unusable."""
     from tidegate.cli.watch import TerminalWatcher, require_judges, session
     from tidegate.evals.session import read
@@ -83,4 +88,4 @@ async def evaluate(project: Project, name: str, *, repeats: int | None = None, q
     require_judges(suite, serving)
     with TerminalWatcher(quiet=quiet) as watcher:
         async with simulated.caller(project, registry) as caller:
-            return await session(project, registry, caller, watcher).evaluate(prompt, repeats=repeats)
+            return await session(project, registry, caller, watcher, fresh=fresh).evaluate(prompt, repeats=repeats)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 from collections.abc import Sequence
@@ -45,12 +44,14 @@ def gate_(
     junit: Path | None = None,
     markdown: Path | None = None,
     github: bool = False,
+    fresh: bool = False,
 ) -> None:
     """
     Compare prompts of the working tree with what is live, on the same cases, and say PASS, FAIL or INCONCLUSIVE.
 
     The verdict is stored with its run, and is what `tidegate deploy` asks for. Exit codes: 0 pass, 1 fail,
-    2 inconclusive, 3 the run is unusable, 4 bad input; of several prompts, the worst verdict's.
+    2 inconclusive, 3 the run is unusable, 4 bad input; of several prompts, the worst verdict's. A gate that was
+    interrupted goes on where it stopped, for 3 days, and pays for no call twice.
 
     Example: `tidegate gate support/answer --against origin/main --html gate.html`
 
@@ -82,7 +83,11 @@ def gate_(
         Write it as Markdown, one screen, for a comment on a pull request.
     github
         Print GitHub's annotations too, and add the Markdown to the job's summary.
+    fresh
+        Make every call, also those that an interrupted run has paid for.
     """
+    from tidegate.cli.watch import finish
+
     if version is not None and len(names) != 1:
         raise BadInput("--version needs the name of one prompt.")
     if run is not None and (names or version is not None):
@@ -96,7 +101,8 @@ def gate_(
     with files.or_say_why_not(project):
         with no_commands() if not json else nullcontext():
             if run is None:
-                reports = asyncio.run(gate_prompts(project, names, against=against, version=version, quiet=json))
+                work = gate_prompts(project, names, against=against, version=version, quiet=json, fresh=fresh)
+                reports = finish(work)
             else:
                 reports = [gate_again(project, run, against=against, metrics=metric, quiet=json)]
         if files.any:
@@ -116,6 +122,7 @@ async def gate_prompts(
     against: str | None = None,
     version: str | None = None,
     quiet: bool = False,
+    fresh: bool = False,
 ) -> list[GateReport]:
     """
     Gates `names`, or every prompt with a suite, one after the other; each report is printed unless `quiet`.
@@ -149,7 +156,7 @@ async def gate_prompts(
     async with simulated.caller(project, registry) as caller:
         for prompt, (rival, notes) in zip(prompts, rivals, strict=True):
             with TerminalWatcher(quiet=quiet) as watcher:
-                gating = session(project, registry, caller, watcher)
+                gating = session(project, registry, caller, watcher, fresh=fresh)
                 reports.append(await gating.gate(prompt, against=rival, notes=notes))
             if not quiet:
                 out.print(gate_report(reports[-1]), soft_wrap=False)

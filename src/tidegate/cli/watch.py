@@ -1,20 +1,28 @@
-"""Eval sessions as the command line runs them: one line before a run, and a bar while it lasts on a terminal."""
+"""
+Eval sessions as the command line runs them: one line before a run; while it lasts a bar on a terminal, and elsewhere a
+line now and then.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from tidegate.cli.output import err, out
 from tidegate.config import Project
+from tidegate.core.errors import Unusable
+from tidegate.evals.journal import Journals
 from tidegate.evals.judges.memory import JudgementFile
 from tidegate.evals.report import plan_line
 from tidegate.evals.runner import Progress
-from tidegate.evals.session import Planned, Session, Watcher
+from tidegate.evals.said import percent
+from tidegate.evals.session import Planned, Resumed, Session, Watcher
 from tidegate.evals.suite import Suite
 from tidegate.ports import Caller, PromptRegistry
 from tidegate.prompts.git import git_state
@@ -22,7 +30,10 @@ from tidegate.prompts.render import render
 from tidegate.system import SystemClock, SystemRandom
 from tidegate.upstream.lint import Serving, require_models
 
+T = TypeVar("T")
 SHOWN_AFTER_S = 1.0
+FIRST_LINE_S = 15.0
+LONGEST_LINE_S = 300.0
 
 
 class TerminalWatcher(Watcher):
@@ -32,15 +43,17 @@ class TerminalWatcher(Watcher):
         self.quiet = quiet
         self.bar = Bar(
             TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[passed]} passed · ${task.fields[cost]:.6f}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.fields[said]}"),
+            TimeRemainingColumn(compact=True),
             console=err,
             transient=True,
         )
         self.tasks: dict[str, TaskID] = {}
         self.timer: asyncio.TimerHandle | None = None
+        self.said_at = time.monotonic()
+        self.line_s = FIRST_LINE_S
 
     def __enter__(self) -> Self:
         return self
@@ -52,8 +65,6 @@ class TerminalWatcher(Watcher):
             self.timer.cancel()
         if self.bar.live.is_started:
             self.bar.stop()
-        if kind is asyncio.CancelledError:
-            err.print("tidegate: interrupted; the run under way was not stored.")
 
     def planned(self, planned: Planned) -> None:
         """Prints the plan, and shows the bar when the run lasts."""
@@ -62,19 +73,26 @@ class TerminalWatcher(Watcher):
         rival = planned.baseline if planned.baseline and not planned.baseline_stored else planned.candidate
         for version in dict.fromkeys((rival.name, planned.candidate.name)):
             total = planned.cases * planned.repeats
-            self.tasks[version] = self.bar.add_task(version, total=total, passed=0, cost=0.0)
+            self.tasks[version] = self.bar.add_task(version, total=total, said="")
         if err.is_terminal and self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(SHOWN_AFTER_S, self.bar.start)
 
+    def resumed(self, resumed: Resumed) -> None:
+        """Says what need not be paid for again."""
+        if not self.quiet:
+            when = resumed.started_at[:16].replace("T", " ")
+            there = f"{resumed.calls:,} of {resumed.total:,} calls of {resumed.version.name} were there"
+            out.print(f"  [dim]resumed: {there}, ${resumed.cost_nano_usd / 1e9:.6f}, begun {when} UTC[/dim]")
+
     def progressed(self, progress: Progress) -> None:
-        """Moves the bar of this run."""
-        self.bar.update(
-            self.tasks[progress.version.name],
-            total=progress.total,
-            completed=progress.done,
-            passed=progress.passed,
-            cost=progress.cost_nano_usd / 1e9,
-        )
+        """Moves the bar of this run; without a terminal a line says the same, every 15 s and twice as seldom later."""
+        now = time.monotonic()
+        if err.is_terminal:
+            task = self.tasks[progress.version.name]
+            self.bar.update(task, total=progress.total, completed=progress.done, said=_so_far(progress))
+        elif not self.quiet and now - self.said_at >= self.line_s:
+            self.said_at, self.line_s = now, min(2 * self.line_s, LONGEST_LINE_S)
+            err.print(f"  {progress.version.name}  {progress.done:,}/{progress.total:,}  {_so_far(progress)}")
 
     def more_repeats(self, repeats: int) -> None:
         """Says why it goes on."""
@@ -82,20 +100,44 @@ class TerminalWatcher(Watcher):
             out.print(f"  [dim]not clear yet: buying repeats, up to {repeats} a case[/dim]")
 
 
-def session(project: Project, registry: PromptRegistry, caller: Caller, watcher: Watcher) -> Session:
-    """A session of `project` that notes the commit it ran at."""
+def _so_far(progress: Progress) -> str:
+    """`98.3% pass · 2 errors · $0.012345 · 8 at once`."""
+    answered = progress.done - progress.errors
+    parts = [f"{percent(progress.passed / answered)} pass"] if answered else []
+    if progress.errors:
+        parts.append(f"{progress.errors:,} error{'' if progress.errors == 1 else 's'}")
+    return " · ".join([*parts, f"${progress.cost_nano_usd / 1e9:.6f}", f"{progress.concurrency} at once"])
+
+
+def session(
+    project: Project, registry: PromptRegistry, caller: Caller, watcher: Watcher, *, fresh: bool = False
+) -> Session:
+    """A session of `project` that notes the commit it ran at. `fresh`: nothing of an interrupted run is used."""
     state = git_state(project.root)
+    clock = SystemClock()
     return Session(
         registry,
         caller,
         render,
-        SystemClock(),
+        clock,
         SystemRandom(),
         watcher,
         git_commit=state.commit if state else None,
         git_dirty=state.dirty if state else None,
         judgements=JudgementFile(project.state / "judgements.jsonl"),
+        journals=Journals(project.state / "runs", clock, fresh=fresh),
     )
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Runs it to its end. Raises Unusable when it is interrupted: no verdict, and nothing paid for is lost."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise Unusable(
+            "interrupted, so there is no verdict. What was answered is kept for 3 days: the same command goes on from "
+            "there, and with --fresh it starts anew."
+        ) from None
 
 
 def require_judges(suite: Suite, serving: Serving) -> None:

@@ -76,6 +76,8 @@ class Repeat(msgspec.Struct, frozen=True):
     scores: tuple[Score, ...] = ()
     tool_calls: tuple[ToolUse, ...] = ()
     """Of the whole loop, in order."""
+    error_kind: str | None = None
+    """Of an error: `rate_limit_exceeded`, `upstream_timeout` …, as in core/errors.py or as the provider calls it."""
 
     @property
     def passed(self) -> bool:

@@ -2,9 +2,9 @@
 One run: every case of a golden set, `repeats` times, through a Caller, each answer checked.
 
 An error is a third outcome: it is kept and counted, and is neither pass nor fail. A run either finishes and is returned
-whole, or raises and leaves nothing behind; a cancelled run cancels its calls. Money is bounded before it is spent: the
-first call goes alone, and from then on a call starts only when the dearest one seen so far would still fit for it and
-for all that are under way.
+whole, or raises, and what it paid for stays in its journal; a cancelled run cancels its calls. Money is bounded before
+it is spent: the first call goes alone, and from then on a call starts only when the dearest one seen so far would still
+fit for it and for all that are under way.
 """
 
 from __future__ import annotations
@@ -13,24 +13,31 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, product
 
 import msgspec
 
 from tidegate.core.artifact import Artifact
-from tidegate.core.errors import TidegateError, Unusable
+from tidegate.core.errors import Unusable
 from tidegate.core.evaluation import CheckResult, Repeat, Run, Score, ToolUse
 from tidegate.core.instant import iso_utc
 from tidegate.core.ledger import Version
+from tidegate.evals.budget import Budget
 from tidegate.evals.checks import clip
 from tidegate.evals.golden import Case, GoldenSet
+from tidegate.evals.journal import Journal, identity
 from tidegate.evals.judges.evidence import storable
 from tidegate.evals.judges.judging import Bench
 from tidegate.evals.judges.memory import Judgements
+from tidegate.evals.pace import PATIENCE_S, Pace, PacedCaller
+from tidegate.evals.paid import PaidCaller
 from tidegate.evals.suite import Suite, plan
-from tidegate.ports import Caller, Clock, PromptAnswer, PromptCall
+from tidegate.ports import Caller, Clock, PromptCall
 
 HOPELESS_AFTER = 5
 """When the first calls all fail, or a judge that may gate scores none of their answers, the rest is not tried."""
+OUTAGE_AFTER = 20
+"""When so many calls in a row get no answer from the provider, the rest is left for later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +49,9 @@ class Progress:
     total: int
     passed: int
     cost_nano_usd: int
-
-
-@dataclass(slots=True)
-class Budget:
-    """What one gate or eval may spend, over all of its runs. `limit_nano_usd` None: no cap, the sum is still kept."""
-
-    limit_nano_usd: int | None = None
-    spent_nano_usd: int = 0
-    dearest_nano_usd: int = 0
-    under_way: int = 0
-
-    def fits(self, calls: int) -> bool:
-        """Whether `calls` more calls, each as dear as the dearest so far, stay under the limit."""
-        if self.limit_nano_usd is None:
-            return True
-        return self.spent_nano_usd + (self.under_way + calls) * self.dearest_nano_usd <= self.limit_nano_usd
-
-    def settle(self, cost_nano_usd: int) -> None:
-        self.spent_nano_usd += cost_nano_usd
-        self.dearest_nano_usd = max(self.dearest_nano_usd, cost_nano_usd)
+    errors: int = 0
+    concurrency: int = 0
+    """How many the provider takes at once, as far as is known."""
 
 
 async def run_suite(
@@ -78,6 +68,8 @@ async def run_suite(
     artifact: Artifact | None = None,
     judgements: Judgements | None = None,
     rivals: Mapping[tuple[str, int], str] | None = None,
+    journal: Journal | None = None,
+    pace: Pace | None = None,
 ) -> Run:
     """
     Runs `suite` against `version`, which the registry already knows.
@@ -88,21 +80,30 @@ async def run_suite(
         artifact: what `version` is; without it, checks of the prompt's own promises fail and say so.
         judgements: those that were made before; without them every answer is judged.
         rivals: the baseline's answers by case and repeat, for judges that compare.
+        journal: what was paid for before is taken from it, and everything else is written down; `budget` knows of the
+            former already.
+        pace: of the calls; the suite's concurrency is its beginning without it.
     Raises: InvalidFile before the first call, when suite and golden set do not fit together; Unusable when the cost
-        cap is reached, the price is not known although there is a cap, or the first calls all fail.
+        cap is reached, the price is not known although there is a cap, the first calls all fail or many in a row, or
+        the journal can not be written.
     """
+    budget = budget or Budget()
+    pace = pace or Pace(suite.concurrency, clock)
+    paid = PaidCaller(PacedCaller(caller, pace, clock), budget, journal)
     work = _Work(
         suite,
         golden,
         version,
-        caller,
+        paid,
         run_id=run_id,
         repeats=repeats or range(suite.repeats),
-        budget=budget or Budget(),
+        budget=budget,
         progress=progress,
         artifact=artifact,
-        bench=Bench(suite.judges, caller, judgements),
+        bench=Bench(suite.judges, paid, judgements),
         rivals=rivals or {},
+        journal=journal,
+        pace=pace,
     )
     started_at = iso_utc(clock.now_ns())
     await work.finish()
@@ -143,6 +144,8 @@ class _Work:
         artifact: Artifact | None,
         bench: Bench,
         rivals: Mapping[tuple[str, int], str],
+        journal: Journal | None,
+        pace: Pace,
     ) -> None:
         self.checks = plan(suite, golden)
         self.suite = suite
@@ -155,10 +158,19 @@ class _Work:
         self.artifact = artifact
         self.bench = bench
         self.rivals = rivals
+        self.journal = journal
+        self.pace = pace
         self.total = len(golden.cases) * len(repeats)
         # Repeat by repeat, so that the first look at the progress has seen every case.
-        self.todo: Iterator[tuple[int, Case]] = iter([(repeat, case) for repeat in repeats for case in golden.cases])
+        todo = product(repeats, golden.cases)
+        whole = [one for one in product(repeats, golden.cases) if self._is_whole(*one)] if self._resumes else []
+        done = {(repeat, case.id) for repeat, case in whole}
+        rest = ((repeat, case) for repeat, case in todo if (repeat, case.id) not in done)
+        self.todo: Iterator[tuple[int, Case]] = chain(whole, rest)
+        self.prepaid = len(whole)
+        """Of the next, so many cost nothing any more."""
         self.results: list[Repeat] = []
+        self.passed = self.errors = self.unanswered = self.cost_nano_usd = 0
         self.stopped: str | None = None
 
     async def finish(self) -> None:
@@ -166,7 +178,7 @@ class _Work:
         if self.budget.limit_nano_usd is not None and self.budget.dearest_nano_usd == 0:
             await self._next()
         async with asyncio.TaskGroup() as workers:
-            for _ in range(self.suite.concurrency):
+            for _ in range(min(self.pace.most, self.total)):
                 workers.create_task(self._worker())
         if self.stopped:
             raise Unusable(self.stopped)
@@ -183,40 +195,35 @@ class _Work:
 
         A worker without room retires. The others look again when their calls have shown what they really cost.
         """
-        if self.stopped or not self.budget.fits(1):
-            return False
-        following = next(self.todo, None)
-        if following is None:
-            return False
-        repeat, case = following
-        self.budget.under_way += 1
+        await self.pace.enter()
         try:
-            result = await self._repeat(case, repeat)
+            if self.stopped or not (self.prepaid or self.budget.fits(1)):
+                return False
+            following = next(self.todo, None)
+            if following is None:
+                return False
+            repeat, case = following
+            self.prepaid = max(0, self.prepaid - 1)
+            self.budget.under_way += 1
+            try:
+                result, status = await self._repeat(case, repeat)
+            finally:
+                self.budget.under_way -= 1
         finally:
-            self.budget.under_way -= 1
-        self._keep(result)
+            self.pace.leave()
+        self._keep(result, status)
         return True
 
-    async def _repeat(self, case: Case, repeat: int) -> Repeat:
-        tags = {"run": self.run_id, "case": case.id, "repeat": str(repeat), "suite": self.suite.digest[:12]}
-        planned = self.checks[case.id]
-        call = PromptCall(
-            self.version.prompt,
-            self.version.digest,
-            dict(case.inputs),
-            "eval",
-            tags,
-            top_logprobs=int(any(check.needs_logprobs for check in planned)),
-        )
-        try:
-            answer = await self.caller.call(call)
-        except TidegateError as error:
-            answer = PromptAnswer("", error=str(error))
+    async def _repeat(self, case: Case, repeat: int) -> tuple[Repeat, int | None]:
+        """One case once, and the HTTP status of an error."""
+        planned, call = self.checks[case.id], self._call(case, repeat)
+        tags = call.tags
+        answer = await self.caller.call(call)
         output = storable(answer.output)
         seen = msgspec.structs.replace(answer, output=output)
         checks = () if answer.error is not None else tuple(check.judge(seen, self.artifact) for check in planned)
         scores = () if answer.error is not None else await self._scores(case, repeat, output, checks, tags)
-        return Repeat(
+        result = Repeat(
             case_id=case.id,
             repeat=repeat,
             output=output,
@@ -230,7 +237,29 @@ class _Work:
             output_tokens=answer.output_tokens,
             threshold=self.suite.threshold if case.threshold is None else case.threshold,
             tool_calls=tuple(map(_storable_use, answer.tool_calls)),
+            error_kind=None if answer.error is None else answer.code or "unknown",
         )
+        return result, answer.status
+
+    def _call(self, case: Case, repeat: int) -> PromptCall:
+        return PromptCall(
+            self.version.prompt,
+            self.version.digest,
+            dict(case.inputs),
+            "eval",
+            {"run": self.run_id, "case": case.id, "repeat": str(repeat), "suite": self.suite.digest[:12]},
+            top_logprobs=int(any(check.needs_logprobs for check in self.checks[case.id])),
+        )
+
+    @property
+    def _resumes(self) -> bool:
+        return self.journal is not None and self.journal.waiting > 0
+
+    def _is_whole(self, repeat: int, case: Case) -> bool:
+        """Whether everything of this repeat has been paid for."""
+        if self.journal is None or not self.journal.holds(identity(self._call(case, repeat))):
+            return False
+        return not self.suite.judges or self.journal.noted(_judged(case.id, repeat)) is not None
 
     async def _scores(
         self, case: Case, repeat: int, output: str, checks: tuple[CheckResult, ...], tags: Mapping[str, str]
@@ -243,27 +272,51 @@ class _Work:
         values = {"inputs": case.inputs, "expected": case.expected, "output": output}
         rival = self.rivals.get((case.id, repeat))
         values |= {} if rival is None else {"rival": rival}
-        return await self.bench.scores(values, key=(self.version.digest, case.id, repeat), tags=tags)
+        scores = await self.bench.scores(values, key=(self.version.digest, case.id, repeat), tags=tags)
+        if self.journal is not None and all(score.value is not None or not score.applicable for score in scores):
+            self.journal.note(_judged(case.id, repeat), "by all")
+        return scores
 
-    def _keep(self, result: Repeat) -> None:
+    def _keep(self, result: Repeat, status: int | None) -> None:
         self.results.append(result)
         cost = _cost(result)
+        self.passed += result.passed
+        self.errors += result.error is not None
+        self.cost_nano_usd += cost or 0
+        nobody = result.error is not None and (status is None or status == 429 or status >= 500)
+        self.unanswered = self.unanswered + 1 if nobody else 0
         if cost is not None:
-            self.budget.settle(cost)
-        elif result.error is None and self.budget.limit_nano_usd is not None:
-            self.stopped = self.stopped or (
+            self.budget.learn(cost)
+        self.stopped = self.stopped or next(self._reasons_to_stop(result, cost), None)
+        self.progress(
+            Progress(
+                self.version,
+                len(self.results),
+                self.total,
+                self.passed,
+                self.cost_nano_usd,
+                self.errors,
+                self.pace.limit,
+            )
+        )
+
+    def _reasons_to_stop(self, result: Repeat, cost: int | None) -> Iterator[str]:
+        if self.journal is not None and self.journal.broken is not None:
+            yield f"{self.journal.broken}, so the run was stopped"
+        if cost is None and result.error is None and self.budget.limit_nano_usd is not None:
+            yield (
                 f"{self.suite.file}: gate.max_cost_usd can not be held, as nobody knows the price of this model or a "
                 "judge's. Add it under `prices:` in tidegate.yaml, or take the cap out."
             )
-        if len(self.results) == HOPELESS_AFTER and all(known.error is not None for known in self.results):
-            self.stopped = self.stopped or (
-                f"the first {HOPELESS_AFTER} calls all failed, so the run was stopped: {clip(result.error or '', 300)}"
-            )
+        error = clip(result.error or "", 300)
+        if self.pace.stuck:
+            yield f"for {PATIENCE_S / 60:g} minutes every call was one too many, so the run was stopped: {error}"
         if len(self.results) == HOPELESS_AFTER:
-            self.stopped = self.stopped or next(self._speechless(), None)
-        passed = sum(known.passed for known in self.results)
-        total = sum(_cost(known) or 0 for known in self.results)
-        self.progress(Progress(self.version, len(self.results), self.total, passed, total))
+            if self.errors == HOPELESS_AFTER:
+                yield f"the first {HOPELESS_AFTER} calls all failed, so the run was stopped: {error}"
+            yield from self._speechless()
+        if self.unanswered >= OUTAGE_AFTER:
+            yield f"{OUTAGE_AFTER} calls in a row failed, so the run was stopped: {error}"
 
     def _speechless(self) -> Iterator[str]:
         """Why a run is of no use in which a judge that may gate gives no verdict on anything."""
@@ -279,6 +332,10 @@ class _Work:
             f"stopped after {len(self.results)} of {self.total} calls and ${self.budget.spent_nano_usd / 1e9:.6f}: the "
             f"next call may pass gate.max_cost_usd, ${limit:g}. Raise it in {self.suite.file}, or run fewer cases."
         )
+
+
+def _judged(case_id: str, repeat: int) -> str:
+    return f"judged {repeat} {case_id}"
 
 
 def _cost(result: Repeat) -> int | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -27,21 +28,24 @@ from tidegate.core.evaluation import GateReport, Run
 from tidegate.core.ids import uuid7
 from tidegate.core.ledger import Deployment, Measure, Pointer, Version, approving_move, changed
 from tidegate.core.stats import ALPHA, ALPHA_OF_TWO_LOOKS
+from tidegate.evals.budget import Budget
 from tidegate.evals.gate import gate, planned_mde, undecided_by_noise
 from tidegate.evals.golden import Case, GoldenSet, load_golden
+from tidegate.evals.journal import Journal, Journals, RunKey
 from tidegate.evals.judges.calibration import barred
 from tidegate.evals.judges.family import kinship
 from tidegate.evals.judges.judging import at_par, settled
 from tidegate.evals.judges.memory import Judgements
 from tidegate.evals.judges.spec import JudgeSpec
 from tidegate.evals.regate import check_comparable
-from tidegate.evals.runner import Budget, Progress, in_order, run_suite
+from tidegate.evals.runner import Progress, in_order, run_suite
 from tidegate.evals.said import usable
 from tidegate.evals.suite import Suite, load_suite, plan
 from tidegate.ports import Caller, Clock, Random
 
 BASELINE_MAX_AGE_S = 86_400
 RUNS_SEARCHED = 100
+SECOND_LOOK = "second look"
 NO_SUITE = Measure("", "")
 """No run is measured by it, so nothing is approved under it."""
 
@@ -105,11 +109,26 @@ class Planned:
     max_cost_nano_usd: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What an interrupted run left behind."""
+
+    version: Version
+    calls: int
+    """Of its cases, that need not be made again."""
+    total: int
+    cost_nano_usd: int
+    started_at: str
+
+
 class Watcher:
     """Told what a session is about to do and how far it is. This one does not care; commands bring their own."""
 
     def planned(self, planned: Planned) -> None:
         """Called once, before the first call."""
+
+    def resumed(self, resumed: Resumed) -> None:
+        """Called when a run goes on from where an earlier one was interrupted."""
 
     def progressed(self, progress: Progress) -> None:
         """Called after every call."""
@@ -132,6 +151,8 @@ class Session:
     git_dirty: bool | None = None
     judgements: Judgements | None = None
     """Those that were made before and need not be made again."""
+    journals: Journals | None = None
+    """Of runs that were interrupted, and of those that may be; without them an interrupted run is lost."""
 
     async def evaluate(self, prompt: Prompt, *, repeats: int | None = None) -> Run:
         """
@@ -144,8 +165,9 @@ class Session:
         version = await self._register(prompt)
         count = repeats or suite.repeats
         self.watcher.planned(_planned(suite, golden, version, None, count))
-        run = await self._run(suite, golden, version, range(count), Budget(suite.max_cost_nano_usd))
-        await self._save(run, suite, golden)
+        with self._kept():
+            run = await self._run(suite, golden, version, range(count), Budget(suite.max_cost_nano_usd))
+            await self._save(run, suite, golden)
         return run
 
     async def gate(
@@ -187,6 +209,25 @@ class Session:
         planned = _planned(suite, golden, candidate, baseline, suite.repeats, stored=stored, smallest=smallest)
         self.watcher.planned(planned)
 
+        with self._kept():
+            return await self._judged(
+                prompt, suite, golden, candidate, baseline, before=before, notes=notes, mde=smallest
+            )
+
+    async def _judged(
+        self,
+        prompt: Prompt,
+        suite: Suite,
+        golden: GoldenSet,
+        candidate: Version,
+        baseline: Version | None,
+        *,
+        before: Run | None,
+        notes: Sequence[str],
+        mde: float | None,
+    ) -> GateReport:
+        """Runs what is not in `before`, the baseline's stored run; judges, once more with twice the repeats; stores."""
+        rival = None if baseline is None or baseline.digest == candidate.digest else baseline
         budget = Budget(suite.max_cost_nano_usd)
         repeats = range(suite.repeats)
         if rival is not None and before is None:
@@ -198,7 +239,7 @@ class Session:
             gate,
             suite=suite,
             golden=golden,
-            mde=smallest,
+            mde=mde,
             diff=await self._diff(rival, prompt),
             alpha=ALPHA if suite.max_cost_nano_usd is None else ALPHA_OF_TWO_LOOKS,
             notes=notes,
@@ -211,7 +252,14 @@ class Session:
         if baseline is not None and rival is None:
             before = after
         report = judge(after, before, cost_nano_usd=budget.spent_nano_usd)
-        if suite.max_cost_nano_usd is not None and undecided_by_noise(report) and _affordable(suite, golden, budget):
+        journal = None if self.journals is None else self.journals.get(_key(suite, golden, candidate))
+        looking = journal is not None and journal.noted(SECOND_LOOK) is not None
+        if suite.max_cost_nano_usd is not None and (
+            looking or (undecided_by_noise(report) and _affordable(suite, golden, budget))
+        ):
+            # Who goes on from a second look must not stop at the first: looks are counted, and this one was taken.
+            if journal is not None and not looking:
+                journal.note(SECOND_LOOK, "taken")
             self.watcher.more_repeats(2 * suite.repeats)
             if rival is not None and before is not None and before.repeats < 2 * suite.repeats:
                 before = await self._extended(before, suite, golden, rival, budget)
@@ -283,12 +331,14 @@ class Session:
         *,
         baseline: Run | None = None,
     ) -> Run:
+        run_id = self._id()
+        journal = await self._journal(suite, golden, version, repeats, budget=budget, run_id=run_id)
         run = await run_suite(
             suite,
             golden,
             version,
             self.caller,
-            run_id=self._id(),
+            run_id=run_id,
             clock=self.clock,
             repeats=repeats,
             budget=budget,
@@ -296,8 +346,30 @@ class Session:
             artifact=await asyncio.to_thread(self.shelf.artifact, version.digest),
             judgements=self.judgements,
             rivals=_rivals(baseline),
+            journal=journal,
         )
-        return msgspec.structs.replace(run, git_commit=self.git_commit, git_dirty=self.git_dirty)
+        started_at = run.started_at if journal is None else journal.started_at
+        return msgspec.structs.replace(run, started_at=started_at, git_commit=self.git_commit, git_dirty=self.git_dirty)
+
+    async def _journal(
+        self, suite: Suite, golden: GoldenSet, version: Version, repeats: range, *, budget: Budget, run_id: str
+    ) -> Journal | None:
+        """Where the run writes down what it pays for; what it finds there is told."""
+        if self.journals is None:
+            return None
+        key = _key(suite, golden, version)
+        journal = await asyncio.to_thread(self.journals.open, key, run_id=run_id, budget=budget)
+        if journal.resumed:
+            total = len(golden.cases) * len(repeats)
+            cost = journal.spent_nano_usd
+            self.watcher.resumed(Resumed(version, journal.resumed, total, cost, journal.started_at))
+        return journal
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Unfinished runs are left to whoever goes on with them."""
+        with nullcontext() if self.journals is None else self.journals.kept():
+            yield
 
     async def _extended(
         self,
@@ -337,10 +409,18 @@ class Session:
         return tuple(diff(before, prompt.artifact).lines())
 
     async def _save(self, run: Run, suite: Suite, golden: GoldenSet) -> None:
+        """Stores a run. Its journal goes, unless too many calls failed: then only those need to be made again."""
         await asyncio.to_thread(self.shelf.save_run, run, suite=suite.text, golden=golden.text)
+        if self.journals is not None and usable(run):
+            key = RunKey(run.prompt, run.digest, run.suite_digest, run.golden_digest)
+            await asyncio.to_thread(self.journals.finished, key)
 
     def _id(self) -> str:
         return uuid7(self.clock.now_ns() // 1_000_000, self.random.bits(74))
+
+
+def _key(suite: Suite, golden: GoldenSet, version: Version) -> RunKey:
+    return RunKey(version.prompt, version.digest, suite.digest, golden.digest)
 
 
 def measure(folder: Path, *, strict: bool = True) -> Measure | None:

@@ -18,6 +18,7 @@ from tidegate.core import chat
 from tidegate.core.budgets import BudgetState
 from tidegate.core.errors import BadInput, TidegateError, Unauthenticated, Unusable
 from tidegate.core.evaluation import ToolUse
+from tidegate.core.retries import retry_after_s
 from tidegate.dialects import openai_chat
 from tidegate.gateway.cache_page import PATH as CACHE_PATH
 from tidegate.gateway.call import PROMPT_PREFIX, Call
@@ -138,7 +139,7 @@ class HttpCaller:
                 body = await answer.read(MAX_ANSWER_BYTES)
                 return _answer(answer.status, answer.headers, body, self._clock.monotonic() - began)
         except TidegateError as error:
-            return PromptAnswer(output="", error=str(error))
+            return PromptAnswer(output="", error=str(error), code=error.code)
 
     def _request(
         self, method: str, path: str, headers: tuple[tuple[str, str], ...], body: bytes, patience_s: float
@@ -167,7 +168,15 @@ def _body(call: PromptCall) -> bytes:
 def _answer(status: int, headers: Any, body: bytes, latency_s: float) -> PromptAnswer:
     call_id = headers.get("x-tidegate-call-id")
     if status != 200:
-        return PromptAnswer(output="", error=_error_message(status, body), call_id=call_id, latency_s=latency_s)
+        return PromptAnswer(
+            output="",
+            error=_error_message(status, body),
+            call_id=call_id,
+            latency_s=latency_s,
+            code=_error_code(status, body),
+            status=status,
+            retry_after_s=retry_after_s(headers),
+        )
     answer = openai_chat.DIALECT.read_answer(body)
     first = openai_chat.DIALECT.answer_in(body).choices[0]
     cost = headers.get("x-tidegate-cost-usd")
@@ -212,6 +221,15 @@ def _chances(logprobs: Any) -> tuple[TokenChance, ...]:
         TokenChance(one.token, one.logprob, tuple((other.token, other.logprob) for other in one.top_logprobs))
         for one in content
     )
+
+
+def _error_code(status: int, body: bytes) -> str:
+    """The error's `code`, or its `type` where a provider gives no code."""
+    try:
+        error = json.loads(body)["error"]
+        return str(error.get("code") or error["type"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"http_{status}"
 
 
 def _error_message(status: int, body: bytes) -> str:
