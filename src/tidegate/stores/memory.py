@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from tidegate.core.kept import KeptAnswer
 from tidegate.ports import Clock
 
@@ -20,7 +22,7 @@ class MemoryAnswers:
         """What is held now."""
         self._max_bytes = max_bytes
         self._clock = clock
-        self._held: dict[bytes, tuple[KeptAnswer, float]] = {}
+        self._held: OrderedDict[bytes, tuple[KeptAnswer, float]] = OrderedDict()  # a dict is slow to find its first
         """Key → answer and the monotonic second it expires; the last used at the end."""
 
     def __len__(self) -> int:
@@ -28,13 +30,13 @@ class MemoryAnswers:
 
     async def get(self, key: bytes) -> KeptAnswer | None:
         """What is kept under `key` and has not expired."""
-        held = self._held.pop(key, None)
+        held = self._held.get(key)
         if held is None:
             return None
         if held[1] <= self._clock.monotonic():
-            self.bytes -= _size(held[0])
+            self._drop(key)
             return None
-        self._held[key] = held
+        self._held.move_to_end(key)
         return held[0]
 
     async def put(self, key: bytes, answer: KeptAnswer, ttl_s: float) -> None:
@@ -46,7 +48,8 @@ class MemoryAnswers:
         self._held[key] = (answer, self._clock.monotonic() + ttl_s)
         self.bytes += size
         while self.bytes > self._max_bytes:
-            self._drop(next(iter(self._held)))
+            _, (oldest, _) = self._held.popitem(last=False)
+            self.bytes -= _size(oldest)
 
     async def purge(self, prompt: str | None = None, digest: str | None = None) -> int:
         """Forgets all answers, or those of a prompt, or of one version of it; returns how many."""
