@@ -14,5 +14,5 @@ def uuid7(unix_ms: int, random_bits: int) -> str:
     rand_a = (random_bits >> 62) & 0xFFF
     rand_b = random_bits & 0x3FFF_FFFF_FFFF_FFFF
     value = unix_ms << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
-    digits = f"{value:032x}"
+    digits = value.to_bytes(16, "big").hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -21,6 +21,14 @@ class Deadlines:
     def __init__(self) -> None:
         self._running: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one that all these calls run on; Python 3.11 asks the system for it, so it is kept."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def __len__(self) -> int:
         return len(self._running)
@@ -29,22 +37,22 @@ class Deadlines:
         """`with` it: raises UpstreamTimeout(phase=total) when the block is not over in time."""
         return Deadline(self, seconds)
 
-    def add(self, deadline: Deadline, loop: asyncio.AbstractEventLoop) -> None:
+    def add(self, deadline: Deadline) -> None:
         """It is watched from now on."""
         self._running.add(deadline)
         if self._timer is None:
-            self._timer = loop.call_later(TICK_S, self._tick, loop)
+            self._timer = self.loop.call_later(TICK_S, self._tick)
 
     def remove(self, deadline: Deadline) -> None:
         """Its block is over."""
         self._running.discard(deadline)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+    def _tick(self) -> None:
+        now = self.loop.time()
         for deadline in [deadline for deadline in self._running if deadline.end <= now]:
             self._running.remove(deadline)
             deadline.expire()
-        self._timer = loop.call_later(TICK_S, self._tick, loop) if self._running else None
+        self._timer = self.loop.call_later(TICK_S, self._tick) if self._running else None
 
 
 class Deadline:
@@ -61,14 +69,14 @@ class Deadline:
         """On the loop's clock."""
 
     def __enter__(self) -> Deadline:
-        loop = asyncio.get_running_loop()
+        loop = self._deadlines.loop
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a deadline is of a task")
         self._task = task
         self._cancelled_before = task.cancelling()
         self.end = loop.time() + self._seconds
-        self._deadlines.add(self, loop)
+        self._deadlines.add(self)
         return self
 
     def expire(self) -> None:

@@ -75,7 +75,8 @@ class Record:
         row.conversation_id = call.conversation_id
         row.user_id = call.user_id
         row.trace_id = call.trace_id
-        row.tags = dict(call.tags)
+        if call.tags:
+            row.tags = dict(call.tags)
         if call.request_id is not None:
             self.request_id = row.tags[REQUEST_ID_TAG] = call.request_id
 
