@@ -86,16 +86,17 @@ class SharedAnswer:
     async def _pull(self) -> bytes | None:
         self._pulling = True
         try:
-            piece = await anext(self._chunks, None)
+            piece = await self._chunks.__anext__()
+        except StopAsyncIteration:
+            self.ended = True
+            return None
         except UpstreamError as error:
             self._failure = error
             raise
         finally:  # a cancel too: the next in line goes on
             self._pulling = False
-            _wake(self._waiting)
-        if piece is None:
-            self.ended = True
-            return None
+            if self._waiting:
+                _wake(self._waiting)
         self.size += len(piece)
         self._pieces.append(piece)
         if self.readers == 1 and self.size > self.limit:  # its only reader has it all
