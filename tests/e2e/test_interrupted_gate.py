@@ -1,4 +1,4 @@
-"""Ctrl-C while a gate runs: exit code 3, how to go on, and no report, an older one neither, that could be taken for a verdict."""
+"""Ctrl-C while a gate runs: exit code 3, how to go on, and no report that could be taken for a verdict."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ from tidegate.evals.said import (
     MAX_ERROR_SHARE,
     because,
     by_case,
+    kinds,
     label,
     passed_cases,
     per_call,
@@ -182,8 +183,9 @@ def _errors(run: Run) -> str:
     errors = [result.error for result in run.results if result.error is not None]
     if not errors:
         return f"The run of {label(run)} has no results."
+    of_kind = f" ({found})" if (found := kinds(run)) else ""
     return (
-        f"{len(errors)} of {len(run.results)} calls to {label(run)} ended in errors, and above "
+        f"{len(errors)} of {len(run.results)} calls to {label(run)} ended in errors{of_kind}, and above "
         f"{MAX_ERROR_SHARE:.0%} nothing can be said of it: {errors[0]}"
     )
 

@@ -22,7 +22,7 @@ from tidegate.evals.checks import clip
 from tidegate.evals.judges.tally import Tally, tallies
 from tidegate.evals.reports.figures import asked, change, figure, interval
 from tidegate.evals.reports.plain import one_line
-from tidegate.evals.said import because, label, passed_cases, per_call, usable
+from tidegate.evals.said import AGAIN, because, by_case, kinds, label, passed_cases, per_call, usable
 from tidegate.evals.session import Planned
 
 COLOURS: Mapping[Verdict, str] = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNUSABLE": "magenta"}
@@ -78,8 +78,7 @@ def run_report(run: Run) -> RenderableType:
     table.add_column("case", overflow="fold")
     table.add_column(label(run), justify="right")
     table.add_column("why", ratio=1, overflow="fold")
-    for case_id in dict.fromkeys(result.case_id for result in run.results):
-        results = [result for result in run.results if result.case_id == case_id]
+    for case_id, results in by_case(run.results).items():
         passed = sum(result.passed for result in results)
         failing = next((result for result in results if not result.passed), None)
         good = passed == len(results)
@@ -110,7 +109,8 @@ def run_report(run: Run) -> RenderableType:
     ]
     if not usable(run):
         errors = sum(result.error is not None for result in run.results)
-        parts.insert(2, Text(f"  unusable: {errors} of {len(run.results)} calls ended in errors", "magenta"))
+        said = f"{errors} of {len(run.results)} calls ended in errors ({kinds(run) or 'unknown'})"
+        parts.insert(2, Text(f"  unusable: {visible(said)}; {AGAIN}", "magenta"))
     return Group(*parts)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from tidegate.core.evaluation import PerCall, Repeat, Run
 
 MAX_ERROR_SHARE = 0.02
+AGAIN = "the same command makes only the failed ones again"
 SHARE = (0.0, 1.0)
 """The scale of what is said in percent, and its changes in points: pass rates, and judges that give a share."""
 
@@ -17,6 +18,12 @@ def usable(run: Run) -> bool:
     """False when more than 2 % of the calls ended in errors."""
     errors = sum(result.error is not None for result in run.results)
     return bool(run.results) and errors <= MAX_ERROR_SHARE * len(run.results)
+
+
+def kinds(run: Run) -> str:
+    """Of a run's errors, the commonest first: `2 rate_limit_exceeded, 1 upstream_timeout`; empty where nobody said."""
+    counts = Counter(result.error_kind for result in run.results if result.error_kind is not None)
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
 
 
 def label(run: Run) -> str:

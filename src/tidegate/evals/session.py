@@ -39,7 +39,7 @@ from tidegate.evals.judges.memory import Judgements
 from tidegate.evals.judges.spec import JudgeSpec
 from tidegate.evals.regate import check_comparable
 from tidegate.evals.runner import Progress, in_order, run_suite
-from tidegate.evals.said import usable
+from tidegate.evals.said import AGAIN, usable
 from tidegate.evals.suite import Suite, load_suite, plan
 from tidegate.ports import Caller, Clock, Random
 
@@ -266,6 +266,8 @@ class Session:
                 await self._save(before, suite, golden)
             after = await self._extended(after, suite, golden, candidate, budget, baseline=before)
             report = judge(after, before, cost_nano_usd=budget.spent_nano_usd)
+        if self.journals is not None and not (usable(after) and (before is None or usable(before))):
+            report = msgspec.structs.replace(report, notes=(*report.notes, f"of the calls {AGAIN}."))
         judged = msgspec.structs.replace(
             after, gate=msgspec.to_builtins(report), verdict=report.verdict, baseline_run_id=report.baseline_run_id
         )
