@@ -5,7 +5,7 @@ Fakes of the ports, for tests: ours and yours. Contract suites run on them too, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 
 from tidegate.core.errors import NotFound, UpstreamProtocol
 from tidegate.core.ledger import Freshness, Served
-from tidegate.ports import UpstreamAnswer, UpstreamExchange, UpstreamRequest
+from tidegate.ports import Pieces, UpstreamAnswer, UpstreamExchange, UpstreamRequest
 from tidegate.telemetry.record import Entry
 
 
@@ -130,7 +130,7 @@ class ScriptedAnswer:
     read_out: bool = False
     """The body was read to its end."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> Pieces:
         """The body as it arrives."""
         return _Chunks(self)
 
@@ -142,15 +142,12 @@ class ScriptedAnswer:
         return whole
 
 
-class _Chunks:
+class _Chunks(Pieces):
     """No generator: a wait that was cancelled may be taken up again."""
 
     def __init__(self, answer: ScriptedAnswer) -> None:
         self._answer = answer
         self._at = 0
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
 
     async def __anext__(self) -> bytes:
         answer = self._answer

@@ -7,7 +7,7 @@ which port. Blocking ports (ControlStore) are called from threads or from the CL
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -52,15 +52,16 @@ SERVER_CLOSING = "the server is closing"
 
 
 class Reply(Protocol):
-    """Where a call's answer goes. Each call pushes: one `start`, any number of `send`, one `end`."""
+    """Where a call's answer goes: one `start`, any number of `push`, one `end`."""
 
     @property
     def started(self) -> bool: ...
     async def start(self, status: int, headers: Sequence[tuple[str, str]], *, streamed: bool) -> None: ...
-    async def send(self, chunk: bytes) -> None:
-        """Returns once the chunk is on its way and no more than 256 KiB wait for a slow reader."""
+    def push(self, chunk: bytes) -> bool:
+        """Sends a chunk; False when over 256 KiB wait for a slow reader: the next one comes after `drained`."""
         ...
 
+    async def drained(self) -> None: ...
     async def end(self, tail: bytes = b"") -> None: ...
 
 
@@ -82,6 +83,30 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
         return f"UpstreamRequest({self.method} {self.origin}{self.path})"
 
 
+class Pieces(Protocol):
+    """
+    The body of an answer as it arrives; a wait that was cancelled may be taken up again.
+
+    Raises StreamBroken when it is cut, UpstreamTimeout(phase=idle) when it stalls.
+    """
+
+    def __aiter__(self) -> Pieces:
+        return self
+
+    async def __anext__(self) -> bytes: ...
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        """
+        Hands on each piece until `sink` says False; returns True at the end of the body.
+
+        An adapter that can calls `sink` in the moment a piece comes, without a turn of the loop in between. What `sink`
+        raises is raised here.
+        """
+        async for piece in self:
+            if not sink(piece):
+                return False
+        return True
+
+
 class UpstreamAnswer(Protocol):
     """A provider's answer, its head already read. Closing it early closes the connection: that cancels upstream."""
 
@@ -92,12 +117,8 @@ class UpstreamAnswer(Protocol):
         """Names in lower case."""
         ...
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """
-        Body bytes as they arrive; a wait that was cancelled may be taken up again.
-
-        Raises StreamBroken when cut, UpstreamTimeout(phase=idle) when it stalls.
-        """
+    def chunks(self) -> Pieces:
+        """The body."""
         ...
 
     async def read(self, limit: int) -> bytes:

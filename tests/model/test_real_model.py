@@ -35,7 +35,7 @@ from tidegate.gateway.edge import Edge
 from tidegate.gateway.lookup import Lookup
 from tidegate.gateway.pipeline import Services
 from tidegate.gateway.routes import Routes
-from tidegate.ports import UpstreamAnswer, UpstreamExchange, UpstreamRequest
+from tidegate.ports import Pieces, UpstreamAnswer, UpstreamExchange, UpstreamRequest
 from tidegate.stores.memory import MemoryAnswers
 from tidegate.system import SystemClock, SystemRandom
 from tidegate.upstream.http1 import Pool
@@ -91,7 +91,7 @@ class Listening:
         await self._pool.close()
 
 
-class _Exchange:
+class _Exchange(Pieces):
     def __init__(self, exchange: UpstreamExchange, heard: bytearray) -> None:
         self._exchange = exchange
         self._heard = heard
@@ -106,9 +106,6 @@ class _Exchange:
         await self._exchange.__aexit__(*exc)
 
     def chunks(self) -> _Exchange:
-        return self
-
-    def __aiter__(self) -> _Exchange:
         return self
 
     async def __anext__(self) -> bytes:

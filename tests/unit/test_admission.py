@@ -124,7 +124,7 @@ class Bench:
 class Gone(Collected):
     """A client that leaves as its answer begins."""
 
-    async def send(self, chunk: bytes) -> None:
+    def push(self, chunk: bytes) -> bool:
         raise asyncio.CancelledError
 
     async def end(self, tail: bytes = b"") -> None:
@@ -147,7 +147,10 @@ class Slow(Collected):
         await asyncio.sleep(0)
         await super().start(status, headers, streamed=streamed)
 
-    async def send(self, chunk: bytes) -> None:
+    def push(self, chunk: bytes) -> bool:
+        return False
+
+    async def drained(self) -> None:
         await asyncio.sleep(0)
 
     async def end(self, tail: bytes = b"") -> None:

@@ -27,6 +27,7 @@ from tidegate.gateway.caller import Collected
 from tidegate.gateway.lookup import Lookup, repeatable
 from tidegate.gateway.pipeline import Services, serve
 from tidegate.gateway.resolve import Plan
+from tidegate.ports import Pieces
 from tidegate.stores.memory import MemoryAnswers
 from tidegate.upstream.prices import PriceList
 from tidegate.upstream.targets import Targets
@@ -85,7 +86,7 @@ def whole(*answers: bytes) -> list[ScriptedAnswer]:
     return [ScriptedAnswer(body=[answer]) for answer in answers]
 
 
-class Held(ScriptedAnswer):
+class Held(ScriptedAnswer, Pieces):
     """Gives one chunk whenever it is told to; ends in `breaks` when it has any."""
 
     def __init__(self, *chunks: bytes, breaks: Exception | None = None) -> None:
@@ -119,8 +120,11 @@ class Held(ScriptedAnswer):
 class Slow(Collected):
     """A client that takes no second piece."""
 
-    async def send(self, chunk: bytes) -> None:
-        await super().send(chunk)
+    def push(self, chunk: bytes) -> bool:
+        super().push(chunk)
+        return False
+
+    async def drained(self) -> None:
         await asyncio.Event().wait()
 
 
@@ -738,8 +742,11 @@ async def test_a_slow_client_gets_all_of_a_large_answer_that_others_are_through_
     class Hesitant(Collected):
         go = asyncio.Event()
 
-        async def send(self, chunk: bytes) -> None:
-            await super().send(chunk)
+        def push(self, chunk: bytes) -> bool:
+            super().push(chunk)
+            return False
+
+        async def drained(self) -> None:
             await self.go.wait()
 
     hesitant = Hesitant()

@@ -49,9 +49,13 @@ class Collected:
         self.status = status
         self.headers = dict(headers)
 
-    async def send(self, chunk: bytes) -> None:
+    def push(self, chunk: bytes) -> bool:
         """Keeps a chunk."""
         self.body += chunk
+        return True
+
+    async def drained(self) -> None:
+        """Memory is never slow."""
 
     async def end(self, tail: bytes = b"") -> None:
         """Keeps the rest."""

@@ -8,12 +8,12 @@ and when one leaves in the middle the next one goes on waiting where it stopped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 
 from tidegate.core import chat
 from tidegate.core.errors import TidegateError, UpstreamError
 from tidegate.gateway.source import MAX_ANSWER_BYTES
-from tidegate.ports import UpstreamAnswer, UpstreamExchange
+from tidegate.ports import Pieces, UpstreamAnswer, UpstreamExchange
 from tidegate.upstream.targets import Target
 
 
@@ -30,7 +30,7 @@ class SharedAnswer:
         self.ended = False
         self._exchange = exchange
         self._answer: UpstreamAnswer
-        self._chunks: AsyncIterator[bytes]
+        self._chunks: Pieces
         self._failure: UpstreamError | None = None
         self._pieces: list[bytes] = []
         self._gone = 0
@@ -79,9 +79,7 @@ class SharedAnswer:
                 return None
             if not self._pulling:
                 return await self._pull()
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
+            await self._turn()
 
     async def _pull(self) -> bytes | None:
         self._pulling = True
@@ -97,15 +95,73 @@ class SharedAnswer:
             self._pulling = False
             if self._waiting:
                 _wake(self._waiting)
+        self._take(piece)
+        return piece
+
+    async def pump(self, at: int, sink: Callable[[bytes], bool]) -> tuple[int, bool]:
+        """
+        Hands on the pieces from number `at` until `sink` says False: the number it came to, and whether it is the end.
+        """
+        while True:
+            while at < self._gone + len(self._pieces):
+                piece = self._pieces[at - self._gone]
+                at += 1
+                if not sink(piece):
+                    return at, False
+            if self._failure is not None:
+                raise self._failure
+            if self.ended:
+                return at, True
+            if self._pulling:
+                await self._turn()
+            else:
+                at, refused = await self._pump(at, sink)
+                if refused:
+                    return at, False
+
+    async def _pump(self, at: int, sink: Callable[[bytes], bool]) -> tuple[int, bool]:
+        """Pulls for all; only what the provider does wrong concerns the others too."""
+        mishap: list[Exception] = []
+
+        def take(piece: bytes) -> bool:
+            nonlocal at
+            self._take(piece)
+            at += 1
+            if self._waiting:
+                _wake(self._waiting)
+            try:
+                return sink(piece)
+            except Exception as error:  # noqa: BLE001  whatever it is
+                mishap.append(error)
+                return False
+
+        self._pulling = True
+        try:
+            self.ended = await self._chunks.pump(take)
+        except UpstreamError as error:
+            self._failure = error
+            raise
+        finally:
+            self._pulling = False
+            _wake(self._waiting)
+        if mishap:
+            raise mishap[0]
+        return at, not self.ended  # it stopped before the end: the reader had it stop
+
+    def _take(self, piece: bytes) -> None:
         self.size += len(piece)
         self._pieces.append(piece)
         if self.readers == 1 and self.size > self.limit:  # its only reader has it all
             self._gone += len(self._pieces)
             self._pieces.clear()
-        return piece
+
+    async def _turn(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn
 
 
-class _Pieces:
+class _Pieces(Pieces):
     """One reader's place."""
 
     def __init__(self, answer: SharedAnswer) -> None:
@@ -121,6 +177,10 @@ class _Pieces:
             raise StopAsyncIteration
         self._at += 1
         return piece
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        self._at, ended = await self._answer.pump(self._at, sink)
+        return ended
 
 
 class Flight:

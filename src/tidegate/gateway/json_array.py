@@ -31,10 +31,14 @@ class JsonArrayReply:
         self._streamed = streamed
         await self._reply.start(status, json, streamed=streamed)
 
-    async def send(self, chunk: bytes) -> None:
+    def push(self, chunk: bytes) -> bool:
         """Whole events, as the pipeline sends them."""
-        if elements := self._elements(chunk):
-            await self._reply.send(elements)
+        elements = self._elements(chunk)
+        return self._reply.push(elements) if elements else True
+
+    async def drained(self) -> None:
+        """As the reply itself."""
+        await self._reply.drained()
 
     async def end(self, tail: bytes = b"") -> None:
         """The last events, or the whole body."""

@@ -47,8 +47,8 @@ async def _relay_stream(plan: Plan, source: Source, reply: Reply, record: Record
     record.first_chunk()
     await reply.start(200, [*STREAM_HEADERS, *identity_headers(record), *_losses(plan, record)], streamed=True)
     try:
-        while piece := await source.piece():
-            await reply.send(piece)
+        while await source.pour(reply.push):
+            await reply.drained()
     finally:
         # Also of a stream that broke or was cancelled: what arrived is billed and kept.
         answer = source.answer()

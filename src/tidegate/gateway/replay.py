@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+
+from tidegate.ports import Pieces
 
 PIECE_BYTES = 16 << 10
 """Other calls have their turn between two pieces."""
@@ -19,13 +21,25 @@ class Replay:
     def __init__(self, body: bytes) -> None:
         self._body = body
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> Pieces:
         """The body, a piece at a time."""
-        for start in range(0, len(self._body), PIECE_BYTES):
-            if start:
-                await asyncio.sleep(0)
-            yield self._body[start : start + PIECE_BYTES]
+        return _Slices(self._body)
 
     async def read(self, limit: int) -> bytes:
         """The whole body; it was within every limit when it came."""
         return self._body
+
+
+class _Slices(Pieces):
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    async def __anext__(self) -> bytes:
+        if self._at:
+            await asyncio.sleep(0)
+        piece = self._body[self._at : self._at + PIECE_BYTES]
+        if not piece:
+            raise StopAsyncIteration
+        self._at += PIECE_BYTES
+        return piece

@@ -80,14 +80,22 @@ class HttpReply:
         self.sent = True
         self._wire.write(head + self._persistence())
 
-    async def send(self, chunk: bytes) -> None:
+    def push(self, chunk: bytes) -> bool:
+        wire = self._wire
         if not self._streamed:
             self._body = [*(self._body or ()), chunk]
         elif chunk and not self._bodiless:
-            wire = self._wire
             wire.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
-            if wire.congested:
-                await wire.drained()
+        return not wire.congested
+
+    async def drained(self) -> None:
+        if self._wire.congested:
+            await self._wire.drained()
+
+    async def send(self, chunk: bytes) -> None:
+        """Both, for handlers that write one chunk after the other."""
+        if not self.push(chunk):
+            await self.drained()
 
     async def end(self, tail: bytes = b"") -> None:
         head = self._head

@@ -11,7 +11,7 @@ from tidegate.core.errors import InvalidRequest
 from tidegate.core.streamed import events_of, response_of
 from tidegate.dialects.dialect import Answer
 from tidegate.gateway.resolve import Plan
-from tidegate.gateway.source import MAX_ANSWER_BYTES, summary
+from tidegate.gateway.source import MAX_ANSWER_BYTES, Push, summary
 from tidegate.ports import UpstreamAnswer
 from tidegate.upstream.targets import Target
 
@@ -48,9 +48,9 @@ class ToldWhole:
         response = response_of(events, created=self._created)
         self._answer, self._body = summary(response), self._client.answer_out(response)
 
-    async def piece(self) -> bytes:
+    async def pour(self, push: Push) -> bool:
         """Nothing: a whole answer is its own end."""
-        return b""
+        return False
 
     def end(self) -> bytes:
         """The body."""
@@ -83,10 +83,10 @@ class ToldAsStream:
         self._answer = summary(response)
         self._shown = self._out.write([event for event in events_of(response) if not isinstance(event, chat.Ended)])
 
-    async def piece(self) -> bytes:
+    async def pour(self, push: Push) -> bool:
         """All but the end, at once."""
         shown, self._shown = self._shown, b""
-        return shown
+        return bool(shown) and not push(shown)
 
     def end(self) -> bytes:
         """The client's dialect's own end."""

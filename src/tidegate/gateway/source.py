@@ -3,12 +3,13 @@ An answer on its way from a provider to a client: passed through, or carried fro
 
 A source `begin`s inside an attempt: a whole answer is read and understood, a stream is read up to its first content. So
 everything that goes wrong before the client has seen anything may still be tried again, or elsewhere. Afterwards the
-relay takes each `piece`, ready for the client.
+relay has it `pour`ed, ready for the client.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from tidegate.ports import UpstreamAnswer
 
 MAX_ANSWER_BYTES = 64 << 20
 READ_OUT_S = 0.5
+Push = Callable[[bytes], bool]
+"""Takes a piece for the client; False when the next one should wait."""
 CONTENT = (chat.TextDelta, chat.ThinkingDelta, chat.RefusalDelta, chat.ToolCallStarted, chat.ToolCallDelta)
 
 
@@ -31,8 +34,12 @@ class Source(Protocol):
         """Reads until something can be shown. Raises UpstreamError."""
         ...
 
-    async def piece(self) -> bytes:
-        """What the client sees next; empty when only `end` is left. Raises UpstreamError when the stream breaks off."""
+    async def pour(self, push: Push) -> bool:
+        """
+        Pushes what the client sees, as it comes, until only `end` is left.
+
+        True when `push` said to wait: there may be more, so ask again. Raises UpstreamError when the stream breaks off.
+        """
         ...
 
     def end(self) -> bytes:
@@ -76,9 +83,9 @@ class WholeSource:
             response = msgspec.structs.replace(response, **said, created=response.created or self._created)
         self._body = self._client.answer_out(response)
 
-    async def piece(self) -> bytes:
+    async def pour(self, push: Push) -> bool:
         """Nothing: a whole answer is its own end."""
-        return b""
+        return False
 
     def end(self) -> bytes:
         """The body."""
@@ -123,6 +130,8 @@ class StreamSource:
             else _Crossing(wire, client, incoming, call_id=call_id, created=created)
         )
         self._held = b""
+        self._push: Push
+        self._full = False
 
     async def begin(self) -> None:
         """Reads up to the first content; what came before it is held. Raises UpstreamError."""
@@ -133,21 +142,23 @@ class StreamSource:
                 return
         self._check_end()
 
-    async def piece(self) -> bytes:
-        """What was held, then the rest as it comes; the events of one read are one piece."""
-        if self._held:
-            held, self._held = self._held, b""
-            return held
-        while not self._follower.done:
-            try:
-                chunk = await self._chunks.__anext__()
-            except StopAsyncIteration:
-                self._check_end()
-                break
-            visible, _ = self._follower.follow(self._splitter.feed(chunk))
-            if visible:
-                return visible
-        return b""
+    async def pour(self, push: Push) -> bool:
+        """What was held, then the rest in the moment it comes; the events of one read are one piece."""
+        held, self._held = self._held, b""
+        if held and not push(held):
+            return True
+        if self._follower.done:
+            return False
+        self._push, self._full = push, False
+        if await self._chunks.pump(self._pass_on):
+            self._check_end()
+        return self._full
+
+    def _pass_on(self, chunk: bytes) -> bool:
+        visible, _ = self._follower.follow(self._splitter.feed(chunk))
+        if visible and not self._push(visible):
+            self._full = True
+        return not (self._full or self._follower.done)
 
     def end(self) -> bytes:
         """The client's dialect's own end."""

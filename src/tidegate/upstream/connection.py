@@ -76,6 +76,9 @@ class Connection(asyncio.Protocol):
         self._until_eof = False
         self._keep_alive = False
         self._paused = False
+        self._sink: Callable[[bytes], bool] | None = None
+        self._refused = False
+        self._mishap: Exception | None = None
         # Straight into the containers: a Python function for each header costs more than the rest of the parsing.
         self.on_header = self._head.__setitem__
         self.on_body = self._body.append
@@ -111,6 +114,40 @@ class Connection(asyncio.Protocol):
         if not self.complete and self._failure is not None:
             raise self._failure
         return b""
+
+    async def pump(self, sink: Callable[[bytes], bool], patience_s: float) -> bool:
+        """
+        Hands each piece of the body to `sink` in the moment it comes, until that says False; True at the body's end.
+
+        Raises as `body` does, and what `sink` raises.
+        """
+        while True:
+            while self._body:
+                if not sink(self.take()):
+                    return False
+            if self.complete:
+                return True
+            if self._failure is not None:
+                raise self._failure
+            self._sink, self._refused, self._mishap = sink, False, None
+            try:
+                await self._wait(patience_s, "idle")
+            finally:
+                self._sink = None
+            if self._mishap is not None:
+                raise self._mishap
+            if self._refused:
+                return False
+
+    def _pour(self, sink: Callable[[bytes], bool]) -> None:
+        """In a callback of the loop's: what goes wrong is raised to the owner."""
+        self._deadline = self._loop.time() + self._patience_s
+        try:
+            self._refused = not sink(self.take())
+        except Exception as error:  # noqa: BLE001  whatever it is
+            self._mishap = error
+        if self._refused or self._mishap is not None:
+            self._sink = None
 
     def take(self) -> bytes:
         """What is there of the body; perhaps nothing."""
@@ -179,6 +216,10 @@ class Connection(asyncio.Protocol):
         if self._unread > UNREAD_LIMIT and not self.complete and not self._paused:
             self._paused = True
             self._transport.pause_reading()
+        if self._sink is not None and pieces:
+            self._pour(self._sink)
+            if self._sink is not None and not self.complete:
+                return  # the owner need not know
         self._wake()
 
     def eof_received(self) -> None:

@@ -15,7 +15,7 @@ import asyncio
 import re
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -169,6 +169,10 @@ class Exchange:
         if not piece:
             raise StopAsyncIteration
         return piece
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        """Hands on the rest of the body, each piece in the moment it comes."""
+        return await self._leased().pump(sink, self._request.idle_s)
 
     async def read(self, limit: int) -> bytes:
         """The rest of the body. Raises UpstreamProtocol above `limit` bytes."""

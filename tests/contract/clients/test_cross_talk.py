@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -13,7 +13,7 @@ import pytest
 
 from tests.contract.clients.gateway import gateway
 from tidegate.fakes import as_read
-from tidegate.ports import UpstreamAnswer, UpstreamExchange, UpstreamRequest
+from tidegate.ports import Pieces, UpstreamAnswer, UpstreamExchange, UpstreamRequest
 from tidegate.simulate.server import Latency
 from tidegate.upstream.http1 import Pool
 
@@ -68,18 +68,48 @@ class ChoppedAnswer:
         self.headers = whole.headers
         self.read = whole.read
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> Pieces:
         """The same bytes, each time up to some place in what has come."""
-        dice = random.Random(7)
-        held = b""
-        async for chunk in self._whole.chunks():
-            held += chunk
-            cut = dice.randint(0, len(held))
-            if cut:
-                yield held[:cut]
-            held = held[cut:]
-        if held:
-            yield held
+        return ChoppedPieces(self._whole.chunks())
+
+
+class ChoppedPieces(Pieces):
+    """The body of one."""
+
+    def __init__(self, whole: Pieces) -> None:
+        self._whole = whole
+        self._dice = random.Random(7)
+        self._held = b""
+        self._ended = False
+
+    async def __anext__(self) -> bytes:
+        while not self._ended:
+            try:
+                self._held += await self._whole.__anext__()
+            except StopAsyncIteration:
+                self._ended = True
+                break
+            if cut := self._dice.randint(0, len(self._held)):
+                return self._taken(cut)
+        if not self._held:
+            raise StopAsyncIteration
+        return self._taken(len(self._held))
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        """As it comes, like the real one: the cuts are in the sink's way."""
+
+        def chop(chunk: bytes) -> bool:
+            self._held += chunk
+            cut = self._dice.randint(0, len(self._held))
+            return sink(self._taken(cut)) if cut else True
+
+        if not await self._whole.pump(chop):
+            return False
+        return not self._held or sink(self._taken(len(self._held)))
+
+    def _taken(self, count: int) -> bytes:
+        taken, self._held = self._held[:count], self._held[count:]
+        return taken
 
 
 def tag(number: int) -> str:
