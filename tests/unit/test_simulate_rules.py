@@ -74,12 +74,13 @@ def test_quotes_in_the_context_stay_valid_json() -> None:
 
 def test_a_tool_is_called_until_its_result_is_there() -> None:
     asked = [STRICT, Message("user", "Weather?")]
-    assert rules.tool_called(rules.TOOLS, asked, ["weather", "time"]) == "weather"
-    assert rules.tool_called(rules.TOOLS, asked, []) is None
-    assert rules.tool_called(rules.SUPPORT, asked, ["weather"]) is None
+    (called,) = rules.calls(rules.TOOLS, asked, {"weather": {}, "time": {}})
+    assert (called.name, called.arguments) == ("weather", rules.TOOL_ARGUMENTS)
+    assert not rules.calls(rules.TOOLS, asked, {})
+    assert not rules.calls(rules.SUPPORT, asked, {"weather": {}})
     assert rules.answer(rules.TOOLS, asked) == "I have no tools."
     told = [*asked, Message("assistant", ""), Message("tool", "fog"), Message("tool", "sun")]
-    assert rules.tool_called(rules.TOOLS, told, ["weather"]) is None
+    assert not rules.calls(rules.TOOLS, told, {"weather": {}})
     assert rules.answer(rules.TOOLS, told) == "The tool says: sun"
 
 

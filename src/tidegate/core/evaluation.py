@@ -55,6 +55,7 @@ class ToolUse(msgspec.Struct, frozen=True):
     """As parsed; the text itself when it is not JSON."""
     id: str = ""
     result: str | None = None
+    """What the model read of it; None where it was not called again, or nothing is scripted for the call."""
 
 
 class Repeat(msgspec.Struct, frozen=True):
@@ -78,17 +79,22 @@ class Repeat(msgspec.Struct, frozen=True):
     """Of the whole loop, in order."""
     error_kind: str | None = None
     """Of an error: `rate_limit_exceeded`, `upstream_timeout` …, as in core/errors.py or as the provider calls it."""
+    call_ids: tuple[str, ...] = ()
+    """Of an agent's loop: every call's, in order; `call_id` is the last of them. Empty of a single call."""
+    unfinished: str | None = None
+    """Why an agent's loop was ended before it was done: the repeat fails, whatever its checks say, and is no error."""
 
     @property
     def passed(self) -> bool:
-        return self.error is None and self._checked() and all(score.passed is not False for score in self.scores)
+        done = self.error is None and self.unfinished is None
+        return done and self._checked() and all(score.passed is not False for score in self.scores)
 
     def _checked(self) -> bool:
         counted = [check for check in self.checks if check.weight > 0]
         if self.threshold is None:
             return all(check.passed for check in counted)
         total = sum(check.weight for check in counted)
-        mean = sum(check.weight * check.graded for check in counted) / total if total else 1.0
+        mean = sum(check.weight * check.graded for check in counted) / total if total else 0.0
         return mean >= self.threshold - 1e-9
 
 

@@ -19,6 +19,7 @@ from pydantic import Field
 from tidegate.core.document import Document, Strict, validate
 from tidegate.core.errors import InvalidFile, Problem, nearest
 from tidegate.evals.golden_rows import rows
+from tidegate.evals.script import NOTHING, Script, Steps, Stop, Tools
 from tidegate.evals.spec import CheckSpec, read_checks
 
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -38,6 +39,9 @@ class CaseLine(Strict):
     cluster: Id | None = None
     critical: bool = False
     threshold: Threshold | None = None
+    tools: Tools = {}
+    max_steps: Steps | None = None
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Case:
     """Every check of a critical case must pass, as if the suite's `must_pass` named it."""
     threshold: float | None = None
     """With one, the weighted mean of the checks' scores has to reach it; without, the suite's counts."""
+    script: Script = NOTHING
+    """Its own tools, which stand before the suite's."""
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -170,6 +176,7 @@ class _Reader:
                 case.cluster,
                 case.critical,
                 case.threshold,
+                Script(case.tools, case.max_steps, case.stop) if case.tools or case.max_steps or case.stop else NOTHING,
             )
         )
 

@@ -14,7 +14,7 @@ from tidegate.evals.golden import GoldenSet, load_golden
 from tidegate.evals.judges.family import kinship
 from tidegate.evals.session import Prompt, Render, optional_inputs, unrenderable
 from tidegate.evals.spec import read_text
-from tidegate.evals.suite import FILE, Suite, SuiteFile, load_suite, plan
+from tidegate.evals.suite import FILE, Suite, SuiteFile, load_suite, misplayed, plan
 
 
 def lint_suite(folder: Path, prompt: Prompt | None, render: Render) -> list[Notice]:
@@ -39,6 +39,7 @@ def lint_suite(folder: Path, prompt: Prompt | None, render: Render) -> list[Noti
             notices += _errors(error.problems, "invalid-suite")
     if prompt is not None:
         notices += _fit(golden, prompt, render)
+        notices += _errors(misplayed(suite, golden, prompt.artifact.tools), "invalid-script") if suite else []
         notices += [*_judged_by_kin(suite, prompt), *_never_promised(suite, prompt)] if suite else []
     return notices
 

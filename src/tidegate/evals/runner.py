@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 
@@ -22,8 +22,9 @@ from tidegate.core.errors import Unusable
 from tidegate.core.evaluation import CheckResult, Repeat, Run, Score, ToolUse
 from tidegate.core.instant import iso_utc
 from tidegate.core.ledger import Version
-from tidegate.evals.budget import Budget
-from tidegate.evals.checks import clip
+from tidegate.evals.agent import Ended, converse, told
+from tidegate.evals.budget import Budget, Tab
+from tidegate.evals.checks import Check, clip
 from tidegate.evals.golden import Case, GoldenSet
 from tidegate.evals.journal import Journal, identity
 from tidegate.evals.judges.evidence import storable
@@ -121,6 +122,20 @@ async def run_suite(
     )
 
 
+def call_of(
+    suite: Suite, version: Version, case: Case, repeat: int, checks: Mapping[str, Sequence[Check]], *, run_id: str
+) -> PromptCall:
+    """The call that asks a version for one repeat of a case; `checks` are those of every case (suite.plan)."""
+    return PromptCall(
+        version.prompt,
+        version.digest,
+        dict(case.inputs),
+        "eval",
+        {"run": run_id, "case": case.id, "repeat": str(repeat), "suite": suite.digest[:12]},
+        top_logprobs=int(any(check.needs_logprobs for check in checks[case.id])),
+    )
+
+
 def in_order(golden: GoldenSet, results: list[Repeat]) -> tuple[Repeat, ...]:
     """Results in the golden set's order, then by repeat."""
     order = {case.id: index for index, case in enumerate(golden.cases)}
@@ -204,26 +219,48 @@ class _Work:
                 return False
             repeat, case = following
             self.prepaid = max(0, self.prepaid - 1)
-            self.budget.under_way += 1
+            tab = self.budget.open()
             try:
-                result, status = await self._repeat(case, repeat)
+                ended = await self._ended(case, repeat, tab)
+                result = None if ended is None else await self._repeat(case, repeat, ended)
             finally:
-                self.budget.under_way -= 1
+                self.budget.close(tab)
         finally:
             self.pace.leave()
-        self._keep(result, status)
+        if ended is None or result is None:
+            self.stopped = self.stopped or self._too_dear()
+            return False
+        self._keep(result, ended.answer.status)
         return True
 
-    async def _repeat(self, case: Case, repeat: int) -> tuple[Repeat, int | None]:
-        """One case once, and the HTTP status of an error."""
-        planned, call = self.checks[case.id], self._call(case, repeat)
-        tags = call.tags
-        answer = await self.caller.call(call)
+    async def _ended(self, case: Case, repeat: int, tab: Tab) -> Ended | None:
+        """The answer to one case, an agent's with its whole loop; None when there was no money for the end of one."""
+        call, script = self._call(case, repeat), case.script.over(self.suite.script)
+        if not script.tools:
+            ended = Ended(await self.caller.call(call))
+            tab.pay(ended.answer.cost_nano_usd or 0)
+            return ended
+
+        def affords(following: PromptCall, spent_nano_usd: int, next_nano_usd: int) -> bool:
+            tab.pay(spent_nano_usd)
+            paid = self.journal is not None and self.journal.holds(identity(following))
+            return paid or self.budget.affords(tab, next_nano_usd)
+
+        looped = await converse(self.caller, call, script, affords=affords)
+        if looped is not None and looped.answer.error is None:
+            tab.pay(looped.answer.cost_nano_usd or 0)
+            if self.journal is not None:
+                self.journal.note(_looped(case.id, repeat), "to its end")
+        return looped
+
+    async def _repeat(self, case: Case, repeat: int, ended: Ended) -> Repeat:
+        """What the checks and judges say of an answer."""
+        planned, tags, answer = self.checks[case.id], self._call(case, repeat).tags, ended.answer
         output = storable(answer.output)
         seen = msgspec.structs.replace(answer, output=output)
         checks = () if answer.error is not None else tuple(check.judge(seen, self.artifact) for check in planned)
-        scores = () if answer.error is not None else await self._scores(case, repeat, output, checks, tags)
-        result = Repeat(
+        scores = () if answer.error is not None else await self._scores(case, repeat, ended, checks, tags)
+        return Repeat(
             case_id=case.id,
             repeat=repeat,
             output=output,
@@ -238,18 +275,12 @@ class _Work:
             threshold=self.suite.threshold if case.threshold is None else case.threshold,
             tool_calls=tuple(map(_storable_use, answer.tool_calls)),
             error_kind=None if answer.error is None else answer.code or "unknown",
+            call_ids=ended.call_ids,
+            unfinished=None if ended.unfinished is None else storable(ended.unfinished),
         )
-        return result, answer.status
 
     def _call(self, case: Case, repeat: int) -> PromptCall:
-        return PromptCall(
-            self.version.prompt,
-            self.version.digest,
-            dict(case.inputs),
-            "eval",
-            {"run": self.run_id, "case": case.id, "repeat": str(repeat), "suite": self.suite.digest[:12]},
-            top_logprobs=int(any(check.needs_logprobs for check in self.checks[case.id])),
-        )
+        return call_of(self.suite, self.version, case, repeat, self.checks, run_id=self.run_id)
 
     @property
     def _resumes(self) -> bool:
@@ -259,17 +290,22 @@ class _Work:
         """Whether everything of this repeat has been paid for."""
         if self.journal is None or not self.journal.holds(identity(self._call(case, repeat))):
             return False
+        if case.script.over(self.suite.script).tools and self.journal.noted(_looped(case.id, repeat)) is None:
+            return False
         return not self.suite.judges or self.journal.noted(_judged(case.id, repeat)) is not None
 
     async def _scores(
-        self, case: Case, repeat: int, output: str, checks: tuple[CheckResult, ...], tags: Mapping[str, str]
+        self, case: Case, repeat: int, ended: Ended, checks: tuple[CheckResult, ...], tags: Mapping[str, str]
     ) -> tuple[Score, ...]:
         """What the judges say; they come after the checks, which are free."""
         broken = next((check.name for check in checks if check.name in self.suite.must_pass and not check.passed), None)
-        if broken is not None and not self.suite.judge_failed:
-            reason = f"not judged: {broken} failed"
+        failed = f"{broken} failed" if broken is not None and not self.suite.judge_failed else None
+        reason = "the agent was not done" if ended.unfinished is not None else failed
+        if reason is not None:
+            reason = f"not judged: {reason}"
             return tuple(Score(judge.name, None, None, reason, 0, applicable=False) for judge in self.suite.judges)
-        values = {"inputs": case.inputs, "expected": case.expected, "output": output}
+        values = {"inputs": case.inputs, "expected": case.expected, "output": storable(ended.answer.output)}
+        values |= {"trajectory": trajectory} if (trajectory := told(ended.answer.tool_calls)) else {}
         rival = self.rivals.get((case.id, repeat))
         values |= {} if rival is None else {"rival": rival}
         scores = await self.bench.scores(values, key=(self.version.digest, case.id, repeat), tags=tags)
@@ -332,6 +368,11 @@ class _Work:
             f"stopped after {len(self.results)} of {self.total} calls and ${self.budget.spent_nano_usd / 1e9:.6f}: the "
             f"next call may pass gate.max_cost_usd, ${limit:g}. Raise it in {self.suite.file}, or run fewer cases."
         )
+
+
+def _looped(case_id: str, repeat: int) -> str:
+    """The journal's note that an agent's loop is in it from its beginning to its end."""
+    return f"looped {repeat} {case_id}"
 
 
 def _judged(case_id: str, repeat: int) -> str:

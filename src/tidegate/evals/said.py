@@ -61,7 +61,8 @@ def because(result: Repeat) -> str:
     """Why a repeat did not pass, in one sentence; empty when it passed."""
     if result.error is not None:
         return f"error: {result.error}"
-    failed = [(check.name, check.reason) for check in result.checks if not check.passed and check.weight > 0]
+    failed = [("agent", result.unfinished)] if result.unfinished is not None else []
+    failed += [(check.name, check.reason) for check in result.checks if not check.passed and check.weight > 0]
     failed += [(score.name, score.reason) for score in result.scores if score.passed is False]
     return "" if result.passed else "; ".join(f"{name}: {reason}" for name, reason in failed)
 

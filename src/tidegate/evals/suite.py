@@ -19,13 +19,16 @@ from typing import Annotated, Any
 import rfc8785
 from pydantic import Field
 
+from tidegate.core.artifact import Tool
 from tidegate.core.document import Document, Strict, parse_yaml, validate
 from tidegate.core.errors import InvalidFile, NotFound, Problem, nearest
+from tidegate.core.place import dotted
 from tidegate.evals.checks import Check
 from tidegate.evals.golden import GoldenSet, Threshold
 from tidegate.evals.judges.kinds import KINDS
 from tidegate.evals.judges.spec import JudgeFile, JudgeSpec, look_up, read_judges
 from tidegate.evals.readings import RATE
+from tidegate.evals.script import NOTHING, Script, Steps, Stop, Tools
 from tidegate.evals.spec import CheckSpec, inside, read_checks, read_text
 from tidegate.prompts.source import leads_out
 
@@ -59,6 +62,9 @@ class SuiteFile(Strict):
     threshold: Threshold | None = None
     judges: dict[JudgeName, JudgeFile] = {}
     judge_failed: bool = True
+    tools: Tools = {}
+    max_steps: Steps | None = None
+    stop: Stop | None = None
     gate: GateFile = GateFile()
     concurrency: Annotated[int, Field(ge=1, le=256)] = 4
 
@@ -83,6 +89,8 @@ class Suite:
     judges: tuple[JudgeSpec, ...] = ()
     judge_failed: bool = True
     """Whether an answer is judged although a check of `must_pass` has failed."""
+    script: Script = NOTHING
+    """The tools of every case, behind the case's own."""
 
 
 def load_suite(folder: Path) -> Suite:
@@ -141,6 +149,7 @@ def load_suite(folder: Path) -> Suite:
         threshold=written.threshold,
         judges=judges,
         judge_failed=written.judge_failed,
+        script=Script(written.tools, written.max_steps, written.stop),
     )
 
 
@@ -181,6 +190,19 @@ def unfed(judges: Sequence[JudgeSpec], golden: GoldenSet) -> Iterator[Problem]:
             if path.split(".")[0] in ("inputs", "expected") and all(look_up(path, one) is None for one in values):
                 message = f"no case has {path}, which the judge {judge.name!r} needs for its input {name!r}."
                 yield Problem(golden.file, 0, path, message)
+
+
+def misplayed(suite: Suite, golden: GoldenSet, declared: Sequence[Tool]) -> Iterator[Problem]:
+    """What is scripted, in the suite or in a case, for tools and arguments that the prompt does not declare."""
+    if misfits := list(suite.script.misfits(declared)):
+        document = parse_yaml(read_text(Path(suite.file)), suite.file)
+        yield from (document.problem(path, message) for path, message in misfits)
+    for case in golden.cases:
+        for path, message in case.script.misfits(declared):
+            yield Problem(golden.file, case.line, dotted(path), f"{message.removesuffix('.')} (in case {case.id!r}).")
+        if case.script is not NOTHING and not case.script.over(suite.script).tools:
+            message = f"no tool is scripted for the case {case.id!r}, so it is one call, and no loop to be ended."
+            yield Problem(golden.file, case.line, "max_steps" if case.script.max_steps else "stop", message)
 
 
 def _must_pass(
@@ -237,6 +259,7 @@ def _canonical(
     if judges:
         plain["judges"] = {judge.name: judge.plain for judge in judges}
         plain["judge_failed"] = written.judge_failed
+    plain |= written.model_dump(include={"tools", "max_steps", "stop"}, exclude_defaults=True)
     try:
         return rfc8785.dumps(plain).decode()
     except rfc8785.CanonicalizationError as error:

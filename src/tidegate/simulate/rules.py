@@ -11,6 +11,8 @@ line, then the same JSON object. That is the incident: the answer no longer is J
 `tools-2026-03-01` calls the first tool it is given, with {"city": "Paris"}, as long as no tool result is in the
 conversation. Otherwise it says "The tool says: " and the last result, or "I have no tools.".
 
+`agent-2026-03-01` calls tools as its system message tells it to, and answers with their results: agent.py has its rule.
+
 `judge-2026-03-01` grades answers by the words they share with what they are held against: judge.py has its rule.
 
 `fixed` says the same to everyone, at once: it is for measuring what stands in front of it.
@@ -19,16 +21,18 @@ conversation. Otherwise it says "The tool says: " and the last result, or "I hav
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from tidegate.simulate.agent import AGENT, Made, act
 from tidegate.simulate.judge import JUDGE, verdict
 
 SUPPORT = "support-2026-03-01"
 TOOLS = "tools-2026-03-01"
 FIXED = "fixed"
-MODELS = (SUPPORT, TOOLS, JUDGE, FIXED)
+MODELS = (SUPPORT, TOOLS, AGENT, JUDGE, FIXED)
 TEMPER = "warm and friendly"
 LONG_QUESTION = 160
 """Characters; a longer question makes a warm and friendly model chat."""
@@ -45,15 +49,30 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _TOKEN = re.compile(r"\s*(?:\w{1,6}|[^\w\s]{1,3})|\s+")
 
 
+class Called(msgspec.Struct, frozen=True):
+    """One tool call; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
 class Message(msgspec.Struct, frozen=True):
-    """One message as the models see it: its role and its text."""
+    """One message as the models see it."""
 
     role: str
     text: str
+    calls: tuple[Called, ...] = ()
+    """Of the assistant."""
+    call_id: str = ""
+    """Of a tool's result: the call that it belongs to."""
 
 
-def answer(model: str, messages: Sequence[Message]) -> str:
-    """What `model`, one of MODELS, says to `messages`."""
+def answer(model: str, messages: Sequence[Message], tools: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """What `model`, one of MODELS, says to `messages` when it calls none of `tools` (name → parameters)."""
+    if model == AGENT:
+        said = _acted(messages, tools or {})
+        return said if isinstance(said, str) else ""
     if model == FIXED:
         return FIXED_ANSWER
     if model == JUDGE:
@@ -71,11 +90,14 @@ def answer(model: str, messages: Sequence[Message]) -> str:
     return f"{SMALL_TALK}\n\n{text}" if asked_to_be_warm and len(question) > LONG_QUESTION else text
 
 
-def tool_called(model: str, messages: Sequence[Message], tools: Sequence[str]) -> str | None:
-    """The one of `tools` that `model` calls, with TOOL_ARGUMENTS, instead of an answer; None: it answers."""
+def calls(model: str, messages: Sequence[Message], tools: Mapping[str, Mapping[str, Any]]) -> list[Called]:
+    """The calls of `tools` (name → parameters) that `model` makes instead of an answer; none: it answers."""
+    if model == AGENT:
+        said = _acted(messages, tools)
+        return [] if isinstance(said, str) else [Called(name, arguments) for name, arguments in said]
     if model != TOOLS or any(message.role == "tool" for message in messages):
-        return None
-    return next(iter(tools), None)
+        return []
+    return [Called(name, TOOL_ARGUMENTS) for name in tools][:1]
 
 
 def tokenize(text: str) -> list[str]:
@@ -90,6 +112,16 @@ def tokenize(text: str) -> list[str]:
 def input_tokens(messages: Sequence[Message]) -> int:
     """Tokens of all messages, and four for the frame of each."""
     return sum(len(tokenize(message.text)) + 4 for message in messages)
+
+
+def _acted(messages: Sequence[Message], tools: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]] | str:
+    results = {message.call_id: message.text for message in messages if message.role == "tool"}
+    return act(
+        [message.text for message in messages if message.role in ("system", "developer")],
+        next((message.text for message in reversed(messages) if message.role == "user"), ""),
+        [Made(call.name, call.arguments, results.get(call.id, "")) for message in messages for call in message.calls],
+        tools,
+    )
 
 
 def _parts(text: str) -> tuple[str, str]:

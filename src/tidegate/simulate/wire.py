@@ -28,17 +28,34 @@ class Part(msgspec.Struct):
     text: str = ""
 
 
+class Calling(msgspec.Struct):
+    """The function of a call."""
+
+    name: str
+    arguments: str = ""
+
+
+class ToolCall(msgspec.Struct):
+    """One call of an assistant's message; of a custom tool it has no function, and says nothing here."""
+
+    id: str = ""
+    function: Calling | None = None
+
+
 class ChatMessage(msgspec.Struct):
     """One message on the wire."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
 
 
 class Function(msgspec.Struct):
-    """What a tool is called."""
+    """What a tool is called, and the schema of its arguments."""
 
     name: str
+    parameters: dict[str, Any] | None = None
 
 
 class Tool(msgspec.Struct):
@@ -86,15 +103,17 @@ class Answer:
     def __init__(self, request: ChatRequest, *, seed: int, body: bytes = b"") -> None:
         identity = hashlib.sha256(b"%d %b" % (seed, body)).hexdigest()[:24]
         fingerprint = hashlib.sha256(f"{seed} {request.model}".encode()).hexdigest()[:10]
-        messages = [rules.Message(message.role, _text(message.content)) for message in request.messages]
-        tools = [tool.function.name for tool in request.tools or () if tool.function is not None]
-        self._tool = rules.tool_called(request.model, messages, tools)
-        said = rules.answer(request.model, messages) if self._tool is None else rules.TOOL_ARGUMENTS
-        tokens = rules.tokenize(said)
-        most = request.max_completion_tokens or request.max_tokens or len(tokens)
-        self.tokens = tokens[:most]
-        finished = "stop" if self._tool is None else "tool_calls"
-        self._finish_reason = finished if len(tokens) <= most else "length"
+        messages = [_message(message) for message in request.messages]
+        tools = {tool.function.name: tool.function.parameters or {} for tool in request.tools or () if tool.function}
+        self._calls = rules.calls(request.model, messages, tools)
+        texts = [call.arguments for call in self._calls] or [rules.answer(request.model, messages, tools)]
+        pieces = [(index, token) for index, text in enumerate(texts) for token in rules.tokenize(text)]
+        most = request.max_completion_tokens or request.max_tokens or len(pieces)
+        self._pieces = pieces[:most]
+        """(index of the call, token); of an answer in words the index is 0."""
+        self.tokens = [token for _, token in self._pieces]
+        finished = "tool_calls" if self._calls else "stop"
+        self._finish_reason = finished if len(pieces) <= most else "length"
         self._call_id = f"call_{identity}"
         self._wants_usage = request.stream_options is not None and request.stream_options.include_usage
         self._top_logprobs = (request.top_logprobs or 0) if request.logprobs else None
@@ -117,8 +136,13 @@ class Answer:
 
     def whole(self) -> bytes:
         """The JSON body of a unary answer."""
-        said = self._said("".join(self.tokens), first=True)
-        message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, "annotations": [], **said}
+        said: dict[str, Any] = {"content": "".join(self.tokens)}
+        if self._calls:
+            said = {
+                "content": None,
+                "tool_calls": [self._called(index, self._joined(index)) for index in self._begun()],
+            }
+        message = {"role": "assistant", "content": None, "refusal": None, "annotations": [], **said}
         choice = {"index": 0, "message": message, "logprobs": self._logprobs(), "finish_reason": self._finish_reason}
         return _encode({**self._frame("chat.completion"), "choices": [choice], "usage": self._usage})
 
@@ -135,22 +159,35 @@ class Answer:
 
     def events(self) -> list[bytes]:
         """The events of a stream: role, one per token, the finish, and the usage when it was asked for; no [DONE]."""
-        first = {"role": "assistant", "content": None, "refusal": None, **self._said("", first=True, index=0)}
-        events = [self._event(first)]
-        events += [self._event(self._said(token, first=False, index=0)) for token in self.tokens]
+        opened: dict[str, Any] = {"content": ""} if not self._calls else self._opened(0)
+        events = [self._event({"role": "assistant", "content": None, "refusal": None, **opened})]
+        last = 0
+        for index, token in self._pieces:
+            if index != last:
+                events.append(self._event(self._opened(index)))
+                last = index
+            more = {"tool_calls": [{"index": index, "function": {"arguments": token}}]}
+            events.append(self._event(more if self._calls else {"content": token}))
         events.append(self._event({}, self._finish_reason))
         if self._wants_usage:
             events.append(self._chunk([], self._usage))
         return events
 
-    def _said(self, text: str, *, first: bool, **index: int) -> dict[str, Any]:
-        """Words of the answer, or of the arguments of the call; id and name of a call come `first`, and once."""
-        if self._tool is None:
-            return {"content": text}
-        if not first:
-            return {"tool_calls": [{**index, "function": {"arguments": text}}]}
-        function = {"name": self._tool, "arguments": text}
-        return {"tool_calls": [{**index, "id": self._call_id, "type": "function", "function": function}]}
+    def _begun(self) -> list[int]:
+        """The calls that are not cut off before their first word."""
+        return sorted({0, *(index for index, _ in self._pieces)})
+
+    def _joined(self, index: int) -> str:
+        return "".join(token for at, token in self._pieces if at == index)
+
+    def _called(self, index: int, arguments: str) -> dict[str, Any]:
+        """A call; the first has the id of the answer."""
+        made = self._call_id if index == 0 else f"{self._call_id}_{index}"
+        function = {"name": self._calls[index].name, "arguments": arguments}
+        return {"id": made, "type": "function", "function": function}
+
+    def _opened(self, index: int) -> dict[str, Any]:
+        return {"tool_calls": [{"index": index, **self._called(index, "")}]}
 
     def _event(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         return self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}], None)
@@ -205,6 +242,15 @@ def parse_request(body: bytes) -> ChatRequest:
     if chat.stream_options is not None and not chat.stream:
         raise Failure(400, "'stream_options' is only allowed when 'stream' is enabled.", param="stream_options")
     return chat
+
+
+def _message(message: ChatMessage) -> rules.Message:
+    calls = tuple(
+        rules.Called(call.function.name, call.function.arguments, call.id)
+        for call in message.tool_calls or ()
+        if call.function is not None
+    )
+    return rules.Message(message.role, _text(message.content), calls, message.tool_call_id or "")
 
 
 def _text(content: str | list[Part] | None) -> str:

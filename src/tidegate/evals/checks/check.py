@@ -171,6 +171,15 @@ def same(a: Any, b: Any) -> bool:
     return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
+def partly(said: Any, wanted: Any) -> bool:
+    """Whether all that is wanted is there; maps may hold more, lists may not."""
+    if isinstance(wanted, dict):
+        return isinstance(said, dict) and all(key in said and partly(said[key], one) for key, one in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(said, list) and len(said) == len(wanted) and all(map(partly, said, wanted))
+    return same(said, wanted)
+
+
 def parse(text: str) -> Any:
     """JSON as the standard has it: no NaN. Raises ValueError, RecursionError."""
     return json.loads(text, parse_constant=not_json)

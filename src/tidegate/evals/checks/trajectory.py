@@ -16,7 +16,7 @@ import re2
 
 from tidegate.core.evaluation import ToolUse
 from tidegate.evals.checks.amounts import bounds
-from tidegate.evals.checks.check import Answer, Finding, Kind, Probe, as_map, listed, quoted, same
+from tidegate.evals.checks.check import Answer, Finding, Kind, Probe, as_map, listed, partly, quoted, same
 
 STEPS = ("tool", "message")
 SPANS = ("command", "reasoning", "search", "span")
@@ -107,7 +107,7 @@ def _tool_args_match(value: Any) -> Probe:
     if not isinstance(defaults, dict):
         raise ValueError("defaults is a map of arguments and the values that may be left unsaid")
     ignored = _ignored(given.get("ignore", []))
-    fits = same if mode == "exact" else _partly
+    fits = same if mode == "exact" else partly
     wanted = _without(wanted, ignored)
 
     def probe(answer: Answer) -> Finding:
@@ -196,15 +196,6 @@ def _ignored(value: Any) -> Callable[[str], bool]:
 
 def _without(value: Any, ignored: Callable[[str], bool]) -> Any:
     return {key: one for key, one in value.items() if not ignored(key)} if isinstance(value, dict) else value
-
-
-def _partly(said: Any, wanted: Any) -> bool:
-    """Whether all that is wanted is there; maps may hold more, lists may not."""
-    if isinstance(wanted, dict):
-        return isinstance(said, dict) and all(key in said and _partly(said[key], one) for key, one in wanted.items())
-    if isinstance(wanted, list):
-        return isinstance(said, list) and len(said) == len(wanted) and all(map(_partly, said, wanted))
-    return same(said, wanted)
 
 
 def _shown(call: ToolUse) -> str:

@@ -43,7 +43,7 @@ FIELDS = {
     "answer_b": "rival",
 }
 """Input of a judge's prompt → where its value is found."""
-ROOTS = ("inputs", "expected", "output", "rival")
+ROOTS = ("inputs", "expected", "output", "trajectory", "rival")
 Reduce = Literal["mean", "majority"]
 
 
