@@ -31,6 +31,7 @@ from tidegate.core.ledger import (
     Version,
 )
 from tidegate.core.pricing import Rates
+from tidegate.core.run_lines import RunFilter, RunLine, RunSummary
 
 
 class Clock(Protocol):
@@ -414,6 +415,14 @@ class ControlTransaction(Protocol):
     def run(self, run_id: str) -> Run | None: ...
     def runs(self, prompt: str | None = None, digest: str | None = None, limit: int = 100) -> Sequence[Run]:
         """Newest first, without their results."""
+        ...
+
+    def run_lines(self, wanted: RunFilter, *, limit: int, before: str | None = None) -> Sequence[RunLine]:
+        """Newest first, without answers; `before` is the id of the last run of the page before."""
+        ...
+
+    def put_summary(self, run_id: str, summary: RunSummary) -> None:
+        """Keeps what `run_lines` gives with a run."""
         ...
 
     def put_document(self, digest: str, kind: str, body: str) -> None:

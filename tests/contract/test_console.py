@@ -388,7 +388,7 @@ def test_an_empty_project_says_what_to_type_next(tmp_path: Path, path: str) -> N
     with seed.empty(tmp_path, NOW) as project:
         page = client_of(project).get(path)
     assert page.status_code == 200
-    assert re.search(r'<code id="try">tidegate (demo|eval)', page.text)
+    assert re.search(r'<code id="try">tidegate (demo|gate)', page.text)
 
 
 def test_the_next_step_follows_the_project(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ NEEDS: Mapping[tuple[str, str], Need] = {
     ("GET", "/rollback/{name:path}"): "move",
     ("POST", "/rollback/{name:path}"): "move",
     ("GET", "/runs"): "read",
+    ("GET", "/runs/trend"): "read",
+    ("GET", "/runs/compare"): "read",
     ("GET", "/runs/{run_id}"): "read",
     ("GET", "/api/v1/openapi.json"): "a key",
     ("GET", "/api/v1/server"): "a key",

@@ -28,6 +28,7 @@ from tidegate.console.moves import MovePages
 from tidegate.console.overview import OverviewPage
 from tidegate.console.page import NAVIGATION, Now, Pages
 from tidegate.console.prompts import PromptPages
+from tidegate.console.run_list import RunListPages
 from tidegate.console.runs import RunPages
 from tidegate.console.sign_in import SignIn, sign_in_url
 from tidegate.core.address import is_loopback
@@ -77,6 +78,7 @@ def create_app(*, registry: Registry, call_log: CallLog, project: Project, now: 
         CallPages(pages, registry, call_log),
         PromptPages(pages, registry, call_log),
         MovePages(pages, registry),
+        RunListPages(pages, registry),
         RunPages(pages, registry),
         SignIn(pages, keeper),
         Api(pages, registry),

@@ -92,6 +92,9 @@ def theme(mode: Mode) -> Spec:
             "alarm": {"color": ink["bad"], "strokeDash": [3, 3], "strokeWidth": 1.25},
             "marker-label": {"color": ink["text"], "fontSize": 11, "fontWeight": 500},
             "alarm-label": {"color": ink["bad"], "fontSize": 11, "fontWeight": 600},
+            "break": {"color": ink["band"], "strokeWidth": 1.25},
+            "break-label": {"color": ink["band"], "fontSize": 11, "fontWeight": 600},
+            "trend": {"color": ink["text"], "strokeWidth": 1.25},
             "hit": {"color": ink["band"]},
         },
     }

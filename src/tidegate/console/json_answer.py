@@ -9,10 +9,16 @@ import msgspec
 from starlette.responses import Response
 
 
-def json_answer(value: Any, status: int = 200) -> Response:
-    """The value as a JSON document. A lone surrogate (half an emoji) stands in it as an escape: UTF-8 holds none."""
+def json_answer(value: Any, status: int = 200, *, indent: int = 0) -> Response:
+    """
+    The value as a JSON document, on one line or indented.
+
+    A lone surrogate (half an emoji) stands in it as an escape: UTF-8 holds none.
+    """
     try:
         body = msgspec.json.encode(value)
     except UnicodeEncodeError:
         body = json.dumps(msgspec.to_builtins(value)).encode()
+    if indent:
+        body = msgspec.json.format(body, indent=indent)
     return Response(body, status, media_type="application/json")

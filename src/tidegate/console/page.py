@@ -23,8 +23,10 @@ from starlette.responses import HTMLResponse, Response
 from tidegate.config import Project
 from tidegate.console import format as human
 from tidegate.console.assets import Assets
+from tidegate.console.json_answer import json_answer
 from tidegate.core.artifact import short
 from tidegate.core.errors import BadInput
+from tidegate.evals.reports.plain import plain
 
 Now = Callable[[], datetime]
 NAVIGATION = (
@@ -75,6 +77,7 @@ class Pages:
             utc=lambda value: human.instant(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC",
             iso=lambda value: human.instant(value).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             pretty=human.pretty_json,
+            plain=plain,
             figure=lambda value: human.DASH if value is None else f"{value:.3g}",
         )
 
@@ -87,12 +90,12 @@ class Pages:
             active: the entry of the navigation that is lit.
         """
         if wants_json(request):
-            body = msgspec.json.format(msgspec.json.encode(data), indent=2)
-            return Response(body, status, media_type="application/json")
+            return json_answer(data, status, indent=2)
         html = self._environment.get_template(template).render(
             **data, request=request, active=active, title=title, link=lambda **changed: link(request, **changed)
         )
-        return HTMLResponse(html, status)
+        # Half an emoji is no UTF-8: it stands there as an escape.
+        return HTMLResponse(html.encode("utf-8", "backslashreplace"), status)
 
     def error(self, request: Request, status: int, message: str, code: str) -> Response:
         """An error as a page that says what to do, or in the API's shape."""

@@ -90,7 +90,7 @@ def krippendorff(units: Sequence[Sequence[float | None]]) -> float | None:
     return 1 - observed / expected
 
 
-def wilson(hits: int, n: int, *, level: float = LEVEL) -> Estimate:
+def wilson(hits: float, n: int, *, level: float = LEVEL) -> Estimate:
     """
     A share and Wilson's score interval, which holds with few observations and at 0 and 1.
 

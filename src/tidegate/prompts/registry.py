@@ -35,6 +35,7 @@ from tidegate.core.ledger import (
     Version,
     rolled_back,
 )
+from tidegate.core.run_lines import RunFilter, RunLine, RunSummary
 from tidegate.core.split import check_weight, shown
 from tidegate.ports import Clock, ControlStore, ControlTransaction, Random
 from tidegate.prompts import approval
@@ -353,6 +354,17 @@ class Registry:
         """Last stored first, without their results."""
         with self._store.read() as tx:
             return list(tx.runs(prompt, limit=limit))
+
+    def run_lines(self, wanted: RunFilter, *, limit: int, before: str | None = None) -> list[RunLine]:
+        """Last stored first, without answers; `before` is the id of the last run of the page before."""
+        with self._store.read() as tx:
+            return list(tx.run_lines(wanted, limit=limit, before=before))
+
+    def keep_summaries(self, summaries: Mapping[str, RunSummary]) -> None:
+        """By run id: what `run_lines` gives with these runs from now on."""
+        with self._store.write() as tx:
+            for run_id, summary in summaries.items():
+                tx.put_summary(run_id, summary)
 
     def document(self, digest: str) -> str:
         """The text of a stored suite or golden set. Raises NotFound."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, Select, insert, inspect, select, text, tuple_, update
+from sqlalchemy import Connection, Engine, Row, Select, delete, insert, inspect, select, text, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from tidegate.core.artifact import Artifact, canonical, from_canonical, short
@@ -26,6 +26,7 @@ from tidegate.core.errors import BadInput, TidegateError, Unusable
 from tidegate.core.evaluation import Repeat, Run
 from tidegate.core.keys import KeyLine, seal_key
 from tidegate.core.ledger import Approval, Deployment, Head, Pointer, Split, Version, after, seal
+from tidegate.core.run_lines import SUMMARY_FORMAT, RunFilter, RunLine, RunSummary
 from tidegate.stores import schema
 from tidegate.stores.schema import (
     approvals,
@@ -36,12 +37,15 @@ from tidegate.stores.schema import (
     meta,
     pointers,
     run_results,
+    run_summaries,
     runs,
     versions,
 )
 from tidegate.stores.sqlite import SqliteFile
 
 BUSY_S = 10.0
+JUDGES = "judges"
+"""Prompts whose names begin with `judges/` are judges (prompts/files.py)."""
 MANY = 500
 """Values in one IN (…); when more pointers than that have moved, all are read."""
 
@@ -375,6 +379,32 @@ class SqlControlTransaction:
             query = query.where(runs.c.digest == digest)
         return [_run(row, ()) for row in self._rows(query.order_by(runs.c.seq.desc()).limit(limit))]
 
+    def run_lines(self, wanted: RunFilter, *, limit: int, before: str | None = None) -> list[RunLine]:
+        """Last stored first; of one page, those that were stored before the run `before`."""
+        summary = (run_summaries.c.run_id == runs.c.id) & (run_summaries.c.format == SUMMARY_FORMAT)
+        query = select(*_RUN_LINE, run_summaries.c.body.label("summary")).outerjoin_from(runs, run_summaries, summary)
+        query = query.where(runs.c.project == self._project)
+        for name in ("prompt", "version", "verdict", "suite_digest"):
+            value = getattr(wanted, name)
+            if value is not None:
+                query = query.where(runs.c[name] == value)
+        if wanted.since is not None:
+            query = query.where(runs.c.started_at >= wanted.since)
+        if wanted.kind is not None:
+            of_a_judge = runs.c.prompt.like(f"{JUDGES}/%")
+            query = query.where(runs.c.verdict.is_not(None) if wanted.kind == "gate" else runs.c.verdict.is_(None))
+            if wanted.kind != "gate":
+                query = query.where(of_a_judge if wanted.kind == "calibration" else ~of_a_judge)
+        if before is not None:
+            query = query.where(runs.c.seq < select(runs.c.seq).where(runs.c.id == before).scalar_subquery())
+        return [_run_line(row) for row in self._rows(query.order_by(runs.c.seq.desc()).limit(limit))]
+
+    def put_summary(self, run_id: str, summary: RunSummary) -> None:
+        """Replaces the one that is there."""
+        self._connection.execute(delete(run_summaries).where(run_summaries.c.run_id == run_id))
+        body = _json(msgspec.to_builtins(summary))
+        self._connection.execute(insert(run_summaries).values(run_id=run_id, format=SUMMARY_FORMAT, body=body))
+
     def put_document(self, digest: str, kind: str, body: str) -> None:
         if self.document(digest) is None:
             self._insert(documents, digest=digest, kind=kind, body=body)
@@ -396,6 +426,7 @@ _DEPLOYMENT = [deployments.c[name] for name in _MOVE]
 _APPROVAL = [approvals.c[name] for name in Approval.__struct_fields__]
 _POINTER = [pointers.c["who"].label("by") if name == "by" else pointers.c[name] for name in Pointer.__struct_fields__]
 _RUN = [runs.c[name] for name in Run.__struct_fields__ if name != "results"]
+_RUN_LINE = [runs.c[name] for name in RunLine.__struct_fields__ if name != "summary"]
 
 
 def _pointer(row: Row[Any]) -> Pointer:
@@ -428,6 +459,17 @@ def _run(row: Row[Any], results: tuple[Repeat, ...]) -> Run:
     values = dict(row._mapping)
     gate = values.pop("gate")
     return Run(**values, gate=None if gate is None else json.loads(gate), results=results)
+
+
+def _run_line(row: Row[Any]) -> RunLine:
+    """A summary that can not be read is none: it is made anew from the run."""
+    values = dict(row._mapping)
+    body = values.pop("summary")
+    try:
+        summary = None if body is None else msgspec.convert(json.loads(body), RunSummary)
+    except ValueError:  # msgspec's ValidationError is one
+        summary = None
+    return RunLine(**values, summary=summary)
 
 
 def _json(value: Any) -> str:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that this code reads and writes."""
 
 metadata = MetaData(
@@ -167,6 +167,15 @@ run_results = Table(
     Column("latency_s", Float),
     Column("body", Text, nullable=False),
     PrimaryKeyConstraint("run_id", "position"),
+    ForeignKeyConstraint(["run_id"], ["runs.id"]),
+)
+
+run_summaries = Table(
+    "run_summaries",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("format", Integer, nullable=False),
+    Column("body", Text, nullable=False),
     ForeignKeyConstraint(["run_id"], ["runs.id"]),
 )
 

@@ -90,11 +90,17 @@ async function drawChart(figure, force) {
 function followPointer(figure, view, spec) {
   // A drag narrows the page to that span of time, a click shows the calls of one bucket.
   let dragged = null;
+  if (!spec.usermeta) {
+    view.addEventListener("click", (_event, item) => {
+      if (item?.datum?.run) location.assign(`/runs/${encodeURIComponent(item.datum.run)}`);
+    });
+    return;
+  }
   view.addSignalListener("zoom", (_name, value) => {
     dragged = value?.t ?? null;
   });
   figure.onpointerup = () => {
-    if (!dragged || !spec.usermeta) return;
+    if (!dragged) return;
     const [from, to] = dragged;
     if (to - from < spec.usermeta.step_ms) return;
     const url = new URL(location.href);

@@ -191,14 +191,14 @@ def _prompt(number: int, judged: Judged, share: int) -> PromptView:
         reason=plain(reason),
         passed=passed,
         total=total,
-        metrics=[] if report is None else [_metric(metric) for metric in report.metrics],
+        metrics=[] if report is None else [metric_view(metric) for metric in report.metrics],
         means=figures.means(
             None if report is None else report.baseline_per_call, per_call(run) if report is None else report.per_call
         ),
         cost=f"${spent:.4f}",
         cases=cases,
         counts={**counts, "failing": failing},
-        slices=[] if report is None else [_slice(one) for one in report.slices[:MAX_SLICES]],
+        slices=[] if report is None else [slice_view(one) for one in report.slices[:MAX_SLICES]],
         more_slices=0 if report is None else max(0, len(report.slices) - MAX_SLICES),
         diff=[] if report is None else [_diff_line(line) for line in report.diff[:MAX_DIFF_LINES]],
         notes=[] if report is None else [plain(note) for note in report.notes],
@@ -219,7 +219,7 @@ def _by_case(run: Run) -> dict[str, list[Repeat]]:
 
 
 def _case(case: CaseVerdict, theirs: Sequence[Repeat], mine: Sequence[Repeat], judged: Judged, share: int) -> CaseView:
-    texts = _alike([case.output] if case.baseline_output is None else [case.output, case.baseline_output])
+    texts = alike([case.output] if case.baseline_output is None else [case.output, case.baseline_output])
     after, more_after = cut(texts[0], share)
     before, more_before = cut(texts[1], share) if len(texts) > 1 else (None, 0)
     pieces: Pieces = [("same", after)]
@@ -250,7 +250,7 @@ def _answers(results: Sequence[Repeat], share: int) -> list[Answer]:
     for found in same.values():
         first = found[0]
         numbers = ", ".join(str(result.repeat + 1) for result in found)
-        text, left = cut(first.error if first.error is not None else _alike([first.output])[0], share)
+        text, left = cut(first.error if first.error is not None else alike([first.output])[0], share)
         answers.append(Answer(f"Repeat{'s' if len(found) > 1 else ''} {numbers}", first.passed, first, text, left))
     return sorted(answers, key=lambda answer: answer.passed)
 
@@ -267,7 +267,7 @@ def _mean(results: Sequence[Repeat], judge: str) -> float | None:
     return fmean(values) if values else None
 
 
-def _alike(texts: Sequence[str]) -> Sequence[str]:
+def alike(texts: Sequence[str]) -> Sequence[str]:
     """JSON objects and lists on lines of their own, when all of them are; else all as they are, to be compared."""
     try:
         if all(text.lstrip()[:1] in ("{", "[") for text in texts):
@@ -277,7 +277,8 @@ def _alike(texts: Sequence[str]) -> Sequence[str]:
     return texts
 
 
-def _metric(metric: MetricVerdict) -> MetricView:
+def metric_view(metric: MetricVerdict) -> MetricView:
+    """One metric as it is drawn."""
     return MetricView(
         metric=metric,
         baseline=figures.figure(metric.baseline, metric.scale),
@@ -289,7 +290,8 @@ def _metric(metric: MetricVerdict) -> MetricView:
     )
 
 
-def _slice(one: SliceVerdict) -> SliceView:
+def slice_view(one: SliceVerdict) -> SliceView:
+    """One slice, with its numbers as text."""
     return SliceView(
         slice=one,
         baseline=figures.figure(one.baseline, one.scale),
