@@ -203,6 +203,7 @@ def one_round(provider: int, cpus: set[int] | None, seconds: float) -> dict[str,
         asked = ("--key", key, *stream, "--dialect", "anthropic")
         mine["crossing_chunk_us"], tally = costs(standing, WORDS + 1, 64, seconds, *asked)
         mine["bad"] += tally["bad"]
+    with tidegate(provider, cpus) as (standing, key):  # anew: what the cache holds by now is not what streams cost
         mine["idle_rss_mib"] = round(standing.rss_mib(), 1)
         mine[f"rss_mib_{MANY}_streams"], bad = most_memory(
             standing, lambda: load(standing.port, MANY, seconds, "--words", "32", "--every-ms", "250", "--key", key)
