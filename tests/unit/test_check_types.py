@@ -315,7 +315,7 @@ def test_a_check_that_grades_carries_its_score(type_: str, value: Any, score: fl
         ({"gleu": "a", "threshold": 75}, "threshold is a score from 0 to 1, not 75"),
         ({"meteor": "a", "alpha": 2}, "alpha and gamma are from 0 to 1"),
         ({"finish-reason": "stopp"}, "Did you mean 'stop'?"),
-        ({"tool-call-f1": " , "}, "needs at least one name"),
+        ({"tool-call-f1": [" "]}, "needs at least one name"),
         ({"trajectory:tool-used": {"min": 1}}, "needs the name of a tool"),
         ({"trajectory:tool-used": []}, "takes the name of a tool"),
         ({"trajectory:tool-args-match": {"name": "a"}}, "needs args"),

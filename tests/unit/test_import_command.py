@@ -239,7 +239,8 @@ def test_any_message_survives_the_file(content: str, tmp_path: Path) -> None:
 def test_one_schema_is_one_file() -> None:
     schema = {"type": "object"}
     files = files_of(
-        a_draft(output=schema, checks=[{"is-json": schema}, {"not-is-json": {"type": "array"}}], cases=[{"id": "a"}])
+        a_draft(output=schema, checks=[{"is-json": schema}, {"not-is-json": {"type": "array"}}], cases=[{"id": "a"}]),
+        {},
     )
     assert files["eval.yaml"].endswith("  - is-json: output.schema.json\n  - not-is-json: check-1.schema.json\n")
     assert list(files) == ["prompt.md", "output.schema.json", "check-1.schema.json", "eval.yaml", "golden.jsonl"]

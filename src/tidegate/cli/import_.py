@@ -29,6 +29,7 @@ def import_(
     name: str | None = None,
     into: Path | None = None,
     model: str | None = None,
+    judge_model: str | None = None,
     force: bool = False,
     dry_run: bool = False,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
@@ -55,6 +56,9 @@ def import_(
         The folder to write to; by default the project's prompts/.
     model
         `provider/model` or a route, instead of the file's own.
+    judge_model
+        Of promptfoo: `provider/model` that judges where a model is to judge, instead of the file's own. Each kind of
+        judging becomes a prompt under judges/.
     force
         Write over a folder that is there; files the import does not make stay.
     dry_run
@@ -68,7 +72,7 @@ def import_(
     from tidegate.prompts.importing.reading import Given
 
     given = Given(file)
-    outcome, called = _read(format, given, model)
+    outcome, called = _read(format, given, model, judge_model)
     name = name or called
     if not name:
         raise BadInput(f"{file}: nothing in it can be a prompt's name: add --name.")
@@ -77,31 +81,31 @@ def import_(
     if json:
         print_json(
             {
-                "prompts": [
-                    {"name": one.name, "folder": str(folder / one.name), "files": list(one.files)} for one in written
-                ],
+                "prompts": [{"name": one.name, "folder": str(one.folder), "files": list(one.files)} for one in written],
                 "items": outcome.items,
                 "written": not dry_run,
             }
         )
     else:
         for one in written:
-            out.print(Text(f"{'would write ' if dry_run else ''}{folder / one.name}/", "bold"))
+            out.print(Text(f"{'would write ' if dry_run else ''}{one.folder}/", "bold"))
             out.print(Text("  " + "  ".join(one.files)))
         _show(outcome.items)
     sys.exit(1 if outcome.items else 0)
 
 
-def _read(format: str, given: Given, model: str | None) -> tuple[Outcome, str]:  # noqa: A002
+def _read(kind: str, given: Given, model: str | None, judge_model: str | None) -> tuple[Outcome, str]:
     """What the file holds, and the name it gives itself."""
     from tidegate.evals import spec
     from tidegate.prompts.importing import dotprompt, promptfoo, prompty
 
-    if format == "dotprompt":
+    if judge_model is not None and kind != "promptfoo":
+        raise BadInput(f"--judge-model is for promptfoo's configurations: nothing judges in a {kind} file.")
+    if kind == "dotprompt":
         return dotprompt.read(given, model=model), dotprompt.name_of(given)
-    if format == "prompty":
+    if kind == "prompty":
         return prompty.read(given, model=model), prompty.name_of(given)
-    return promptfoo.read(given, model=model, check=spec.complaint), promptfoo.name_of(given)
+    return promptfoo.read(given, model=model, check=spec.complaint, judge_model=judge_model), promptfoo.name_of(given)
 
 
 def _check(prompt: PromptFile) -> None:

@@ -96,7 +96,7 @@ def combined(name: str, checks: Sequence[Check], options: Mapping[str, Any]) -> 
     def probe(answer: Answer) -> Finding:
         results = [check.judge(answer.said, answer.artifact) for check in checks]
         total = sum(result.weight for result in results)
-        mean = sum(result.weight * result.graded for result in results) / total if total else 1.0
+        mean = sum(result.weight * result.graded for result in results) / total if total else 0.0
         failed = [result for result in results if not result.passed and result.weight > 0]
         holds = not failed if threshold is None else mean >= threshold - 1e-9
         least = "" if threshold is None else f", under {threshold:g}"

@@ -123,7 +123,7 @@ def _regex(value: Any) -> Probe:
 def several(value: Any) -> list[str]:
     """A list of texts, or one text with commas between them, as a CSV line has it. Raises ValueError."""
     if isinstance(value, str):
-        value = [text.strip() for text in next(csv.reader([value], skipinitialspace=True), [])]
+        value = [text.strip() for text in next(csv.reader([value], skipinitialspace=True), []) if text.strip()]
     if not isinstance(value, list) or not value:
         raise ValueError("needs a list of texts, such as [refund, return]")
     return [as_text(text) for text in value]

@@ -11,14 +11,15 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tidegate.core.errors import BadInput, InvalidFile, Problem, Unusable
-from tidegate.prompts.files import FILE, SUITE, PromptFile, check_name, load_prompt
+from tidegate.prompts.files import FILE, JUDGES, SUITE, PromptFile, check_name, load_prompt
 from tidegate.prompts.importing.outcome import Draft, Outcome
 
 SCHEMA = "output.schema.json"
@@ -33,10 +34,11 @@ _NOT_TEXT = re.compile(r"(?:null|true|false)\Z", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One prompt's folder: its name, and the paths of its files inside it."""
+    """One prompt's folder, or one judge's: its name, where it stands, and the paths of its files inside it."""
 
     name: str
     files: tuple[str, ...]
+    folder: Path
 
 
 Check = Callable[[PromptFile], None]
@@ -57,22 +59,42 @@ def write(
         read back; Unusable when the disk refuses. Nothing is written then.
     """
     names = {draft.name: f"{name}/{draft.name}" if draft.name else name for draft in outcome.drafts}
+    judges = {key: f"{JUDGES}/{name}/{draft.name}" for key, draft in outcome.judges.items()}
     for full in names.values():
         check_name(full)
-    place = into / name
-    if not place.parent.resolve().is_relative_to(into.resolve()) or place.is_symlink():
-        raise BadInput(f"{place}: leads out of {into}. Choose another --name.")
+    if judges and into.name != "prompts":
+        raise BadInput(f"{into}: judges stand beside a folder called prompts, so --into has to end with it.")
+    drafts = [(names[draft.name], draft) for draft in outcome.drafts]
+    drafts += [(judges[key], draft) for key, draft in outcome.judges.items()]
+    parts = [Path("prompts", name), *([Path(JUDGES, name)] if judges else [])]
+    places = {part: into / name if part.parts[0] == "prompts" else into.parent / part for part in parts}
+    for place in places.values():
+        _guard(place, into.parent if judges else into, force=force)
+    with _scratch(None if dry_run else _standing(into)) as scratch:
+        for part, place in places.items():
+            _guarded(partial(_stage, scratch / part, place))
+        written = tuple(
+            Written(full, _put(draft, _inside(scratch, full), judges), _inside(into.parent, full, into))
+            for full, draft in drafts
+        )
+        for draft in outcome.drafts:
+            _read_back(draft, names[draft.name], scratch / "prompts", check)
+        if not dry_run:
+            moves = [(scratch / part, place, scratch / f"before-{part.parts[0]}") for part, place in places.items()]
+            _guarded(partial(_move, moves))
+    return written
+
+
+def _inside(root: Path, name: str, prompts: Path | None = None) -> Path:
+    """The folder of a prompt, or of a judge, below a project."""
+    return root / name if name.startswith(f"{JUDGES}/") else (prompts or root / "prompts") / name
+
+
+def _guard(place: Path, within: Path, *, force: bool) -> None:
+    if not place.parent.resolve().is_relative_to(within.resolve()) or place.is_symlink():
+        raise BadInput(f"{place}: leads out of {within}. Choose another --name.")
     if place.exists() and not force:
         raise BadInput(f"{place} is there already. Choose another --name, or write over it with --force.")
-    with _scratch(None if dry_run else _standing(into)) as scratch:
-        staged = scratch / "prompts" / name
-        _guarded(lambda: _stage(staged, place))
-        written = tuple(_put(draft, names[draft.name], scratch / "prompts") for draft in outcome.drafts)
-        for draft, folder in zip(outcome.drafts, written, strict=True):
-            _read_back(draft, folder.name, scratch / "prompts", check)
-        if not dry_run:
-            _guarded(lambda: _move(staged, place, scratch / "before"))
-    return written
 
 
 def _standing(folder: Path) -> Path:
@@ -100,38 +122,40 @@ def _guarded(work: Callable[[], None]) -> None:
 
 
 def _stage(staged: Path, place: Path) -> None:
-    staged.parent.mkdir(parents=True)
+    staged.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
         shutil.copytree(place, staged, symlinks=True)
     else:
         staged.mkdir()
 
 
-def _move(staged: Path, place: Path, before: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists():
-        staged.rename(place)
-        return
-    place.rename(before)
+def _move(moves: Sequence[tuple[Path, Path, Path]]) -> None:
+    """Each folder into its place, what was there aside; all of them or none."""
+    undo: list[tuple[Path, Path]] = []
     try:
-        staged.rename(place)
+        for staged, place, before in moves:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for source, target in [*([(place, before)] if place.exists() else []), (staged, place)]:
+                source.rename(target)
+                undo.append((target, source))
     except OSError:
-        before.rename(place)
+        for source, target in reversed(undo):
+            source.rename(target)
         raise
 
 
-def _put(draft: Draft, name: str, root: Path) -> Written:
-    files = files_of(draft)
+def _put(draft: Draft, folder: Path, judges: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
+    files = files_of(draft, judges)
 
     def work() -> None:
         for path, text in files.items():
-            target = root / name / path
+            target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)  # a link is replaced, not followed
             target.write_text(text, encoding="utf-8", newline="\n")
 
     _guarded(work)
-    return Written(name, tuple(files))
+    return tuple(files)
 
 
 def _read_back(draft: Draft, name: str, root: Path, check: Check) -> None:
@@ -155,17 +179,17 @@ def _shown(file: str, root: Path) -> str:
     return file.removeprefix(f"{root.parent}/")
 
 
-def files_of(draft: Draft) -> dict[str, str]:
-    """Path inside the prompt's folder → text."""
+def files_of(draft: Draft, judges: Mapping[tuple[str, str], str]) -> dict[str, str]:
+    """Path inside the prompt's folder → text. `judges`: the import's judges → their names."""
     files = {FILE: _prompt(draft)}
     if isinstance(draft.output, dict):
         files[SCHEMA] = _json(draft.output)
     for tool in draft.tools:
         plain = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
         files[f"tools/{tool.name}.json"] = _json({key: value for key, value in plain.items() if value not in ("", {})})
-    checked = [case for case in draft.cases if draft.checks or case.get("checks")]
+    checked = [case for case in draft.cases if draft.checks or case.get("checks") or case["id"] in draft.judged]
     if checked:
-        files[SUITE] = _suite(draft, files)
+        files[SUITE] = _suite(draft, files, judges)
         files[GOLDEN] = _lines(checked)
     unchecked = [case for case in draft.cases if case not in checked]
     if unchecked:
@@ -198,7 +222,7 @@ def _inputs(inputs: dict[str, dict[str, Any]]) -> list[str]:
     return ["inputs:", *(f"  {_flow(name)}: {_flow(spec)}" for name, spec in shown.items())]
 
 
-def _suite(draft: Draft, files: dict[str, str]) -> str:
+def _suite(draft: Draft, files: dict[str, str], judges: Mapping[tuple[str, str], str]) -> str:
     lines = [f"golden: {GOLDEN}"]
     if draft.repeats != 1:
         lines.append(f"repeats: {draft.repeats}")
@@ -214,6 +238,11 @@ def _suite(draft: Draft, files: dict[str, str]) -> str:
             lines.append(f"  - {_flow(said) if len(said) > 1 else _flow(said)[1:-1]}")
         else:
             lines.append(f"  - {check}")
+    if draft.judges:
+        lines.append("judges:")
+    for name, use in draft.judges.items():
+        said = {use.kind: judges[use.prompt], "pass_at": use.pass_at, "fields": use.fields}
+        lines.append(f"  {name}: {_flow({key: value for key, value in said.items() if value is not None})}")
     return "\n".join(lines) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,6 +36,17 @@ class Item:
         return str(Problem(self.file, self.line, self.field, self.reason))
 
 
+@dataclass(frozen=True, slots=True)
+class JudgeUse:
+    """One judge of a suite, as its eval.yaml has it."""
+
+    kind: str
+    prompt: tuple[str, str]
+    """Which of the import's judges: type and model."""
+    pass_at: float | None
+    fields: dict[str, str]
+
+
 @dataclass(slots=True)
 class Draft:
     """One prompt's folder before it is written."""
@@ -58,6 +70,9 @@ class Draft:
     """Of every case without one of its own."""
     cases: list[dict[str, Any]] = field(default_factory=list)
     """Lines of the golden set."""
+    judges: dict[str, JudgeUse] = field(default_factory=dict)
+    judged: set[str] = field(default_factory=set)
+    """Ids of the cases that a judge is asked about."""
     repeats: int = 1
     concurrency: int | None = None
 
@@ -68,6 +83,8 @@ class Outcome:
 
     drafts: tuple[Draft, ...]
     items: tuple[Item, ...]
+    judges: Mapping[tuple[str, str], Draft] = field(default_factory=dict)
+    """The prompts of judges that the drafts use."""
 
 
 class Items:

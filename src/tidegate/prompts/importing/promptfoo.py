@@ -17,7 +17,7 @@ from typing import Any
 from tidegate.core.artifact import Role
 from tidegate.core.document import Document
 from tidegate.core.errors import BadInput, InvalidFile, Problem
-from tidegate.prompts.importing import fields, jinja
+from tidegate.prompts.importing import fields, jinja, promptfoo_judges
 from tidegate.prompts.importing.outcome import Draft, Item, Items, Outcome, Spot
 from tidegate.prompts.importing.promptfoo_checks import Complaint
 from tidegate.prompts.importing.promptfoo_models import Model, models
@@ -61,10 +61,11 @@ def name_of(given: Given) -> str:
     return fields.slug(given.path.resolve().parent.name if stem == "promptfooconfig" else stem)
 
 
-def read(given: Given, *, model: str | None, check: Complaint) -> Outcome:
+def read(given: Given, *, model: str | None, check: Complaint, judge_model: str | None = None) -> Outcome:
     """
     Args:
         model: takes the place of the providers' models; the parameters of the first provider stay.
+        judge_model: takes the place of every model that judges.
         check: says what is wrong with a check, or None (`evals/spec.py`).
     Raises: BadInput when no model is named; InvalidFile when no prompt can be made, with every reason.
     """
@@ -79,10 +80,12 @@ def read(given: Given, *, model: str | None, check: Complaint) -> Outcome:
         if complaint := fields.model(model):
             raise BadInput(f"--model: {complaint}")
         targets = [(targets[0] if targets else Model("", "", "")).named(model)]
+    if judge_model is not None and (complaint := fields.model(judge_model)):
+        raise BadInput(f"--judge-model: {complaint}")
     if not targets:
         reason = "names no model that a prompt here can have: add --model provider/model."
         raise BadInput("\n".join([f"{given.path} {reason}", *map(str, items.in_order())]))
-    suite = Tests(given, top, check).suite()
+    suite = Tests(given, top, check, judge_model).suite()
     names = _names([source.label for source in sources])
     drafts: list[Draft] = []
     for source, name in zip(sources, names, strict=True):
@@ -97,7 +100,7 @@ def read(given: Given, *, model: str | None, check: Complaint) -> Outcome:
     if not drafts:
         why = (Problem(item.file, item.line, item.field, item.reason) for item in items.in_order())
         raise InvalidFile([top.problem("no prompt of it can be carried over."), *why])
-    return Outcome(tuple(drafts), items.in_order())
+    return Outcome(tuple(drafts), items.in_order(), promptfoo_judges.prompts(drafts))
 
 
 def _names(labels: Sequence[str]) -> list[str]:
@@ -285,8 +288,10 @@ class _Maker:
                 cases = [_with_image(case, name) for case in cases]
                 draft.inputs[name] = {**_declared(name, cases), "type": "image"}
         draft.checks, draft.threshold = list(self.suite.checks), self.suite.threshold
-        for case in cases:
-            draft.cases.append(case.line(draft.inputs))
+        draft.judges, needs = promptfoo_judges.seat(cases, draft.inputs)
+        draft.judged = {case.id for case in cases if case.judged}
+        for case, needed in zip(cases, needs, strict=True):
+            draft.cases.append(case.line(draft.inputs, needed))
         self._unchecked(cases)
         return draft
 
@@ -311,7 +316,7 @@ class _Maker:
 
     def _unchecked(self, cases: Sequence[Case]) -> None:
         for case in cases:
-            if not self.suite.checks and not case.checks:
+            if not self.suite.checks and not case.checks and not case.judged:
                 case.spot.left_out(
                     "nothing checks this test here: it is kept in unchecked.jsonl, apart from the golden set."
                 )

@@ -8,14 +8,18 @@ Templates in values are filled in per case, since the cases are known.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tidegate.core.errors import InvalidFile
 from tidegate.prompts.importing import fields, jinja
 from tidegate.prompts.importing.outcome import Spot
+from tidegate.prompts.importing.promptfoo_judges import JUDGINGS, NEAREST, Judged
+from tidegate.prompts.importing.promptfoo_models import grader
 from tidegate.prompts.importing.reading import Given, Outside, parse
 
 Complaint = Callable[[Any], str | None]
@@ -43,6 +47,13 @@ _CALLS = ("is-valid-function-call", "is-valid-openai-function-call", "is-valid-o
 _LIMITS = ("cost", "latency", "perplexity", "perplexity-score")
 """Whose threshold is all that they say."""
 _THRESHOLD = (*_LIMITS, "tool-call-f1", "levenshtein", "rouge-n", "bleu", "gleu", "meteor")
+_THRESHOLD_IN_TABLE = (
+    *(*_LIMITS, "levenshtein", "rouge-n", "similar", "classifier", "answer-relevance"),
+    *("context-faithfulness", "context-recall", "context-relevance"),
+)
+"""Whose threshold promptfoo takes from a cell such as `rouge-n(0.6):…`, and sets to 0.75 where the cell has none."""
+_NEVER_INVERTED = ("levenshtein", "finish-reason", "guardrails", *_CALLS)
+"""Whose `not-` form is the same as the type itself in promptfoo."""
 _KEYS = {
     **dict.fromkeys(("type", "value", "assert", "$ref"), ""),
     "metric": "a check's result carries the check's own name.",
@@ -52,11 +63,13 @@ _KEYS = {
     "config": "this check has no configuration here.",
     "contextTransform": "runs code: it finds the context in an answer.",
     "transform": "runs code: the check judges another text than the answer.",
+    "(threshold)": "promptfoo takes no threshold for this type from a table: the type's own holds.",
 }
 _WRITTEN = re.compile(
     rf"(not-)?({'|'.join(re.escape(name) for name in (*TYPES, *MODEL_ASSISTED))})(?:\((\d+(?:\.\d+)?)\))?(?::(.*))?\Z",
     re.DOTALL,
 )
+_IN_A_SET = "a set holds checks, and no judges."
 _PROGRAM = re.compile(r"\.(?:[cm]?[jt]s|py|rb)(?::[\w.]+)?\Z")
 _FILL = jinja.filler("nunjucks")
 
@@ -76,10 +89,22 @@ def from_text(text: str) -> dict[str, Any]:
         return {"type": "equals", "value": text}
     made: dict[str, Any] = {"type": (written[1] or "") + written[2]}
     if written[4] is not None:
-        made["value"] = written[4]
-    if written[3] is not None:
-        made["threshold"] = float(written[3])
+        made["value"] = written[4].strip() if written[2] not in ("is-json", "contains-json") else written[4]
+    if written[2] in _THRESHOLD_IN_TABLE:
+        made["threshold"] = float(written[3] or (0.8 if written[2] == "similar" else 0.75))
+    elif written[3] is not None:
+        made["(threshold)"] = float(written[3])
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """How a test has its answers judged by a model."""
+
+    model: str | None
+    """None when nothing names one."""
+    barred: str | None = None
+    """Why no judge of ours can say the same here, as a sentence."""
 
 
 class Assertions:
@@ -89,18 +114,31 @@ class Assertions:
         self.given = given
         self.templates = templates
         self.check = check
+        self.missing = 0
+        """How many assertions, of all that were read, gave no check."""
 
     def constant(self, spot: Spot) -> bool:
         """Whether an assertion is the same for every case."""
         spot = self._resolved(spot)
+        if str((spot / "type").value).removeprefix("not-") in JUDGINGS:
+            return False
         listed = (spot / "assert").value
         inner = [spot / "assert" / index for index in range(len(listed) if isinstance(listed, list) else 0)]
         value = self._value(spot)
         return all(map(self.constant, inner)) if inner else isinstance(value, dict) or not _templated(value)
 
-    def read(self, spot: Spot, variables: Mapping[str, Any]) -> list[Any]:
-        """The checks that say the same, as eval.yaml spells them; what can not be said becomes an item."""
-        spot = self._resolved(spot)
+    def read(self, spot: Spot, variables: Mapping[str, Any], grading: Grading | None = None) -> list[Any]:
+        """
+        The check that says the same, as eval.yaml spells it, or a Judged; what can not be said becomes an item.
+
+        Args:
+            grading: None where no judge can stand.
+        """
+        made = self._read(self._resolved(spot), variables, grading or Grading(None, _IN_A_SET))
+        self.missing += not made
+        return made
+
+    def _read(self, spot: Spot, variables: Mapping[str, Any], grading: Grading) -> list[Any]:
         value = spot.value
         kind = value.get("type") if isinstance(value, dict) else None
         if not isinstance(kind, str):
@@ -108,6 +146,8 @@ class Assertions:
             return []
         if kind == "assert-set":
             return self._set(spot, variables)
+        if kind.removeprefix("not-") in JUDGINGS:
+            return self._judged(spot, kind, variables, grading)
         if self._set_aside(spot, kind):
             return []
         base = kind.removeprefix("not-")
@@ -117,12 +157,45 @@ class Assertions:
             made = _said(kind, self._filled(spot, variables), _options(spot, ("weight", *known)))
             if complaint := self.check(made):
                 raise ValueError(complaint)
+            if base != kind and base in _NEVER_INVERTED:
+                spot.changed(f"promptfoo takes no heed of `not-` before `{base}`; here it is the opposite.")
             return [made]
         except Outside as error:
             spot.refused(f"`{kind}`: {error}")
         except ValueError as error:
             spot.left_out(f"`{kind}`: {error}")
         return []
+
+    def _judged(self, spot: Spot, kind: str, variables: Mapping[str, Any], grading: Grading) -> list[Any]:
+        """The judgement that means nearly the same."""
+        judging = JUDGINGS.get(kind)
+        context = variables.get("context")
+        threshold, weight = (spot / "threshold").value, (spot / "weight").value
+        model = grader(spot / "provider") or grading.model
+        try:
+            value = self._filled(spot, variables)
+            if judging is None:
+                raise ValueError("a judge has no `not-` form: write the opposite as a rubric.")
+            if grading.barred:
+                raise ValueError(grading.barred)
+            if weight == 0:
+                raise ValueError("a judge that passes or fails has no weight of 0 here.")
+            for key in ("rubricPrompt", "transform", "contextTransform"):
+                if (spot / key).value is not None:
+                    raise ValueError(f"its `{key}` is not carried over: write the judge yourself.")
+            if judging.needs and not (isinstance(value, str) and value.strip()):
+                raise ValueError("needs a text as its value.")
+            if judging.context and not (isinstance(context, str) and context.strip()):
+                raise ValueError("needs a variable `context` that is a text.")
+            if model is None:
+                raise ValueError("a model judges it: name one with --judge-model provider/model.")
+        except ValueError as error:
+            spot.left_out(f"`{kind}`: {error}")
+            return []
+        pass_at = (0 if threshold is None else threshold) if judging.context else None
+        lost = "" if judging.context or threshold is None else " It says pass or fail, so its `threshold` is gone."
+        spot.changed(f"becomes the judge {kind!r}, which decides nothing until it is calibrated.{lost}")
+        return [Judged(kind, model, value if judging.needs else None, pass_at, context if judging.context else None)]
 
     def _set_aside(self, spot: Spot, kind: str) -> bool:
         """Whether an assertion is left out as a whole; the reason is an item then."""
@@ -195,7 +268,7 @@ def _unsupported(base: str) -> str | None:
     if base in _CODE:
         return "runs code, or calls an address, to judge an answer."
     if base in MODEL_ASSISTED:
-        return "a model judges it; write a judge for it."
+        return f"a model judges it as none does here; write {NEAREST.get(base, 'a judge for it')}."
     if base in _COMPARE:
         return "it compares answers, or asks a person; a check here sees one answer."
     if base in _SPANS:
@@ -215,6 +288,8 @@ def _said(kind: str, value: Any, options: Mapping[str, Any]) -> Any:
     value = _SAY.get(base, _literal)(value)
     if base in _LIMITS and "threshold" in options:
         value, options = options["threshold"], {key: one for key, one in options.items() if key != "threshold"}
+    if base == "levenshtein" and isinstance(options.get("threshold"), float):
+        options = {**options, "threshold": math.floor(options["threshold"])}
     return kind if value is None and not options else {kind: value, **options}
 
 

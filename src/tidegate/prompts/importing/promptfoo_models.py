@@ -99,6 +99,15 @@ def models(given: Given, spot: Spot, items: Items) -> list[Model]:
     return [model for model in _each(given, spot, items) if model is not None]
 
 
+def grader(spot: Spot) -> str | None:
+    """`provider/model` of what a `provider` names that judges answers: an id, a mapping with one, or `text` of both."""
+    value = spot.value
+    if isinstance(value, dict):
+        return grader(spot / "text") or grader(spot / "id")
+    model = _named(spot, value) if isinstance(value, str) else None
+    return None if model is None else model.name
+
+
 def _each(given: Given, spot: Spot, items: Items) -> Iterator[Model | None]:
     value = spot.value
     if isinstance(value, list):
@@ -110,10 +119,10 @@ def _each(given: Given, spot: Spot, items: Items) -> Iterator[Model | None]:
         else:
             yield _named(spot, value)
     elif isinstance(value, dict) and "id" in value:
-        yield _object(spot)
+        yield _object(given, spot)
     elif isinstance(value, dict):  # {"openai:gpt-4.1": {config: …}}
         for name in value:
-            yield _object(spot / name, name)
+            yield _object(given, spot / name, name)
     elif value is not None:
         spot.left_out("a provider is a text or a mapping.")
 
@@ -132,7 +141,7 @@ def _file(given: Given, spot: Spot, items: Items) -> Iterator[Model | None]:
             yield from _each(given, inner, items)
 
 
-def _object(spot: Spot, name: str | None = None) -> Model | None:
+def _object(given: Given, spot: Spot, name: str | None = None) -> Model | None:
     fields.unknown(spot, _KEYS)
     id_ = (spot / "id").value if name is None else (spot / "id").value or name
     model = _named(spot, id_) if isinstance(id_, str) else None
@@ -142,7 +151,7 @@ def _object(spot: Spot, name: str | None = None) -> Model | None:
         return None
     prompts = (spot / "prompts").value
     return replace(
-        _configured(model, spot / "config"),
+        _configured(model, spot / "config", _tool_files(given, spot / "config" / "tools")),
         label=fields.text((spot / "label").value) or model.label,
         prompts=tuple(map(str, prompts)) if isinstance(prompts, list) else None,
     )
@@ -167,16 +176,33 @@ def _named(spot: Spot, id_: str) -> Model | None:
     return Model(id_, id_, name)
 
 
-def _configured(model: Model, spot: Spot) -> Model:
+def _tool_files(given: Given, spot: Spot) -> Spot:
+    """The list of tools that stands in a file of its own; else what stands here."""
+    name = spot.value
+    if not isinstance(name, str) or not name.startswith("file://"):
+        return spot
+    try:
+        path = given.beside(name.removeprefix("file://"))[0]
+    except ValueError as error:
+        fields.not_read(spot, error)
+        return spot / "none"
+    if path.suffix.lower() not in (".yaml", ".yml", ".json"):
+        spot.refused(f"runs code, or is no list of tools: {path.name!r}.")
+        return spot / "none"
+    return Spot(parse(given.read(path), path), spot.items)
+
+
+def _configured(model: Model, spot: Spot, given: Spot | None = None) -> Model:
+    """`given`: the tools, where they stand elsewhere."""
     params = fields.params(spot, _PARAMS, _WHY_NOT)
     output = _output(spot / "response_format")
     tools: list[Tool] = []
-    given = spot / "tools"
+    given = spot / "tools" if given is None else given
     if isinstance(given.value, list):
         for index in range(len(given.value)):
             _tool(given / index, tools)
     elif given.value is not None:
-        given.left_out("tools in another file are not read: write them here, or as files under tools/.")
+        given.left_out("tools are a list here, or a file that holds one.")
     return replace(model, params=params, output=output or model.output, tools=tuple(tools) or model.tools)
 
 

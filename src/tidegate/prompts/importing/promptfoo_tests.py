@@ -20,8 +20,9 @@ from tidegate.core.errors import InvalidFile
 from tidegate.core.place import Path as FieldPath
 from tidegate.prompts.importing import fields
 from tidegate.prompts.importing.outcome import Spot
-from tidegate.prompts.importing.promptfoo_checks import Assertions, Complaint, from_text
-from tidegate.prompts.importing.promptfoo_models import matches
+from tidegate.prompts.importing.promptfoo_checks import Assertions, Complaint, Grading, from_text
+from tidegate.prompts.importing.promptfoo_judges import Judged
+from tidegate.prompts.importing.promptfoo_models import grader, matches
 from tidegate.prompts.importing.reading import MAX_BYTES, Given, parse
 
 MAX_CASES = 10_000
@@ -34,7 +35,7 @@ _KEYS = {
 }
 _TRANSFORM = "runs code: the checks judge the answer as it is."
 _OPTIONS = {
-    **dict.fromkeys(("disableVarExpansion", "disableDefaultAsserts"), ""),
+    **dict.fromkeys(("disableVarExpansion", "disableDefaultAsserts", "provider"), ""),
     **dict.fromkeys(("transform", "postprocess"), _TRANSFORM),
     "transformVars": "runs code: the variables stand as they are written.",
     "prefix": "text around a prompt belongs into the prompt here.",
@@ -57,6 +58,7 @@ class Case:
     prompts: tuple[str, ...] | None = None
     providers: tuple[str, ...] | None = None
     threshold: float | None = None
+    judged: tuple[Judged, ...] = ()
 
     def concerns(self, prompt: str, provider: str) -> bool:
         """Whether this case is of a prompt under a provider, by their labels."""
@@ -65,14 +67,19 @@ class Case:
             for label, wanted in ((prompt, self.prompts), (provider, self.providers))
         )
 
-    def line(self, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """The case in a golden set: what the prompt does not take is what is expected of the answer."""
+    def line(self, inputs: Mapping[str, Mapping[str, Any]], needed: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        The case in a golden set: what the prompt does not take is what is expected of the answer.
+
+        Args:
+            needed: what its judges need, by their names.
+        """
         given = {name: value for name, value in self.variables.items() if value is not None}
         line: dict[str, Any] = {
             "id": self.id,
             "inputs": {name: _as(inputs[name]["type"], given[name]) for name in inputs if name in given},
         }
-        expected = {name: value for name, value in given.items() if name not in inputs}
+        expected = {name: value for name, value in given.items() if name not in inputs} | dict(needed)
         more = {"expected": expected, "checks": list(self.checks), "tags": list(self.tags)}
         line |= {key: value for key, value in more.items() if value}
         return line if self.threshold is None else {**line, "threshold": self.threshold}
@@ -99,11 +106,15 @@ class _Defaults:
 class Tests:
     """Reads `tests`, `scenarios` and `defaultTest`."""
 
-    def __init__(self, given: Given, top: Spot, check: Complaint) -> None:
+    def __init__(self, given: Given, top: Spot, check: Complaint, judge_model: str | None = None) -> None:
+        """`judge_model` takes the place of every model that judges."""
         self.given = given
         self.top = top
+        self.judge_model = judge_model
         self.assertions = Assertions(given, top / "assertionTemplates", check)
         self.ids: set[str] = set()
+        self.common_missing = 0
+        """Assertions of every test that gave no check."""
 
     def suite(self) -> Suite:
         """Raises InvalidFile when lists in variables make more cases, or longer ones, than a suite can hold."""
@@ -115,6 +126,7 @@ class Tests:
         common = [] if apart else [one for one in asserts if self.assertions.constant(one)]
         for one in common:
             suite.checks += self.assertions.read(one, {})
+        self.common_missing = self.assertions.missing
         own = [one for one in asserts if one not in common]
         chars = 0
         for test, inherited in tests:
@@ -208,19 +220,35 @@ class Tests:
         own = [] if (test / "options" / "disableDefaultAsserts").value is True else asserts
         own = [*own, *(test / "assert" / index for index in range(len(_list(test / "assert"))))]
         tags = tuple(dict.fromkeys((*defaults.tags, *_tags(test / "metadata"))))
+        grading = self._grading(test, defaults.spot)
         for combination in _combinations(variables) if expand else [variables]:
             filled = _filled(combination)
-            checks = [check for one in own for check in self.assertions.read(one, filled)]
+            before = self.assertions.missing - self.common_missing
+            made = [one for spot in own for one in self.assertions.read(spot, filled, grading)]
+            if self.assertions.missing > before:
+                _explain_mean(test, defaults.spot)
             yield Case(
                 self._id(test),
                 filled,
-                tuple(checks),
+                tuple(one for one in made if not isinstance(one, Judged)),
                 tags,
                 test,
                 _labels(test / "prompts"),
                 _labels(test / "providers"),
                 _threshold(test),
+                tuple(one for one in made if isinstance(one, Judged)),
             )
+
+    def _grading(self, *spots: Spot) -> Grading:
+        """How the answers to a test are judged: by what it says itself, else by the defaults."""
+        model = next((one for one in (grader(spot / "options" / "provider") for spot in spots) if one), None)
+        barred = None
+        if any(_threshold(spot) is not None for spot in spots):
+            barred = "it counts in the mean that `threshold` is asked of, and no judge does here."
+        for key in ("rubricPrompt", "factuality"):
+            if any((spot / "options" / key).value is not None for spot in spots):
+                barred = f"`options.{key}` is not carried over: write the judge yourself."
+        return Grading(self.judge_model or model, barred)
 
     def _variables(self, spot: Spot) -> dict[str, Any]:
         value = spot.value
@@ -288,6 +316,14 @@ def _threshold(spot: Spot) -> float | None:
     return value if whole and 0 <= value <= 1 else None
 
 
+def _explain_mean(*spots: Spot) -> None:
+    """Says of the threshold that holds that it is of another mean than before."""
+    for spot in spots:
+        if _threshold(spot) is not None:
+            (spot / "threshold").changed("the mean it is asked of lacks the assertions that did not carry over.")
+            return
+
+
 def _list(spot: Spot) -> list[Any]:
     if isinstance(spot.value, list):
         return spot.value
@@ -335,6 +371,11 @@ def _filled(variables: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
+def _figure(text: str) -> Any:
+    """A cell that is a number; else its text."""
+    return _number(float(text)) if re.fullmatch(r"\s*\d+(?:\.\d+)?\s*", text) else text
+
+
 def _number(value: Any) -> Any:
     """JavaScript knows no difference between 1 and 1.0."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53 else value
@@ -380,8 +421,11 @@ def _table(text: str, file: str) -> Document:
 
 
 def _row(row: Mapping[str, str]) -> dict[str, Any]:
+    row = {name.strip(): value for name, value in row.items()}
     test: dict[str, Any] = {"vars": {name: value for name, value in row.items() if not name.startswith("__")}}
-    asserts = [from_text(value) for name, value in row.items() if re.match(r"__expected\d*\Z", name) and value.strip()]
+    asserts = [
+        from_text(value.strip()) for name, value in row.items() if name.startswith("__expected") and value.strip()
+    ]
     metadata: dict[str, str] = {}
     for name, value in row.items():
         if not value.strip() or not name.startswith("__") or name.startswith("__expected"):
@@ -393,8 +437,12 @@ def _row(row: Mapping[str, str]) -> dict[str, Any]:
             metadata[key.removeprefix("metadata:")] = value
         elif key == "metric":
             asserts = [{**one, "metric": value} for one in asserts]
+        elif configured := re.fullmatch(r"config:__expected(\d*):threshold", key):
+            at = int(configured[1] or 1) - 1
+            asserts[at : at + 1] = [{**one, "threshold": _figure(value)} for one in asserts[at : at + 1]]
         elif key == "threshold":
-            test[key] = _number(float(value)) if re.fullmatch(r"\d+(?:\.\d+)?", value.strip()) else value
+            if _figure(value) != 0:  # which is none, in promptfoo's tables
+                test[key] = _figure(value)
         else:
             test[key] = value
     return test | ({"assert": asserts} if asserts else {}) | ({"metadata": metadata} if metadata else {})
