@@ -18,6 +18,8 @@ class Block:
     language: str
     text: str
     line: int
+    run: bool = False
+    """Marked `sh run`: a test types it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def parse(text: str) -> Page:
     for before, token in zip([None, *tokens], tokens, strict=False):
         if token.type == "fence":
             line = token.map[0] + 2 if token.map else 0
-            page.blocks.append(Block(token.info.partition(" ")[0], token.content, line))
+            language, _, mark = token.info.partition(" ")
+            page.blocks.append(Block(language, token.content, line, run=mark == "run"))
         elif token.type == "code_block":
             page.blocks.append(Block("indented", token.content, token.map[0] + 1 if token.map else 0))
         elif token.type == "inline":
