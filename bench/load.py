@@ -178,8 +178,8 @@ def one_round(provider: int, cpus: set[int] | None, seconds: float) -> dict[str,
     """Both, one after the other."""
     found: dict[str, Any] = {}
     stream = ("--words", str(WORDS))
-    direct = median(load(provider, 64, seconds, *stream)["first_ms"])
-    light = median(load(provider, 2, seconds, *stream)["first_ms"])
+    direct = load(provider, 64, seconds, *stream)["first_ms"]
+    light = load(provider, 2, seconds, *stream)["first_ms"]
 
     def measure(name: str, standing: Standing, key: str) -> None:
         mine: dict[str, Any] = {}
@@ -188,10 +188,10 @@ def one_round(provider: int, cpus: set[int] | None, seconds: float) -> dict[str,
         mine["unary_us"], tally = costs(standing, 1, 32, seconds, *asked)
         bad, calls = tally["bad"], tally["answers"]
         mine["chunk_us"], tally = costs(standing, WORDS + 1, 64, seconds, *stream, *asked)
-        mine["added_first_byte_ms"] = round(median(tally["first_ms"]) - direct, 4)
+        mine["added_first_byte_ms"] = round(tally["first_ms"] - direct, 4)
         bad += tally["bad"]
         few = load(standing.port, 2, seconds, *stream, *asked)
-        mine["added_first_byte_light_ms"] = round(median(few["first_ms"]) - light, 4)
+        mine["added_first_byte_light_ms"] = round(few["first_ms"] - light, 4)
         mine |= {"calls": calls, "streams": tally["answers"], "bad": bad + few["bad"]}
         found[name] = mine
 
