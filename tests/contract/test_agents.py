@@ -107,7 +107,7 @@ def gemini(*calls: tuple[str, dict[str, Any]], text: str | None = None) -> dict[
 
 
 def responses(*calls: tuple[str, dict[str, Any]], text: str | None = None) -> dict[str, Any]:
-    content = [{"type": "output_text", "text": text, "annotations": []}]
+    content: list[dict[str, Any]] = [{"type": "output_text", "text": text, "annotations": []}]
     said = [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": content}]
     asked = [
         {

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from tests.unit.evals import ScriptedCaller, lines, load, version, write
 from tidegate.core.artifact import Tool
@@ -21,6 +24,10 @@ from tidegate.evals.agent import Ended, converse, told
 from tidegate.evals.budget import Budget
 from tidegate.evals.checks.check import partly
 from tidegate.evals.journal import Journals, RunKey
+from tidegate.evals.report import run_report
+from tidegate.evals.reports.judged import Judged
+from tidegate.evals.reports.markdown import _case
+from tidegate.evals.reports.page import page
 from tidegate.evals.runner import run_suite
 from tidegate.evals.said import because
 from tidegate.evals.script import Script, ScriptLine, Stage, Stop
@@ -593,3 +600,51 @@ def test_what_is_scripted_is_in_the_digests(tmp_path: Path) -> None:
     assert digests(plain, {"tools": {"lookup": [{"returns": 1}]}}) == once, "one line, listed or not"
     others = [{"returns": None}, {"error": "1"}, {"when": {"id": "A"}, "returns": 1}, {"in_turn": [{"returns": 1}]}]
     assert len({digests(plain, {"tools": {"lookup": line}})[1] for line in others} | {once[1], before[1]}) == 6
+
+
+# --- what a reader sees -----------------------------------------------------------------------------------------------
+
+NASTY = "\x1b[2J<script>alert(1)</script> ```\n# done | [a](http://x) \u202e"
+
+
+async def reported(folder: Path) -> Judged:
+    """A case whose agent is never done, and whose tool gives back what would draw on a terminal and a page."""
+    cases = [{"id": "a", "tools": {"lookup": {"returns": NASTY}}}]
+    loop = said("", use(arguments={"id": "A"}), use(arguments='{"id'))
+    return Judged(await ran(folder, ScriptedCaller(lambda _: loop), EVAL.replace("4", "2"), cases=cases))
+
+
+async def test_a_terminal_shows_the_way_to_an_answer_that_fails(tmp_path: Path) -> None:
+    printed = io.StringIO()
+    console = Console(file=printed, width=200, force_terminal=False)
+    console.print(run_report((await reported(tmp_path)).run))
+    text = printed.getvalue()
+    assert 'lookup {"id": "A"} → \\x1b[2J<script>' in text
+    assert 'lookup {"id\n' in "\n".join(line.strip(" │") for line in text.splitlines())
+    assert "agent: is not done after 2 steps (max_steps), and still calls lookup" in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+async def test_a_page_and_a_comment_show_it_too_and_nothing_in_it_is_markup(tmp_path: Path) -> None:
+    judged = await reported(tmp_path)
+    html = page([judged], command="c", version="1", now=datetime(2026, 3, 1, tzinfo=UTC)).decode()
+    assert "{&#34;id&#34;: &#34;A&#34;}</span> gave" in html
+    assert "&lt;script&gt;alert" in html
+    assert "<script" not in html
+    (case,) = judged.cases
+    assert [(one.arguments, one.result is None) for one in case.steps] == [
+        *[({"id": "A"}, False), ('{"id', False)],
+        *[({"id": "A"}, True), ('{"id', True)],
+    ]
+    assert "````\nlookup" in _case(case, None, "v1"), "no fence ends in a result"
+
+
+async def test_repeats_that_went_another_way_to_the_same_answer_stand_apart(tmp_path: Path) -> None:
+    def answer(call: PromptCall) -> PromptAnswer:
+        return said("done") if turn(call) else said("", use(arguments={"n": int(call.tags["repeat"]) // 2}))
+
+    run = await ran(tmp_path, ScriptedCaller(answer), f"{EVAL}repeats: 4\n")
+    html = page([Judged(run)], command="c", version="1", now=datetime(2026, 3, 1, tzinfo=UTC)).decode()
+    assert "Repeats 1, 2<" in html
+    assert "Repeats 3, 4<" in html

@@ -173,6 +173,10 @@ class CaseVerdict(msgspec.Struct, frozen=True):
     baseline_output: str | None = None
     baseline_repeats: int | None = None
     """Repeats with an answer; `repeats` is the candidate's count of them."""
+    steps: tuple[ToolUse, ...] = ()
+    """The tool calls on the way to `output`, and what they gave back."""
+    baseline_steps: tuple[ToolUse, ...] = ()
+    """Likewise to `baseline_output`."""
 
 
 class PerCall(msgspec.Struct, frozen=True):

@@ -258,6 +258,8 @@ def _case(case_id: str, after: Sequence[Repeat], before: Sequence[Repeat] | None
         output="" if shown is None else shown.output,
         baseline_output=earlier[0].output if earlier else None,
         baseline_repeats=None if before is None else len(earlier),
+        steps=() if shown is None else shown.tool_calls,
+        baseline_steps=earlier[0].tool_calls if earlier else (),
     )
 
 

@@ -17,12 +17,22 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, PerCall, Run, SliceVerdict, Verdict
+from tidegate.core.evaluation import (
+    CaseVerdict,
+    GateReport,
+    MetricVerdict,
+    PerCall,
+    Run,
+    SliceVerdict,
+    ToolUse,
+    Verdict,
+)
 from tidegate.evals.checks import clip
 from tidegate.evals.judges.tally import Tally, tallies
 from tidegate.evals.reports.figures import asked, change, figure, interval
+from tidegate.evals.reports.judged import measured, outcome
 from tidegate.evals.reports.plain import one_line
-from tidegate.evals.said import AGAIN, because, by_case, kinds, label, passed_cases, per_call, usable
+from tidegate.evals.said import AGAIN, because, by_case, kinds, label, passed_cases, per_call, usable, way
 from tidegate.evals.session import Planned
 
 COLOURS: Mapping[Verdict, str] = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNUSABLE": "magenta"}
@@ -31,6 +41,7 @@ SHOWN_CASES = 40
 SHOWN_SLICES = 5
 SHOWN_ANSWERS = 2
 SHOWN_ANSWER_LINES = 10
+SHOWN_STEPS = 12
 SIDE_BY_SIDE = 100
 """Columns from which two answers stand beside one another."""
 SHOWN_DIFF_LINES = 60
@@ -98,6 +109,7 @@ def run_report(run: Run) -> RenderableType:
         "",
         _inset(table),
         "",
+        *(part for case in _lost(run) for part in (_Answers(case, None, label(run)), "")),
         *([_inset(_judges(judges)), ""] if judges else []),
         *(
             Text(f"  {visible(one.name)} – {visible(clip(one.unscored_because, SHOWN_REASON))}", "magenta")
@@ -112,6 +124,11 @@ def run_report(run: Run) -> RenderableType:
         said = f"{errors} of {len(run.results)} calls ended in errors ({kinds(run) or 'unknown'})"
         parts.insert(2, Text(f"  unusable: {visible(said)}; {AGAIN}", "magenta"))
     return Group(*parts)
+
+
+def _lost(run: Run) -> Sequence[CaseVerdict]:
+    """The first cases that fail and called tools: without the way to it, an agent's answer says little."""
+    return [case for case in measured(run) if outcome(case) == "fails" and case.steps][:SHOWN_ANSWERS]
 
 
 def _judges(judges: Sequence[Tally]) -> Table:
@@ -187,9 +204,10 @@ class _Answers:
 
     def __init__(self, case: CaseVerdict, baseline: str | None, candidate: str) -> None:
         reason = Text(f"\n\n{visible(case.reason)}", "red")
-        self.panels = [_answer(case, candidate, case.output, "red", reason)]
+        self.panels = [_answer(case, candidate, _said(case.output, case.steps, case.repeats), "red", reason)]
         if baseline is not None and case.baseline_output is not None:
-            self.panels.insert(0, _answer(case, baseline, case.baseline_output, "dim", Text()))
+            said = _said(case.baseline_output, case.baseline_steps, case.repeats)
+            self.panels.insert(0, _answer(case, baseline, said, "dim", Text()))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if len(self.panels) > 1 and options.max_width >= SIDE_BY_SIDE:
@@ -202,18 +220,35 @@ class _Answers:
             yield from (Padding(panel, (0, 2)) for panel in self.panels)
 
 
-def _answer(case: CaseVerdict, version: str, output: str, style: str, reason: Text) -> Panel:
-    lines = output.split("\n")
-    body = Text("\n").join(Text(visible(line)) for line in lines[:SHOWN_ANSWER_LINES])
-    if not output:
-        body = Text("(an empty answer)" if case.repeats else "(no answer)", "dim")
-    if len(lines) > SHOWN_ANSWER_LINES:
-        body.append(f"\n… {len(lines) - SHOWN_ANSWER_LINES} more lines", "dim")
+def _answer(case: CaseVerdict, version: str, said: Text, style: str, reason: Text) -> Panel:
     title = Text.assemble((f"{version} answered ", "dim"), (visible(case.id), "bold"))
-    body.append(reason)
+    body = said.append(reason)
     return Panel(
         body, title=title, title_align="left", box=box.ROUNDED, border_style=style, padding=(0, 1), expand=True
     )
+
+
+def _said(output: str, steps: Sequence[ToolUse], answers: int) -> Text:
+    """The way to an answer, and the answer."""
+    lines = output.split("\n")
+    body = Text("\n").join(Text(visible(line)) for line in lines[:SHOWN_ANSWER_LINES])
+    if not output:
+        body = Text("(an empty answer)" if answers else "(no answer)", "dim")
+    if len(lines) > SHOWN_ANSWER_LINES:
+        body.append(f"\n… {len(lines) - SHOWN_ANSWER_LINES} more lines", "dim")
+    return Text.assemble(_steps(steps), body)
+
+
+def _steps(steps: Sequence[ToolUse]) -> Text:
+    """The tools that were called, a line each, and an empty one."""
+    text = Text()
+    for tool, arguments, result in way(steps[:SHOWN_STEPS]):
+        text.append(f"{visible(tool)} {visible(clip(arguments, SHOWN_REASON))}", "cyan")
+        text.append("" if result is None else f" → {visible(clip(result, SHOWN_REASON))}", "dim")
+        text.append("\n")
+    if len(steps) > SHOWN_STEPS:
+        text.append(f"… {len(steps) - SHOWN_STEPS} more tool calls\n", "dim")
+    return text.append("\n") if steps else text
 
 
 def _diff(report: GateReport) -> Iterator[RenderableType]:

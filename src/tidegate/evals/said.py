@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
+from typing import Any
 
-from tidegate.core.evaluation import PerCall, Repeat, Run
+from tidegate.core.evaluation import PerCall, Repeat, Run, ToolUse
 
 MAX_ERROR_SHARE = 0.02
 AGAIN = "the same command makes only the failed ones again"
@@ -65,6 +67,15 @@ def because(result: Repeat) -> str:
     failed += [(check.name, check.reason) for check in result.checks if not check.passed and check.weight > 0]
     failed += [(score.name, score.reason) for score in result.scores if score.passed is False]
     return "" if result.passed else "; ".join(f"{name}: {reason}" for name, reason in failed)
+
+
+def way(calls: Iterable[ToolUse]) -> tuple[tuple[str, str, str | None], ...]:
+    """(tool, its arguments as text, what it gave back) of every tool call."""
+    return tuple((use.name, _written(use.arguments), use.result) for use in calls)
+
+
+def _written(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 def percent(share: float) -> str:

@@ -57,6 +57,7 @@ def measured(run: Run) -> list[CaseVerdict]:
                 change="new",
                 reason=because(shown),
                 output=shown.output,
+                steps=shown.tool_calls,
             )
         )
     return cases

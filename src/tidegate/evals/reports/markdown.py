@@ -18,6 +18,7 @@ from tidegate.core.evaluation import CaseVerdict, Verdict
 from tidegate.evals.reports.figures import asked, change, figure, interval, means
 from tidegate.evals.reports.judged import Judged, outcome
 from tidegate.evals.reports.plain import one_line, plain
+from tidegate.evals.said import way
 
 MAX_BYTES = 65_536
 """GitHub's limit is in characters; bytes keep to it in every script."""
@@ -149,8 +150,19 @@ def _case(case: CaseVerdict, baseline: str | None, candidate: str) -> str:
         parts.append(f"\n{words(case.reason)}\n")
     if case.baseline_output is not None and case.baseline_output != case.output:
         parts.append(f"\n{code(baseline or '')} answered\n\n{fenced(case.baseline_output)}\n")
+    if case.steps:
+        parts.append(f"\n{code(candidate)} called\n\n{fenced(_called(case))}\n")
     parts.append(f"\n{code(candidate)} answered\n\n{fenced(case.output)}\n\n</details>\n")
     return "".join(parts)
+
+
+def _called(case: CaseVerdict) -> str:
+    """A line for every tool call."""
+    lines = []
+    for tool, arguments, result in way(case.steps):
+        gave = "" if result is None else f" → {result}"
+        lines.append(one_line(f"{tool} {arguments}{gave}", MAX_WORDS))
+    return "\n".join(lines)
 
 
 def fenced(text: str, language: str = "") -> str:

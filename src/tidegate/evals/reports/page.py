@@ -22,7 +22,7 @@ from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, Rep
 from tidegate.evals.reports import figures
 from tidegate.evals.reports.judged import Judged, Outcome, outcome
 from tidegate.evals.reports.plain import cut, one_line, plain
-from tidegate.evals.said import label, passed_cases, per_call, usable
+from tidegate.evals.said import label, passed_cases, per_call, usable, way
 
 HEAD = b"<!doctype html>\n<!-- tidegate report -->"
 """How every page of ours begins."""
@@ -49,6 +49,11 @@ class Answer:
     repeat: Repeat
     text: str
     left: int
+
+    @property
+    def steps(self) -> Sequence[tuple[str, str, str | None]]:
+        """(tool, its arguments, what it gave back) on the way to it."""
+        return way(self.repeat.tool_calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +250,8 @@ def _case(case: CaseVerdict, theirs: Sequence[Repeat], mine: Sequence[Repeat], j
 def _answers(results: Sequence[Repeat], share: int) -> list[Answer]:
     same: dict[tuple[object, ...], list[Repeat]] = {}
     for result in results:
-        same.setdefault((result.output, result.error, result.checks, result.scores), []).append(result)
+        said = (result.output, result.error, result.unfinished, result.checks, result.scores, way(result.tool_calls))
+        same.setdefault(said, []).append(result)
     answers = []
     for found in same.values():
         first = found[0]
