@@ -68,8 +68,8 @@ CHECKS_READ = """
 - `is-refusal` is a list of English phrases, an empty answer, or what the provider says.
 - `cost`, `latency`, `perplexity` and `perplexity-score` take their limit as the value or as `threshold`: dollars,
   milliseconds. Perplexity asks the provider for log-probabilities.
-- Checks of tools see the calls of the whole loop. Names match whole, in any case of letters, with `*` and `?`.
-  `not-trajectory:tool-used` means that none of the tools was called.
+- Checks of tools see the calls of an agent's whole loop, whose tools a case [scripts](../guides/agents.md). Names match
+  whole, in any case of letters, with `*` and `?`. `not-trajectory:tool-used` means that none of the tools was called.
 
 ## Not here
 
