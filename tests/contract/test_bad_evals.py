@@ -9,71 +9,24 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.provider import Provider, Said, Say
 from tidegate.cli import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ANSWER = json.dumps({"answer": "Return it within 30 days for 9 euros; Forgot password.", "needs_human": False})
-Say = Callable[[dict[str, Any]], tuple[int, str]]
-"""A request of a chat → status and answer; a status of 0 ends the connection."""
-
-
-class Provider(ThreadingHTTPServer):
-    """Speaks OpenAI's protocol, and says what the test wants it to say."""
-
-    daemon_threads = True
-
-    def __init__(self, say: Say) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.say = say
-        self.calls = 0
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Provider
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.calls += 1
-        status, said = self.server.say(asked)
-        if status == 0:
-            self.close_connection = True
-            return
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
-        usage = {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}
-        whole = {"id": "x", "object": "chat.completion", "created": 1, "model": asked["model"]}
-        body = json.dumps({**whole, "choices": [choice], "usage": usage} if status == 200 else {"error": said}).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
 
 
 @pytest.fixture
 def provider() -> Iterator[Callable[[Say], Provider]]:
-    made: list[Provider] = []
-
-    def start(say: Say) -> Provider:
-        made.append(Provider(say))
-        threading.Thread(target=made[-1].serve_forever, args=(0.02,), daemon=True).start()
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.shutdown()
-        one.server_close()
+    with ExitStack() as open_:
+        yield lambda say: open_.enter_context(Provider(say))
 
 
 class Project:
@@ -87,9 +40,10 @@ class Project:
     def copy(self, example: str, provider: Provider | None) -> None:
         ignored = shutil.ignore_patterns(".tidegate", "report")
         shutil.copytree(EXAMPLES / example, self.folder, dirs_exist_ok=True, ignore=ignored)
-        port = 1 if provider is None else provider.server_address[1]
         self.edit("tidegate.yaml", "simulated: true, ", "dialect: openai, api_key: k, ")
-        self.edit("tidegate.yaml", "127.0.0.1:4010", f"127.0.0.1:{port}")
+        self.edit(
+            "tidegate.yaml", "http://127.0.0.1:4010/v1", "http://127.0.0.1:1/v1" if provider is None else provider.url
+        )
 
     def edit(self, name: str, old: str, new: str) -> None:
         file = self.folder / name
@@ -257,9 +211,9 @@ def test_a_server_that_is_none(url: str, code: int, said: str, project: Project)
         assert (ended, said in told, "PASS" in told) == (code, True, False), told
 
 
-def half_way(asked: dict[str, Any], seen: list[int]) -> tuple[int, str]:
-    seen.append(1)
-    return (200, ANSWER) if len(seen) <= 4 else (0, "")
+def half_way() -> Say:
+    left = iter([(200, ANSWER)] * 4)
+    return lambda _: next(left, (0, ""))
 
 
 @pytest.mark.parametrize(
@@ -270,9 +224,12 @@ def half_way(asked: dict[str, Any], seen: list[int]) -> tuple[int, str]:
         (lambda _: (500, "Oh no"), "500"),
         (lambda _: (404, "no such model"), "404"),
         (lambda _: (0, ""), "the connection broke"),
-        (lambda asked, seen=[]: half_way(asked, seen), "calls"),
+        (lambda _: (200, b"<html>Welcome</html>"), "calls"),
+        (lambda _: (200, b"{}"), "calls"),
+        (lambda _: (200, b"\xff\xfe"), "calls"),
+        (half_way(), "calls"),
     ],
-    ids=["not there", "no key", "broken", "no model", "hangs up", "dies half-way"],
+    ids=["not there", "no key", "broken", "no model", "hangs up", "HTML", "no answer", "no text", "dies half-way"],
 )
 def test_a_provider_that_gives_no_answers(
     say: Say | None, said: str, project: Project, provider: Callable[[Say], Provider]
@@ -318,7 +275,7 @@ def test_a_judge_that_gives_no_verdict(said: Say, project: Project, provider: Ca
 
     sane = True
 
-    def say(asked: dict[str, Any]) -> tuple[int, str]:
+    def say(asked: dict[str, Any]) -> tuple[int, Said]:
         if "judge" not in asked["model"]:
             return 200, json.dumps({"answer": "Refunds take five working days.", "needs_human": False})
         return (200, verdict([message["content"] for message in asked["messages"]])) if sane else said(asked)
@@ -333,3 +290,45 @@ def test_a_judge_that_gives_no_verdict(said: Say, project: Project, provider: Ca
     project.edit("judges/grounded/prompt.md", "You check", "You always check")
     code, told = project.run("judge", "calibrate", "grounded")
     assert (code, "scored" in told) == (3, True), told
+
+
+LABELS = "judges/grounded/labels.jsonl"
+LABEL = '{"id": "a", "inputs": {"passages": ["p"]}, "output": "o", "human": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("", "labels.jsonl"),
+        ("nonsense\n", "labels.jsonl:1"),
+        (LABEL + LABEL, "labels.jsonl:2"),
+        (LABEL.replace("1}", "7}"), "labels.jsonl:1"),
+        (LABEL.replace("1}", "null}"), "labels.jsonl:1"),
+        (LABEL.replace(', "human": 1', ""), "labels.jsonl:1"),
+        (LABEL.replace('"output"', '"outpt"'), "labels.jsonl:1"),
+    ],
+)
+def test_labels_that_say_nothing(labels: str, said: str, project: Project) -> None:
+    project.copy("rag", None)
+    (project.folder / LABELS).write_text(labels)
+    code, told = project.run("judge", "calibrate", "grounded")
+    assert (code, said in told, "may gate" in told) == (4, True, False), told
+
+
+def test_too_few_labels(project: Project, provider: Callable[[Say], Provider]) -> None:
+    from tidegate.simulate.judge import verdict
+
+    project.copy("rag", provider(lambda asked: (200, verdict([one["content"] for one in asked["messages"]]))))
+    (project.folder / LABELS).write_text("".join((project.folder / LABELS).read_text().splitlines(True)[:5]))
+    code, told = project.run("judge", "calibrate", "grounded")
+    assert (code, "20" in told, "✓ it may gate" in told) == (3, True, False), told
+
+
+def test_an_interrupted_calibration_says_so(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    project.copy("rag", None)
+    monkeypatch.setattr("tidegate.cli.judge.calibrated", interrupted)
+    code, told = project.run("judge", "calibrate", "grounded")
+    assert (code, "interrupted" in told) == (3, True), told

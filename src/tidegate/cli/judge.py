@@ -16,7 +16,7 @@ from rich.text import Text
 from tidegate import compose
 from tidegate.cli.output import out, print_json, usd, visible
 from tidegate.config import Project
-from tidegate.core.errors import BadInput, NotFound, nearest
+from tidegate.core.errors import BadInput, NotFound, Unusable, nearest
 from tidegate.core.ids import uuid7
 from tidegate.system import SystemClock, SystemRandom
 
@@ -75,7 +75,10 @@ def judge_(
     if name is None:
         raise BadInput("`tidegate judge calibrate` needs the name of a judge.")
     judge = _find(project, name, prompt)
-    found, fixed = asyncio.run(calibrated(project, judge, labels, run))
+    try:
+        found, fixed = asyncio.run(calibrated(project, judge, labels, run))
+    except KeyboardInterrupt:
+        raise Unusable("interrupted, so nothing is known of the judge yet: run the same command again.") from None
     if json:
         plain = msgspec.to_builtins(found)
         print_json(plain if fixed is None else {**plain, "corrected": fixed})
