@@ -26,7 +26,7 @@ from tidegate.config import Config, Project, Provider
 from tidegate.core.address import from_environment, is_loopback
 from tidegate.core.errors import BadInput, nearest
 from tidegate.core.ids import uuid7
-from tidegate.ports import Caller, Clock
+from tidegate.ports import BatchCaller, Caller, Clock
 from tidegate.prompts.registry import Registry
 from tidegate.system import SystemClock, SystemRandom
 
@@ -126,9 +126,18 @@ def own_call_log(project: Project) -> CallLog:
 
 @asynccontextmanager
 async def services(
-    project: Project, registry: Registry, *, internal_key: str, snapshot: SnapshotFile | None = None
+    project: Project,
+    registry: Registry,
+    *,
+    internal_key: str,
+    snapshot: SnapshotFile | None = None,
+    limited: bool = True,
 ) -> AsyncIterator[Services]:
-    """All that the pipeline needs, with its owner tasks running until the block ends."""
+    """
+    All that the pipeline needs, with its owner tasks running until the block ends.
+
+    `limited`: limits and budgets apply; only one process of a folder may keep budgets.
+    """
     from tidegate.core.retries import RetryBudget
     from tidegate.gateway.attempt import Attempts
     from tidegate.gateway.auth import Keys
@@ -155,7 +164,7 @@ async def services(
     )
     kept = ExitStack()
     try:
-        admission = await asyncio.to_thread(_admission, project, clock, spool, kept)
+        admission = await asyncio.to_thread(_admission, project, clock, spool, kept) if limited else None
     except BaseException:
         kept.close()
         raise
@@ -250,6 +259,32 @@ async def caller(project: Project, registry: Registry | RemoteRegistry) -> Async
     else:
         async with services(project, registry, internal_key=Claim(project.lock).internal_key) as parts:
             yield InProcessCaller(parts)
+
+
+@asynccontextmanager
+async def batches(project: Project, registry: Registry | RemoteRegistry) -> AsyncIterator[BatchCaller]:
+    """
+    Makes calls through the batch APIs of this folder's own providers, whether a gateway runs or not.
+
+    Raises: BadInput where the providers are a server's: it keeps their keys.
+    """
+    from tidegate.gateway.batch import Batches
+    from tidegate.gateway.claim import Claim
+    from tidegate.upstream.http1 import Pool
+    from tidegate.upstream.proxy import Proxies
+
+    if not isinstance(registry, Registry):
+        raise BadInput(
+            "--batch talks to the provider itself, and the server keeps the provider's key. Leave out --batch, or run "
+            "the command where tidegate.yaml names the provider, without TIDEGATE_URL."
+        )
+    pool = Pool(networks=_networks(project), proxies=Proxies.read(os.environ))
+    try:
+        key = Claim(project.lock).internal_key
+        async with services(project, registry, internal_key=key, limited=False) as parts:
+            yield Batches(parts, pool)
+    finally:
+        await pool.close()
 
 
 async def purge_cache(project: Project, prompt: str | None, version: str | None) -> int:

@@ -7,7 +7,7 @@ which port. Blocking ports (ControlStore) are called from threads or from the CL
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -303,6 +303,83 @@ class Caller(Protocol):
     """Makes calls through a gateway's pipeline: in this process, or over HTTP to the gateway that owns the folder."""
 
     async def call(self, call: PromptCall) -> PromptAnswer: ...
+
+
+class BatchItem(msgspec.Struct, frozen=True):
+    """One request of a batch, as the provider would get it by itself."""
+
+    id: str
+    """Unique in its batch; at most 64 letters, digits, `-` and `_`."""
+    body: bytes
+
+
+class BatchState(msgspec.Struct, frozen=True):
+    """How far a provider is with a batch."""
+
+    ended: bool
+    """Nothing more will come of it: finished, expired or cancelled."""
+    done: int
+    failed: int
+    total: int
+    refused: str | None = None
+    """Why the provider does not take the batch at all."""
+
+
+class BatchResult(msgspec.Struct, frozen=True):
+    """What became of one request."""
+
+    id: str
+    body: bytes = b""
+    """The answer as it would have come to the request alone, its service tier `batch`; empty where there is none."""
+    error: str = ""
+
+
+class BatchUpstream(Protocol):
+    """A provider's batch API: half the price, within a day. All raise UpstreamError."""
+
+    async def submit(self, items: Sequence[BatchItem], *, mark: str) -> str:
+        """Hands in a batch; returns the provider's id of it. `mark` is ours, and stands with it where there is room."""
+        ...
+
+    async def find(self, mark: str, *, since: str, total: int) -> str | None:
+        """The id of a batch that was handed in at `since` (ISO 8601) or later, and may be the one of that mark."""
+        ...
+
+    async def state(self, batch: str) -> BatchState:
+        """Raises UpstreamRejected with status 404 for one that the provider does not have."""
+        ...
+
+    def results(self, batch: str) -> AsyncIterator[BatchResult]:
+        """Of a batch that has ended, in any order; what expired may be left out."""
+        ...
+
+
+class BatchCaller(Protocol):
+    """Prompt calls through providers' batch APIs. All raise BadInput where there is none, and UpstreamError."""
+
+    async def prepare(self, calls: Mapping[str, PromptCall]) -> Sequence[BatchItem]:
+        """
+        The requests of calls of one version by their ids, in their order, as many as fit one batch.
+
+        A call that can not be made is left out: made alone it says why. Raises BadInput where there is no batch API.
+        """
+        ...
+
+    async def submit(self, call: PromptCall, items: Sequence[BatchItem], *, mark: str) -> str:
+        """Hands them in; returns the batch's ticket. `call` is one of theirs."""
+        ...
+
+    async def find(self, call: PromptCall, mark: str, *, since: str, total: int) -> str | None:
+        """The ticket of a batch that a process handed in and did not live to hear of; `call` is one of its version."""
+        ...
+
+    async def state(self, ticket: str) -> BatchState:
+        """How far it is. Raises NotFound where the provider does not have it."""
+        ...
+
+    def answers(self, ticket: str, calls: Mapping[str, PromptCall]) -> AsyncIterator[tuple[str, PromptAnswer]]:
+        """What came of those of `calls` that are in it; each that was answered is recorded as a call."""
+        ...
 
 
 class KeyStore(Protocol):

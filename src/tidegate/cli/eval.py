@@ -9,7 +9,6 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from tidegate import compose
-from tidegate.cli import simulated
 from tidegate.cli.github import no_commands
 from tidegate.cli.output import out, print_json
 from tidegate.cli.reports import Reports
@@ -27,6 +26,7 @@ def eval_(
     html: Path | None = None,
     junit: Path | None = None,
     fresh: bool = False,
+    batch: bool = False,
 ) -> None:
     """
     Run a prompt's suite on the working tree, and store the run.
@@ -52,6 +52,9 @@ def eval_(
         Write it as JUnit XML: every case that does not pass is a failure.
     fresh
         Make every call, also those that an interrupted run has paid for.
+    batch
+        Send the cases through the provider's batch API (OpenAI's or Anthropic's), at half the price: the answers come
+        within a day. Stop waiting with Ctrl-C; the same command waits on.
     """
     from tidegate.cli.watch import finish
     from tidegate.evals.report import run_report
@@ -60,7 +63,7 @@ def eval_(
     project = compose.project(config)
     files = Reports(html=html, junit=junit)
     with files.or_say_why_not(project):
-        run = finish(evaluate(project, name, repeats=repeats, quiet=json, fresh=fresh))
+        run = finish(evaluate(project, name, repeats=repeats, quiet=json, fresh=fresh, batch=batch))
         files.write_run(project, run)
     if json:
         print_json(run)
@@ -71,10 +74,16 @@ def eval_(
 
 
 async def evaluate(
-    project: Project, name: str, *, repeats: int | None = None, quiet: bool = False, fresh: bool = False
+    project: Project,
+    name: str,
+    *,
+    repeats: int | None = None,
+    quiet: bool = False,
+    fresh: bool = False,
+    batch: bool = False,
 ) -> Run:
     """Runs the suite of one prompt of `project`. Raises InvalidFile, NotFound, Unusable."""
-    from tidegate.cli.watch import TerminalWatcher, require_judges, session
+    from tidegate.cli.watch import TerminalWatcher, calling, require_judges, session
     from tidegate.evals.session import read
     from tidegate.prompts.files import load_prompt
     from tidegate.prompts.render import render
@@ -87,5 +96,7 @@ async def evaluate(
     suite, _ = read(prompt, render)
     require_judges(suite, serving)
     with TerminalWatcher(quiet=quiet) as watcher:
-        async with simulated.caller(project, registry) as caller:
-            return await session(project, registry, caller, watcher, fresh=fresh).evaluate(prompt, repeats=repeats)
+        async with calling(project, registry, batch=batch) as (caller, batches):
+            return await session(project, registry, caller, watcher, fresh=fresh, batches=batches).evaluate(
+                prompt, repeats=repeats
+            )

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from tidegate import compose
-from tidegate.cli import simulated
 from tidegate.cli.github import no_commands
 from tidegate.cli.output import out, print_json
 from tidegate.cli.reports import Reports
@@ -45,6 +44,7 @@ def gate_(
     markdown: Path | None = None,
     github: bool = False,
     fresh: bool = False,
+    batch: bool = False,
 ) -> None:
     """
     Compare prompts of the working tree with what is live, on the same cases, and say PASS, FAIL or INCONCLUSIVE.
@@ -85,6 +85,9 @@ def gate_(
         Print GitHub's annotations too, and add the Markdown to the job's summary.
     fresh
         Make every call, also those that an interrupted run has paid for.
+    batch
+        Send the cases through the provider's batch API (OpenAI's or Anthropic's), at half the price: the answers come
+        within a day. Stop waiting with Ctrl-C; the same command waits on.
     """
     from tidegate.cli.watch import finish
 
@@ -101,7 +104,9 @@ def gate_(
     with files.or_say_why_not(project):
         with no_commands() if not json else nullcontext():
             if run is None:
-                work = gate_prompts(project, names, against=against, version=version, quiet=json, fresh=fresh)
+                work = gate_prompts(
+                    project, names, against=against, version=version, quiet=json, fresh=fresh, batch=batch
+                )
                 reports = finish(work)
             else:
                 reports = [gate_again(project, run, against=against, metrics=metric, quiet=json)]
@@ -123,13 +128,14 @@ async def gate_prompts(
     version: str | None = None,
     quiet: bool = False,
     fresh: bool = False,
+    batch: bool = False,
 ) -> list[GateReport]:
     """
     Gates `names`, or every prompt with a suite, one after the other; each report is printed unless `quiet`.
 
     Raises: InvalidFile before the first call when any of them is malformed; BadInput, NotFound, Unusable.
     """
-    from tidegate.cli.watch import TerminalWatcher, require_judges, session
+    from tidegate.cli.watch import TerminalWatcher, calling, require_judges, session
     from tidegate.evals.report import gate_report
     from tidegate.evals.session import read
     from tidegate.prompts.files import list_prompts, load_prompt
@@ -153,10 +159,10 @@ async def gate_prompts(
         require_judges(suite, compose.serving(project, registry))
     rivals = [baseline(sides, registry, prompt.name, against) for prompt in prompts]
     reports = []
-    async with simulated.caller(project, registry) as caller:
+    async with calling(project, registry, batch=batch) as (caller, batches):
         for prompt, (rival, notes) in zip(prompts, rivals, strict=True):
             with TerminalWatcher(quiet=quiet) as watcher:
-                gating = session(project, registry, caller, watcher, fresh=fresh)
+                gating = session(project, registry, caller, watcher, fresh=fresh, batches=batches)
                 reports.append(await gating.gate(prompt, against=rival, notes=notes))
             if not quiet:
                 out.print(gate_report(reports[-1]), soft_wrap=False)

@@ -21,6 +21,7 @@ from tidegate.prompts.registry import Registry
 
 if TYPE_CHECKING:
     from tidegate.prompts.remote import RemoteRegistry
+    from tidegate.simulate.server import Simulator
 
 CONNECT_S = 1.0
 
@@ -28,21 +29,31 @@ CONNECT_S = 1.0
 @asynccontextmanager
 async def caller(project: Project, registry: Registry | RemoteRegistry) -> AsyncIterator[Caller]:
     """As compose.caller, with the simulated providers that the project asks for."""
+    async with started(project) as there, compose.caller(there, registry) as made:
+        yield made
+
+
+@asynccontextmanager
+async def started(project: Project) -> AsyncIterator[Project]:
+    """The project with the simulated providers that it asks for, as long as the block lasts."""
     missing = {} if project.server is not None else unstarted(project.config)
     if not missing:
-        async with compose.caller(project, registry) as made:
-            yield made
+        yield project
         return
     from tidegate.simulate.server import Simulator
 
     async with Simulator(seed=7) as simulator:
         providers = {
-            name: provider.model_copy(update={"base_url": simulator.url}) if name in missing else provider
+            name: provider.model_copy(update={"base_url": _base(provider, simulator)}) if name in missing else provider
             for name, provider in project.config.providers.items()
         }
         config = project.config.model_copy(update={"providers": providers})
-        async with compose.caller(Project(project.root, config, project.file), registry) as made:
-            yield made
+        yield Project(project.root, config, project.file)
+
+
+def _base(provider: Provider, simulator: Simulator) -> str:
+    """Anthropic's clients want it bare, all others with `/v1`."""
+    return simulator.origin if provider.dialect == "anthropic" else simulator.url
 
 
 def unstarted(config: Config) -> dict[str, int]:

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from tidegate import compose
+from tidegate.cli import simulated
 from tidegate.cli.output import err, out
 from tidegate.config import Project
 from tidegate.core.errors import Unusable
+from tidegate.core.ledger import Version
+from tidegate.evals.batch import BatchProgress
 from tidegate.evals.journal import Journals
 from tidegate.evals.judges.memory import JudgementFile
 from tidegate.evals.report import plan_line
@@ -24,13 +29,16 @@ from tidegate.evals.runner import Progress
 from tidegate.evals.said import percent
 from tidegate.evals.session import Planned, Resumed, Session, Watcher
 from tidegate.evals.suite import Suite
-from tidegate.ports import Caller, PromptRegistry
+from tidegate.ports import BatchCaller, Caller, PromptRegistry
 from tidegate.prompts.git import git_state
+from tidegate.prompts.registry import Registry
+from tidegate.prompts.remote import RemoteRegistry
 from tidegate.prompts.render import render
 from tidegate.system import SystemClock, SystemRandom
 from tidegate.upstream.lint import Serving, require_models
 
 T = TypeVar("T")
+Calling = tuple[Caller, BatchCaller | None]
 SHOWN_AFTER_S = 1.0
 FIRST_LINE_S = 15.0
 LONGEST_LINE_S = 300.0
@@ -94,10 +102,28 @@ class TerminalWatcher(Watcher):
             self.said_at, self.line_s = now, min(2 * self.line_s, LONGEST_LINE_S)
             err.print(f"  {progress.version.name}  {progress.done:,}/{progress.total:,}  {_so_far(progress)}")
 
+    def batched(self, version: Version, progress: BatchProgress) -> None:
+        """Says how far the provider is with a batch: on a terminal in the bar, elsewhere in lines."""
+        counts = f"{progress.done:,} answered" + (f", {progress.failed:,} failed" if progress.failed else "")
+        again = "again " if progress.resumed else ""
+        said = f"batch {again}· {counts} · {_clock(progress.waited_s)}"
+        now = time.monotonic()
+        if err.is_terminal:
+            self.bar.update(self.tasks[version.name], said=said)
+        elif not self.quiet and (progress.news or now - self.said_at >= self.line_s):
+            self.said_at, self.line_s = now, min(2 * self.line_s, LONGEST_LINE_S)
+            err.print(f"  {version.name}  {said}, of {progress.total:,}")
+
     def more_repeats(self, repeats: int) -> None:
         """Says why it goes on."""
         if not self.quiet:
             out.print(f"  [dim]not clear yet: buying repeats, up to {repeats} a case[/dim]")
+
+
+def _clock(seconds: float) -> str:
+    """`1:05:09`, `5:09`."""
+    hours, rest = divmod(int(seconds), 3_600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def _so_far(progress: Progress) -> str:
@@ -110,9 +136,19 @@ def _so_far(progress: Progress) -> str:
 
 
 def session(
-    project: Project, registry: PromptRegistry, caller: Caller, watcher: Watcher, *, fresh: bool = False
+    project: Project,
+    registry: PromptRegistry,
+    caller: Caller,
+    watcher: Watcher,
+    *,
+    fresh: bool = False,
+    batches: BatchCaller | None = None,
 ) -> Session:
-    """A session of `project` that notes the commit it ran at. `fresh`: nothing of an interrupted run is used."""
+    """
+    A session of `project` that notes the commit it ran at.
+
+    `fresh`: nothing of an interrupted run is used. `batches`: cases are called through them.
+    """
     state = git_state(project.root)
     clock = SystemClock()
     return Session(
@@ -126,7 +162,19 @@ def session(
         git_dirty=state.dirty if state else None,
         judgements=JudgementFile(project.state / "judgements.jsonl"),
         journals=Journals(project.state / "runs", clock, fresh=fresh),
+        batches=batches,
     )
+
+
+@asynccontextmanager
+async def calling(project: Project, registry: Registry | RemoteRegistry, *, batch: bool) -> AsyncIterator[Calling]:
+    """What makes calls, and what makes them in batches where that is asked for. Raises BadInput, Unusable."""
+    async with simulated.started(project) as there, compose.caller(there, registry) as caller:
+        if not batch:
+            yield caller, None
+            return
+        async with compose.batches(there, registry) as batches:
+            yield caller, batches
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:

@@ -116,9 +116,20 @@ class Journal:
         self._notes[name] = text
         self._append(_Line(note=name, text=text))
 
+    def tell_spent(self, nano_usd: int) -> None:
+        """Writes down what the command has spent until now, when some of that was for other runs."""
+        elsewhere = nano_usd - self.spent_nano_usd
+        if elsewhere > self.spent_elsewhere_nano_usd:
+            self.spent_elsewhere_nano_usd = elsewhere
+            self._append(_Line(note=ELSEWHERE, text=str(elsewhere)))
+
     def noted(self, name: str) -> str | None:
         """The text of a note."""
         return self._notes.get(name)
+
+    def notes(self, beginning: str) -> list[tuple[str, str]]:
+        """Names that begin so, each with its text."""
+        return [(name, text) for name, text in self._notes.items() if name.startswith(beginning)]
 
     def discard(self) -> None:
         """The run is whole and stored."""
@@ -130,7 +141,7 @@ class Journal:
         """Others may go on with it; where nothing was paid for it goes."""
         if self._file < 0:
             return
-        if not self.spent_elsewhere_nano_usd and not self._answers:
+        if not (self.spent_elsewhere_nano_usd or self._answers or self._notes):
             self.path.unlink(missing_ok=True)
         os.close(self._file)
         self._file = -1
@@ -188,7 +199,7 @@ class Journals:
         known = self._open.get(key)
         if known is not None:
             known.resumed = 0
-            known.note(ELSEWHERE, str(budget.spent_nano_usd - known.spent_nano_usd))
+            known.tell_spent(budget.spent_nano_usd)
             return known
         try:
             found = self._found(key)

@@ -23,25 +23,26 @@ import msgspec
 
 from tidegate.core.artifact import Artifact
 from tidegate.core.diff import diff
-from tidegate.core.errors import InvalidFile, NotFound, Problem, RequestError
+from tidegate.core.errors import BadInput, InvalidFile, NotFound, Problem, RequestError
 from tidegate.core.evaluation import GateReport, Run
 from tidegate.core.ids import uuid7
 from tidegate.core.ledger import Deployment, Measure, Pointer, Version, approving_move, changed
 from tidegate.core.stats import ALPHA, ALPHA_OF_TWO_LOOKS
+from tidegate.evals.batch import BatchFiller, BatchProgress, under_way
 from tidegate.evals.budget import Budget
 from tidegate.evals.gate import gate, planned_mde, undecided_by_noise
 from tidegate.evals.golden import Case, GoldenSet, load_golden
-from tidegate.evals.journal import Journal, Journals, RunKey
+from tidegate.evals.journal import Journal, Journals, RunKey, identity
 from tidegate.evals.judges.calibration import barred
 from tidegate.evals.judges.family import kinship
 from tidegate.evals.judges.judging import at_par, settled
 from tidegate.evals.judges.memory import Judgements
 from tidegate.evals.judges.spec import JudgeSpec
 from tidegate.evals.regate import check_comparable
-from tidegate.evals.runner import Progress, in_order, run_suite
+from tidegate.evals.runner import Progress, call_of, in_order, run_suite
 from tidegate.evals.said import AGAIN, usable
 from tidegate.evals.suite import Suite, load_suite, misplayed, plan
-from tidegate.ports import Caller, Clock, Random
+from tidegate.ports import BatchCaller, Caller, Clock, Random
 
 BASELINE_MAX_AGE_S = 86_400
 RUNS_SEARCHED = 100
@@ -130,6 +131,9 @@ class Watcher:
     def resumed(self, resumed: Resumed) -> None:
         """Called when a run goes on from where an earlier one was interrupted."""
 
+    def batched(self, version: Version, progress: BatchProgress) -> None:
+        """Called whenever the provider was asked how far a batch is."""
+
     def progressed(self, progress: Progress) -> None:
         """Called after every call."""
 
@@ -153,6 +157,8 @@ class Session:
     """Those that were made before and need not be made again."""
     journals: Journals | None = None
     """Of runs that were interrupted, and of those that may be; without them an interrupted run is lost."""
+    batches: BatchCaller | None = None
+    """Makes the calls of cases in batches, where they can wait a day; it needs `journals`."""
 
     async def evaluate(self, prompt: Prompt, *, repeats: int | None = None) -> Run:
         """
@@ -231,6 +237,7 @@ class Session:
         budget = Budget(suite.max_cost_nano_usd)
         repeats = range(suite.repeats)
         if rival is not None and before is None:
+            await self._both_batched(suite, golden, (rival, candidate), repeats, budget)
             before = await self._run(suite, golden, rival, repeats, budget)
             await self._save(before, suite, golden)
         after = await self._run(suite, golden, candidate, repeats, budget, baseline=before)
@@ -334,6 +341,7 @@ class Session:
         baseline: Run | None = None,
     ) -> Run:
         run_id = self._id()
+        await self._batched(suite, golden, version, repeats, budget)
         journal = await self._journal(suite, golden, version, repeats, budget=budget, run_id=run_id)
         run = await run_suite(
             suite,
@@ -366,6 +374,40 @@ class Session:
             cost = journal.spent_nano_usd
             self.watcher.resumed(Resumed(version, journal.resumed, total, cost, journal.started_at))
         return journal
+
+    async def _both_batched(
+        self, suite: Suite, golden: GoldenSet, versions: Sequence[Version], repeats: range, budget: Budget
+    ) -> None:
+        """Batches of both sides wait at the provider at the same time; each run then finds its answers."""
+        if self.batches is not None:
+            filling = [self._batched(suite, golden, version, repeats, budget) for version in versions]
+            for ended in await asyncio.gather(*filling, return_exceptions=True):
+                if isinstance(ended, BaseException):
+                    raise ended
+
+    async def _batched(self, suite: Suite, golden: GoldenSet, version: Version, repeats: range, budget: Budget) -> None:
+        """Answers to the calls of a run's cases from a batch, where that is wanted. Raises BadInput, Unusable."""
+        run_id = self._id()
+        journal = await self._journal(suite, golden, version, repeats, budget=budget, run_id=run_id)
+        if journal is None:
+            return
+        if self.batches is None:
+            if under_way(journal):
+                raise BadInput(
+                    f"a batch of {version.name} is at the provider, and will be paid for. Wait for it with --batch, "
+                    "or forget it with --fresh."
+                )
+            return
+        checks = plan(suite, golden)
+        calls = {
+            identity(call): call
+            for repeat in repeats
+            for case in golden.cases
+            for call in (call_of(suite, version, case, repeat, checks, run_id=run_id),)
+        }
+        progress = partial(self.watcher.batched, version)
+        filler = BatchFiller(self.batches, self.caller, journal, budget, self.clock, self._id, progress)
+        await filler.fill(calls)
 
     @contextmanager
     def _kept(self) -> Iterator[None]:

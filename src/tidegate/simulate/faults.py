@@ -9,6 +9,7 @@ Faults on demand: what a provider does wrong, as one line of text.
     garbage=3                          after 3 events comes one that is not JSON
     error=3                            after 3 events an error object comes inside the 200
     not-http                           the answer is not HTTP at all
+    batch=expired                      half of a batch is answered, the rest is not; batch.py knows more fates
 
 A whole answer is hit by 0 only: half-way, or by being garbage or an error itself. Any line may hold `p=0.2` (of the
 requests) and `times=2` (then never again). A request names its own fault in the header `x-simulate`; a server has a
@@ -41,6 +42,7 @@ class Fault(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=T
     garbage: int | None = None
     error: int | None = None
     not_http: bool = False
+    batch: Literal["errored", "expired", "cancelled", "failed", "stuck"] | None = None
     p: float = 1.0
     times: int | None = None
 

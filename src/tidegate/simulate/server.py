@@ -17,7 +17,8 @@ import msgspec
 
 from tidegate.core.errors import BadInput
 from tidegate.gateway.edge import Edge, HttpReply, Request
-from tidegate.simulate import embed, rules
+from tidegate.simulate import embed, messages, rules
+from tidegate.simulate.batch import Batches
 from tidegate.simulate.faults import HEADER, NONE, Fault, Script, parse_fault
 from tidegate.simulate.wire import (
     CREATED,
@@ -54,7 +55,8 @@ class Simulator:
     """
     The simulated provider. `async with Simulator(seed=7) as provider: provider.url`.
 
-    `api_key`: refuse every other key with OpenAI's 401. `script`: faults, as lines of `faults.py` or parsed.
+    `api_key`: refuse every other key with OpenAI's 401. `script`: faults, as lines of `faults.py` or parsed. `batch_s`:
+    how long a batch takes.
     """
 
     def __init__(
@@ -66,12 +68,14 @@ class Simulator:
         latency: Latency = Latency(),  # noqa: B008  a frozen value
         script: Iterable[Fault | str] = (),
         api_key: str | None = None,
+        batch_s: float = 0.0,
     ) -> None:
         self._host = host
         self._port = port
         self._seed = seed
         self._latency = latency
         self._api_key = api_key
+        self.batches = Batches(batch_s)
         self._edge = Edge(self._handle, max_body_bytes=64 << 20)
         self._times = {model: random.Random(f"latency {seed} {model}") for model in MODELS}
         question = [ChatMessage("user", "How long do I have to return a pair of shoes?")]
@@ -128,13 +132,15 @@ class Simulator:
         try:
             await self._route(request, reply)
         except Failure as failure:
-            await _send_json(reply, failure.status, error_object(failure))
+            shape = messages.error_object if request.path.startswith("/v1/messages") else error_object
+            await _send_json(reply, failure.status, shape(failure))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
 
     async def _route(self, request: Request, reply: HttpReply) -> None:
-        if self._api_key is not None and request.headers.get("authorization") != f"Bearer {self._api_key}":
+        keys = (request.headers.get("authorization"), request.headers.get("x-api-key"))
+        if self._api_key is not None and keys not in ((f"Bearer {self._api_key}", None), (None, self._api_key)):
             raise Failure(401, "Incorrect API key provided.", code="invalid_api_key")
         fault = self._fault(request)
         if fault is not NONE:
@@ -157,6 +163,11 @@ class Simulator:
             first_byte_s, _ = self._draw_times(embed.EMBED)
             await asyncio.sleep(first_byte_s)
             await _send_whole(reply, answer, fault)
+        elif request.path == "/v1/messages":
+            _allow(request, "POST")
+            await _send_whole(reply, self._message(request.body), fault)
+        elif request.path.startswith(("/v1/files", "/v1/batches", "/v1/messages/batches")):
+            await self._batch(request, reply, fault)
         elif request.path == "/v1/models":
             _allow(request, "GET")
             shown = {"object": "model", "created": CREATED, "owned_by": "simulated"}
@@ -173,6 +184,38 @@ class Simulator:
         except BadInput as error:
             raise Failure(400, str(error), param=HEADER) from error
         return fault if self._script.strikes(fault) else NONE
+
+    # --- batches ------------------------------------------------------------------------------------------------------
+
+    async def _batch(self, request: Request, reply: HttpReply, fault: Fault) -> None:
+        batches, body = self.batches, request.body
+        match request.method, request.path.removeprefix("/v1/").split("/"):
+            case "POST", ["files"]:
+                await _send_json(reply, 200, batches.upload(request.headers.get("content-type", ""), body))
+            case "GET", ["files", file, "content"]:
+                await _send_lines(reply, batches.content(file))
+            case "POST", ["batches"]:
+                await _send_json(reply, 200, batches.make(body, fault, self._completion))
+            case "GET", ["batches"]:
+                await _send_json(reply, 200, batches.listed())
+            case "GET", ["batches", batch]:
+                await _send_json(reply, 200, batches.batch(batch))
+            case "POST", ["messages", "batches"]:
+                await _send_json(reply, 200, batches.make_messages(body, fault, self._message))
+            case "GET", ["messages", "batches"]:
+                await _send_json(reply, 200, batches.messages_listed())
+            case "GET", ["messages", "batches", batch]:
+                await _send_json(reply, 200, batches.messages_batch(batch))
+            case "GET", ["messages", "batches", batch, "results"]:
+                await _send_lines(reply, batches.messages_results(batch))
+            case _:
+                raise Failure(404, f"Invalid URL ({request.method} {request.path})", code="unknown_url")
+
+    def _completion(self, body: bytes) -> bytes:
+        return Answer(parse_request(body), seed=self._seed, body=body).whole()
+
+    def _message(self, body: bytes) -> bytes:
+        return messages.answer(body, seed=self._seed, models=rules.MODELS)
 
     # --- chat ---------------------------------------------------------------------------------------------------------
 
@@ -256,6 +299,11 @@ def _allow(request: Request, method: str) -> None:
     if request.method != method:
         message = f"Not allowed to {request.method} on {request.path}. Use {method}."
         raise Failure(405, message, code="method_not_allowed")
+
+
+async def _send_lines(reply: HttpReply, lines: bytes) -> None:
+    await reply.start(200, [("content-type", "application/x-jsonl")], streamed=False)
+    await reply.end(lines)
 
 
 async def _send_json(reply: HttpReply, status: int, value: object, headers: Sequence[tuple[str, str]] = ()) -> None:

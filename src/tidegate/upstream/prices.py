@@ -38,6 +38,8 @@ RATES = {
     "audio_output": "output_audio_mtok",
 }
 """Our name of a rate → the catalogue's."""
+BATCH, HALF = "batch", Decimal("0.5")
+"""OpenAI and Anthropic halve every price of a batch; yours or the catalogue's word goes before that."""
 SERVICE = ("service_tier", "processing", "speed")
 """What the catalogue tells a service tier by; the answers of providers tell it in one word."""
 
@@ -83,7 +85,7 @@ def _own(price: Price) -> Rates:
         name: msgspec.structs.replace(
             _flat(price, times), above=tuple(Above(step.tokens, _flat(step, times)) for step in steps)
         )
-        for name, times in price.service_tiers.items()
+        for name, times in {BATCH: HALF, **price.service_tiers}.items()
     }
     return msgspec.structs.replace(flat, above=above, service_tiers=tiers)
 
@@ -106,7 +108,15 @@ def _catalogued(model: ModelInfo, provider: Provider) -> Rates | None:
             priced = _steps(model.get_prices(now, variant.when))
             if priced is not None:
                 tiers.setdefault(value, priced)
+    if BATCH not in tiers:
+        half = _halved(standard)
+        tiers[BATCH] = msgspec.structs.replace(half, above=tuple(Above(o.tokens, _halved(o.rates)) for o in half.above))
     return msgspec.structs.replace(standard, service_tiers=tiers)
+
+
+def _halved(rates: Rates) -> Rates:
+    flat = {name: None if (rate := getattr(rates, name)) is None else rate // 2 for name in RATES}
+    return msgspec.structs.replace(rates, **flat)
 
 
 def _steps(prices: ModelPrice) -> Rates | None:
