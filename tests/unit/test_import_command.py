@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +246,90 @@ def test_one_schema_is_one_file() -> None:
     )
     assert files["eval.yaml"].endswith("  - is-json: output.schema.json\n  - not-is-json: check-1.schema.json\n")
     assert list(files) == ["prompt.md", "output.schema.json", "check-1.schema.json", "eval.yaml", "golden.jsonl"]
+
+
+JUDGED = """
+description: d
+prompts: ["{{ a }}"]
+providers: [openai:gpt-4.1-2025-04-14]
+tests: [{vars: {a: x}, assert: [{type: llm-rubric, value: is polite}]}]
+"""
+
+
+def imported(*, name: str = "shop", **options: Any) -> int:
+    """The exit code of importing JUDGED, judged by a model that is named."""
+    Path("p.yaml").write_text(JUDGED)
+    with pytest.raises(SystemExit) as ended:
+        import_("promptfoo", Path("p.yaml"), name=name, judge_model="anthropic/claude-sonnet-4-5-20250929", **options)
+    return int(str(ended.value.code))
+
+
+def test_a_judge_stands_beside_the_prompts(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert imported(json=True) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert [Path(one["folder"]) for one in said["prompts"]] == [
+        project / "prompts/shop",
+        project / "judges/shop/llm-rubric",
+    ]
+    assert "model: anthropic/claude-sonnet-4-5-20250929" in (project / "judges/shop/llm-rubric/prompt.md").read_text()
+    suite = (project / "prompts/shop/eval.yaml").read_text()
+    assert "  llm-rubric: {binary: judges/shop/llm-rubric, fields: {criterion: expected.llm-rubric.criterion}}" in suite
+    assert not list(project.glob(".tidegate-import*"))
+
+
+def test_without_a_model_a_judged_assertion_says_how_to_name_one(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("p.yaml").write_text(JUDGED)
+    with pytest.raises(SystemExit):
+        import_("promptfoo", Path("p.yaml"), name="shop")
+    assert "name one with --judge-model provider/model" in capsys.readouterr().err
+    assert not (project / "judges").exists()
+
+
+def test_a_judge_that_is_there_is_not_written_over(project: Path) -> None:
+    assert imported() == 1
+    shutil.rmtree(project / "prompts")
+    mine = project / "judges/shop/llm-rubric/prompt.md"
+    mine.write_text("mine")
+    with pytest.raises(BadInput, match="judges/shop is there already"):
+        import_("promptfoo", Path("p.yaml"), name="shop", judge_model="a/b")
+    assert (mine.read_text(), (project / "prompts/shop").exists()) == ("mine", False)
+    assert imported(force=True) == 1
+    assert mine.read_text() != "mine"
+
+
+def test_a_prompt_whose_judge_can_not_be_moved_is_not_left_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.rename
+
+    def refuses(self: Path, target: Path) -> Path:
+        if "judges" in target.parts and "judges" in self.parts:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(self, target)
+        return Path(target)
+
+    monkeypatch.setattr(Path, "rename", refuses)
+    with pytest.raises(Unusable, match="No space left"):
+        import_("promptfoo", Path(_judged_file()), name="shop", judge_model="a/b")
+    assert not (project / "prompts/shop").exists()
+
+
+def _judged_file() -> str:
+    Path("p.yaml").write_text(JUDGED)
+    return "p.yaml"
+
+
+@pytest.mark.parametrize(
+    ("format_", "options", "message"),
+    [
+        ("promptfoo", {"judge_model": "a b"}, "--judge-model: "),
+        ("dotprompt", {"judge_model": "a/b"}, "--judge-model is for promptfoo"),
+        ("promptfoo", {"judge_model": "a/b", "into": Path("elsewhere")}, "--into has to end with it"),
+    ],
+)
+def test_a_judges_model_that_makes_no_sense(format_: Any, options: dict[str, Any], message: str, project: Path) -> None:
+    with pytest.raises(BadInput, match=re.escape(message)):
+        import_(format_, Path(_judged_file()), name="shop", **options)
+    assert not (project / "elsewhere").exists()

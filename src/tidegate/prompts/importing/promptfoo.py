@@ -19,7 +19,7 @@ from tidegate.core.document import Document
 from tidegate.core.errors import BadInput, InvalidFile, Problem
 from tidegate.prompts.importing import fields, jinja, promptfoo_judges
 from tidegate.prompts.importing.outcome import Draft, Item, Items, Outcome, Spot
-from tidegate.prompts.importing.promptfoo_checks import Complaint
+from tidegate.prompts.importing.promptfoo_checks import Complaint, of_text
 from tidegate.prompts.importing.promptfoo_models import Model, models
 from tidegate.prompts.importing.promptfoo_tests import Case, Suite, Tests
 from tidegate.prompts.importing.reading import Given, parse
@@ -293,6 +293,8 @@ class _Maker:
         for case, needed in zip(cases, needs, strict=True):
             draft.cases.append(case.line(draft.inputs, needed))
         self._unchecked(cases)
+        if draft.tools:
+            self._calls_as_text(cases)
         return draft
 
     def _usable(self, translated: jinja.Translated) -> bool:
@@ -313,6 +315,15 @@ class _Maker:
         spot = self.source.spot
         own = spot.line + line - 1 if not spot.path else spot.line
         self.items.add(Item(kind, spot.document.file, own, spot.problem("").field, reason))
+
+    def _calls_as_text(self, cases: Sequence[Case]) -> None:
+        for case in cases:
+            types = dict.fromkeys(type_ for check in (*self.suite.checks, *case.checks) for type_ in of_text(check))
+            if types:
+                named = ", ".join(f"`{type_}`" for type_ in types)
+                case.spot.changed(
+                    f"{named}: an answer that calls tools is its calls as JSON in promptfoo, and its text here."
+                )
 
     def _unchecked(self, cases: Sequence[Case]) -> None:
         for case in cases:

@@ -52,6 +52,10 @@ _THRESHOLD_IN_TABLE = (
     *("context-faithfulness", "context-recall", "context-relevance"),
 )
 """Whose threshold promptfoo takes from a cell such as `rouge-n(0.6):…`, and sets to 0.75 where the cell has none."""
+_NOT_OF_TEXT = (
+    *(*_CALLS, *_LIMITS, "tool-call-f1", "finish-reason", "is-refusal", "guardrails"),
+    *(type_ for type_ in TYPES if type_.startswith("trajectory:")),
+)
 _NEVER_INVERTED = ("levenshtein", "finish-reason", "guardrails", *_CALLS)
 """Whose `not-` form is the same as the type itself in promptfoo."""
 _KEYS = {
@@ -105,6 +109,16 @@ class Grading:
     """None when nothing names one."""
     barred: str | None = None
     """Why no judge of ours can say the same here, as a sentence."""
+
+
+def of_text(check: Any) -> list[str]:
+    """The types of a check, and of those in its set, that judge the text of an answer."""
+    types = [check] if isinstance(check, str) else list(check)
+    inner = check.get("assert-set", []) if isinstance(check, dict) else []
+    named = [type_ for type_ in types if type_.removeprefix("not-") in TYPES]
+    return [type_ for type_ in named if type_.removeprefix("not-") not in _NOT_OF_TEXT] + [
+        type_ for one in inner for type_ in of_text(one)
+    ]
 
 
 class Assertions:
