@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -457,6 +459,26 @@ class TestMoney:
         assert budget.spent_nano_usd <= limit
         assert budget.tabs == []
 
+    async def test_the_next_call_is_expected_to_cost_what_the_dearest_of_its_loop_did(self, tmp_path: Path) -> None:
+        costs = [10, 30, 10, 30]
+        caller = ScriptedCaller(lambda call: msgspec.structs.replace(LOOKS, cost_nano_usd=costs[turn(call)]))
+        budget = Budget(79)
+        with pytest.raises(Unusable):
+            await ran(tmp_path, caller, budget=budget)
+        assert budget.spent_nano_usd == 50, "50 and 30 more are too much"
+
+    def test_what_a_loop_has_paid_is_not_expected_of_it_again(self) -> None:
+        budget = Budget(100, spent_nano_usd=70, dearest_nano_usd=40)
+        tab = budget.open()
+        assert not budget.fits(0)
+        tab.pay(30)
+        assert (budget.fits(0), budget.fits(1)) == (True, False)
+        tab.pay(50)
+        assert budget.affords(tab, 30)
+        assert not budget.affords(budget.open(), 10), "that call of 30 is still to be paid"
+        budget.close(tab)
+        assert budget.affords(budget.tabs[0], 30)
+
     @given(
         st.lists(st.integers(1, 6), min_size=1, max_size=12),
         st.integers(1, 400),
@@ -498,6 +520,21 @@ async def test_going_on_repeats_no_call_of_a_loop_that_was_cut_in_its_middle(tmp
     journals.close()
     assert [turn(call) for call in caller.calls] == [0, 1, 2, 3], "each step was paid for once"
     assert (result.passed, result.cost_nano_usd, budget.spent_nano_usd) == (True, 40, 40)
+
+
+async def test_going_on_asks_for_the_rest_of_a_loop_and_not_for_all_of_it(tmp_path: Path) -> None:
+    """Of b two of four calls are paid: with 60 spent, 80 are enough for all."""
+    key, cases = RunKey("p", "d", "s", "g"), [{"id": "a"}, {"id": "b"}]
+    down = PromptAnswer("", error="HTTP 503: down", status=503)
+    caller = ScriptedCaller(lambda call: down if call.tags["case"] == "b" and turn(call) == 2 else steps_of(3)(call))
+    for limit, errors in ((1_000, 1), (80, 0)):
+        journals, budget = Journals(tmp_path / "runs", FixedClock()), Budget(limit)
+        journal = journals.open(key, run_id=f"r{limit}", budget=budget)
+        run = await ran(tmp_path, caller, budget=budget, journal=journal, cases=cases)
+        journals.close()
+        assert sum(result.error is not None for result in run.results) == errors
+        caller = ScriptedCaller(steps_of(3))
+    assert budget.spent_nano_usd == 80
 
 
 async def test_going_on_at_the_cap_takes_what_is_paid_for(tmp_path: Path) -> None:
@@ -648,3 +685,44 @@ async def test_repeats_that_went_another_way_to_the_same_answer_stand_apart(tmp_
     html = page([Judged(run)], command="c", version="1", now=datetime(2026, 3, 1, tzinfo=UTC)).decode()
     assert "Repeats 1, 2<" in html
     assert "Repeats 3, 4<" in html
+
+
+# --- judges -----------------------------------------------------------------------------------------------------------
+
+JUDGE = "---\nmodel: sim/judge-1\ninputs: {answer: string, context: string}\n---\n{{ answer }} {{ context }}\n"
+
+
+@pytest.fixture
+def judged_folder(tmp_path: Path) -> Path:
+    """An agent's folder, and a judge that holds its answer against what the tools said."""
+    folder = tmp_path / "prompts" / "orders" / "assist"
+    folder.mkdir(parents=True)
+    (tmp_path / "judges" / "true").mkdir(parents=True)
+    (tmp_path / "judges" / "true" / "prompt.md").write_text(JUDGE)
+    return folder
+
+
+JUDGED = f"{EVAL}judges:\n  honest: {{rubric: judges/true, pass_at: 4, fields: {{context: trajectory.results}}}}\n"
+
+
+async def test_a_judge_reads_what_the_tools_said(judged_folder: Path) -> None:
+    def answer(call: PromptCall) -> PromptAnswer:
+        if call.origin != "judge":
+            return steps_of(2)(call)
+        token = re.search(r'"id": "([0-9a-f]{16})"', json.dumps(call.messages).replace('\\"', '"'))
+        assert token is not None
+        return said(json.dumps({"id": token[1], "reason": "ok", "score": 5}))
+
+    caller = ScriptedCaller(answer)
+    (result,) = (await ran(judged_folder, caller, JUDGED)).results
+    (asked,) = [call for call in caller.calls if call.origin == "judge"]
+    assert "\nfound\n\nfound\n" in asked.variables["context"]
+    assert (result.passed, [score.value for score in result.scores]) == (True, [5.0])
+
+
+async def test_nobody_judges_what_is_not_done(judged_folder: Path) -> None:
+    caller = ScriptedCaller(lambda _: said("done", use()))
+    (result,) = (await ran(judged_folder, caller, JUDGED)).results
+    assert {call.origin for call in caller.calls} == {"eval"}
+    (score,) = result.scores
+    assert (score.value, score.applicable, score.reason) == (None, False, "not judged: the agent was not done")

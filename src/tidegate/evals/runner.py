@@ -247,10 +247,8 @@ class _Work:
             return paid or self.budget.affords(tab, next_nano_usd)
 
         looped = await converse(self.caller, call, script, affords=affords)
-        if looped is not None and looped.answer.error is None:
+        if looped is not None:
             tab.pay(looped.answer.cost_nano_usd or 0)
-            if self.journal is not None:
-                self.journal.note(_looped(case.id, repeat), "to its end")
         return looped
 
     async def _repeat(self, case: Case, repeat: int, ended: Ended) -> Repeat:
@@ -287,10 +285,8 @@ class _Work:
         return self.journal is not None and self.journal.waiting > 0
 
     def _is_whole(self, repeat: int, case: Case) -> bool:
-        """Whether everything of this repeat has been paid for."""
+        """Whether a repeat is paid for; of an agent's, its first call: it asks for money before each of the others."""
         if self.journal is None or not self.journal.holds(identity(self._call(case, repeat))):
-            return False
-        if case.script.over(self.suite.script).tools and self.journal.noted(_looped(case.id, repeat)) is None:
             return False
         return not self.suite.judges or self.journal.noted(_judged(case.id, repeat)) is not None
 
@@ -368,11 +364,6 @@ class _Work:
             f"stopped after {len(self.results)} of {self.total} calls and ${self.budget.spent_nano_usd / 1e9:.6f}: the "
             f"next call may pass gate.max_cost_usd, ${limit:g}. Raise it in {self.suite.file}, or run fewer cases."
         )
-
-
-def _looped(case_id: str, repeat: int) -> str:
-    """The journal's note that an agent's loop is in it from its beginning to its end."""
-    return f"looped {repeat} {case_id}"
 
 
 def _judged(case_id: str, repeat: int) -> str:
