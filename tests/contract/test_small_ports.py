@@ -219,6 +219,21 @@ async def test_a_failed_call_is_an_answer_with_an_error(
     assert answer.error.startswith("HTTP 4")
 
 
+@pytest.mark.parametrize("way", [in_process, over_http])
+async def test_a_call_that_was_one_too_many_says_so_and_when_to_come_back(
+    way: Callable[[Services], AsyncContext[Caller]],
+) -> None:
+    """Runs slow down by it."""
+    refusal = b'{"error": {"message": "slow down", "type": "requests", "code": "rate_limit_exceeded"}}'
+    many = [ScriptedAnswer(status=429, headers={"retry-after-ms": "20"}, body=[refusal]) for _ in range(4)]
+    async with way(services(FakeUpstream(*many), MemorySpool())) as caller:
+        answer = await caller.call(QUESTION)
+    assert (answer.status, answer.code, answer.retry_after_s) == (429, "rate_limit_exceeded", 1.0)
+    async with way(services(FakeUpstream(), MemorySpool())) as caller:
+        unknown = await caller.call(msgspec.structs.replace(QUESTION, digest="0" * 64))
+    assert (unknown.status, unknown.code, unknown.retry_after_s) == (404, "model_not_found", None)
+
+
 # --- Reply --------------------------------------------------------------------------------------------------------
 
 Talk = Callable[[Reply], Awaitable[None]]

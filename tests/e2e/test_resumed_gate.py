@@ -64,6 +64,10 @@ class Folder:
         """Lines of unfinished runs, without their heads."""
         return sum(file.read_bytes().count(b'"answer":') for file in (self.root / ".tidegate" / "runs").glob("*"))
 
+    def waits(self) -> bool:
+        """Whether a batch has been handed in."""
+        return any(b"ticket" in file.read_bytes() for file in (self.root / ".tidegate" / "runs").glob("*"))
+
 
 def verdict(report: dict[str, Any]) -> dict[str, Any]:
     """What a gate report says that is the same from run to run."""
@@ -103,6 +107,28 @@ async def test_a_gate_that_was_killed_goes_on_without_paying_twice(tmp_path: Pat
         before = provider.paid
         code, _, _ = await killed.run("gate", "--json")
         assert (code, provider.paid - before) == (1, 9), "a finished run is not gone on with"
+
+
+async def test_a_gate_that_was_killed_while_a_batch_runs_waits_for_the_same_batch(tmp_path: Path) -> None:
+    provider = Paid(batch_s=3600)
+    async with provider:
+        folder = Folder(tmp_path / "bot", provider)
+        process = folder.start("gate", "--batch")
+        while not folder.waits():  # noqa: ASYNC110 - it waits for another process
+            await asyncio.sleep(0.02)
+        process.kill()
+        process.communicate()
+        alone, batched = provider.paid, provider.batches.answered
+        assert (alone, batched) == (1, 8), "one call alone, to know what one costs"
+        code, _, wrong = await folder.run("gate")
+        assert code == 4
+        assert "a batch of v1 is at the provider" in wrong
+        provider.batches.batch_s = 0
+        code, said, _ = await folder.run("gate", "--batch")
+        assert (code, "PASS" in said) == (0, True)
+        assert (provider.paid, provider.batches.answered) == (alone, batched)
+        made = [one for one in provider.requests if (one.method, one.path) == ("POST", "/v1/batches")]
+        assert len(made) == 1
 
 
 def stored(folder: Folder) -> dict[str, Any]:
