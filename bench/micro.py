@@ -28,15 +28,17 @@ from tidegate.config import Budgets, Config
 from tidegate.core.kept import KeptAnswer, answer_key
 from tidegate.dialects.openai_chat import DIALECT
 from tidegate.dialects.sse import EventSplitter
+from tidegate.fakes import MemorySpool
 from tidegate.gateway.admit import admit
 from tidegate.gateway.call import Call
 from tidegate.gateway.edge import Edge, HttpReply, Request
 from tidegate.gateway.record import Record
 from tidegate.gateway.resolve import Plan
-from tidegate.ports import Spool, UpstreamRequest
+from tidegate.ports import UpstreamRequest
 from tidegate.stores.memory import MemoryAnswers
 from tidegate.stores.meter import Meter
 from tidegate.system import SystemClock, SystemRandom
+from tidegate.telemetry.running import RunningCalls
 from tidegate.telemetry.spool import SpoolWriter
 from tidegate.upstream.http1 import Pool
 from tidegate.upstream.prices import PriceList
@@ -181,29 +183,30 @@ def admitting() -> dict[str, float]:
     call = Call(body=QUESTION)
     plan = Plan(DIALECT, DIALECT.parse_request(QUESTION), targets.find("openai/gpt-4.1"))
 
-    def stage(meter: Meter, spool: Spool) -> float:
-        record = Record(clock=clock, random=random, spool=spool, content_sample=0)
+    def stage(meter: Meter) -> float:
+        record = Record(clock=clock, random=random, spool=MemorySpool(), content_sample=0)
         record.row.key = "shop"
 
         def admitted() -> None:
-            admit(call, plan, record, meter, spool, unbounded=4_096)
+            admit(call, plan, record, meter, unbounded=4_096)
             if record.hold is not None:
                 record.hold.settle(240, 1_200_000, "openai/gpt-4.1")
+                record.hold.end(recorded=True)
 
         return cpu_us(admitted, 5_000)
 
     def meter(budgets: Budgets) -> Meter:
-        return Meter(config.limits, budgets, zone=ZoneInfo("UTC"), clock=clock)
+        return Meter(config.limits, budgets, zone=ZoneInfo("UTC"), clock=clock, running=running)
 
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
-        spool = SpoolWriter(Path(folder) / "spool", clock=clock, writer_id="bench")
+        running = RunningCalls(Path(folder) / "running")
         try:
             return {
-                "admit: limits": stage(meter(Budgets()), spool),
-                "admit: reserve and settle": stage(meter(config.budgets), spool),
+                "admit: limits": stage(meter(Budgets())),
+                "admit: reserve and settle": stage(meter(config.budgets)),
             }
         finally:
-            spool.close()
+            running.close()
 
 
 def caching() -> dict[str, float]:

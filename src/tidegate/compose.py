@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tidegate.stores.meter import Meter
     from tidegate.telemetry.queries import CallLog
     from tidegate.telemetry.remote import RemoteCallLog
+    from tidegate.telemetry.running import RunningCalls
     from tidegate.telemetry.spool import SpoolWriter
     from tidegate.upstream.dial import Network
     from tidegate.upstream.lint import Serving
@@ -145,6 +146,7 @@ async def services(
     from tidegate.gateway.pipeline import Services
     from tidegate.prompts.live import LivePrompts
     from tidegate.stores.memory import MemoryAnswers
+    from tidegate.telemetry.running import RUNNING, RunningCalls
     from tidegate.telemetry.spool import SpoolWriter
     from tidegate.upstream.http1 import Pool
     from tidegate.upstream.prices import PriceList
@@ -162,9 +164,10 @@ async def services(
     spool = SpoolWriter(
         project.spool, clock=clock, writer_id=writer_id, fsync_s=telemetry.fsync_s, segment_s=telemetry.segment_s
     )
+    running = RunningCalls(project.spool / RUNNING, fsync_s=telemetry.fsync_s)
     kept = ExitStack()
     try:
-        admission = await asyncio.to_thread(_admission, project, clock, spool, kept) if limited else None
+        admission = await asyncio.to_thread(_admission, project, clock, spool, running, kept) if limited else None
     except BaseException:
         kept.close()
         raise
@@ -172,7 +175,7 @@ async def services(
     pool = Pool(networks=_networks(project), proxies=Proxies.read(os.environ))
     attempts = Attempts(pool, RetryBudget(), clock, random)
     answers = MemoryAnswers(max_bytes=config.caches.max_bytes, clock=clock)
-    owners = [asyncio.create_task(prompts.run()), asyncio.create_task(spool.run())]
+    owners = [asyncio.create_task(each.run()) for each in (prompts, spool, running)]
     try:
         yield Services(
             clock=clock,
@@ -194,29 +197,33 @@ async def services(
         await asyncio.gather(*owners, return_exceptions=True)
         await pool.close()
         spool.close()
+        running.close()
         kept.close()
 
 
-def _admission(project: Project, clock: Clock, spool: SpoolWriter, kept: ExitStack) -> Meter | None:
+def _admission(
+    project: Project, clock: Clock, spool: SpoolWriter, running: RunningCalls, kept: ExitStack
+) -> Meter | None:
     """Limits, and budgets as the last process left them; None where there are none. Raises BadInput, Unusable."""
     from tidegate.stores.meter import Meter
-    from tidegate.telemetry import begun
+    from tidegate.telemetry import spent
 
     limits, budgets, zone = project.config.limits, project.config.budgets, ZoneInfo(project.config.timezone)
     if not budgets.given:
         return Meter(limits, budgets, zone=zone, clock=clock) if limits.given else None
-    kept.enter_context(begun.only_one(project.spool))
-    restored = begun.restore(project.spool, zone)
-    begun.close_lost(restored, spool, zone)
-    meter = Meter(limits, budgets, zone=zone, clock=clock, spent=restored.spent)
+    kept.enter_context(spent.only_one(project.spool))
+    restored = spent.restore(project.spool, zone)
+    spent.close_lost(restored, spool, zone)
+    running.over += restored.over
+    meter = Meter(limits, budgets, zone=zone, clock=clock, spent=restored.spent, running=running)
 
     def note() -> Callable[[], bool]:
-        running = [hold.begun for hold in meter.holds.values() if isinstance(hold.begun, begun.Begun)]
-        checkpoint = begun.Checkpoint(spool.place, meter.spent(), running, restored.read)
-        return lambda: begun.write_checkpoint(project.spool, checkpoint)
+        checkpoint = spent.Checkpoint(spool.place, meter.spent(), list(running.over), restored.read)
+        return lambda: spent.write_checkpoint(project.spool, checkpoint, running)
 
     if note()():
-        begun.forget_orphans(project.spool, restored.read)
+        running.restart()
+        spent.forget_orphans(project.spool, restored.read)
     spool.before_seal = note
     return meter
 
@@ -314,7 +321,7 @@ async def budgets(project: Project) -> list[BudgetState]:
     """
     from tidegate.gateway.claim import running_gateway
     from tidegate.stores.meter import Meter
-    from tidegate.telemetry.begun import restore
+    from tidegate.telemetry.spent import restore
 
     if project.server is not None:
         with closing(registry(project)) as found:

@@ -69,14 +69,6 @@ class MemorySpool:
 
     lines: list[bytes] = field(default_factory=list)
     full: bool = False
-    begun: list[bytes] = field(default_factory=list)
-
-    def begin(self, line: bytes) -> bool:
-        """Keeps it apart from the records."""
-        if self.full:
-            return False
-        self.begun.append(line)
-        return True
 
     def append(self, line: bytes) -> bool:
         """Keeps the line, unless the disk is said to be full."""
@@ -84,6 +76,27 @@ class MemorySpool:
             return False
         self.lines.append(line)
         return True
+
+
+@dataclass
+class MemoryRunning:
+    """Implements ports.Running in memory."""
+
+    begun: list[bytes] = field(default_factory=list)
+    standing: set[int] = field(default_factory=set)
+    full: bool = False
+
+    def begin(self, said: bytes) -> int | None:
+        """Keeps what was said, unless the disk is said to be full."""
+        if self.full:
+            return None
+        self.begun.append(said)
+        self.standing.add(len(self.begun))
+        return len(self.begun)
+
+    def end(self, place: int | None, *, recorded: bool) -> None:
+        """It stands no more."""
+        self.standing -= {place}
 
 
 @dataclass

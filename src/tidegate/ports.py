@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tidegate.core.artifact import Artifact
-from tidegate.core.budgets import BudgetState
+from tidegate.core.budgets import BudgetState, Charge
 from tidegate.core.chain import Fault, Line, SealedKeyLine
 from tidegate.core.evaluation import Run, ToolUse
 from tidegate.core.kept import KeptAnswer
@@ -148,35 +148,43 @@ class Spool(Protocol):
         """False when the line could not be written (disk full): counted as shed, and serving goes on."""
         ...
 
-    def begin(self, line: bytes) -> bool:
-        """As `append`, for a line that says that a call begins: it is no record, and not counted as one."""
+
+class Running(Protocol):
+    """Where calls under a budget stand from before their first attempt until they are recorded, over a crash too."""
+
+    def begin(self, said: bytes) -> Any | None:
+        """Takes down a call as its record would be by now; its place, or None when that can not be."""
+        ...
+
+    def end(self, place: Any | None, *, recorded: bool) -> None:
+        """Its record was handed to the spool, which took it or not."""
         ...
 
 
 class Hold(Protocol):
-    """What one admitted call holds of limits and budgets, until it is settled."""
-
-    begun: Any
-    """What was written down about the call as it began, for who finds it after a crash."""
+    """What one admitted call holds of limits and budgets: until it is settled, and its record was handed over."""
 
     @property
-    def nano_usd(self) -> int:
-        """Reserved in each of its budgets."""
+    def most(self) -> Charge | None:
+        """What it may be charged at most, and by whom; None for a call that is under no budget."""
         ...
 
-    @property
-    def budgets(self) -> Sequence[tuple[str, str]]:
-        """Those it is charged to: name, and the one model whose answers that pays for, or an empty text."""
+    def begin(self, said: bytes) -> bool:
+        """Takes the call down before its first attempt; False when that can not be."""
         ...
 
-    def settle(self, tokens: int, nano_usd: int | None, model: str | None) -> None:
+    def settle(self, tokens: int, nano_usd: int | None, model: str | None) -> Charge | None:
         """
-        Gives everything back and charges what was used; a second time is a no-op.
+        Gives everything back; returns what is charged for it. A second time is a no-op.
 
         Args:
             nano_usd: None when there was an answer and nobody knows what it cost.
             model: `provider/model` that was called last.
         """
+        ...
+
+    def end(self, *, recorded: bool) -> None:
+        """After `settle`: the call's record was handed to the spool, which took it or not."""
         ...
 
 
@@ -188,7 +196,6 @@ class Admission(Protocol):
 
     def admit(
         self,
-        call: str,
         *,
         key: str | None,
         prompt: str | None,
@@ -201,7 +208,6 @@ class Admission(Protocol):
         Takes a call's part of everything that concerns it, or takes nothing.
 
         Args:
-            call: its id.
             models: `provider/model` of all it may be sent to, in the order they are tried.
             tokens: an estimate of input and output.
             nano_usd: the most it may cost.

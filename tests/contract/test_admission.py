@@ -40,7 +40,7 @@ def meter(
     )
 
 
-def admit(meter: Meter, call: str = "c", **asked: Any) -> Hold:
+def admit(meter: Meter, **asked: Any) -> Hold:
     wanted: dict[str, Any] = {
         "key": None,
         "prompt": None,
@@ -49,7 +49,7 @@ def admit(meter: Meter, call: str = "c", **asked: Any) -> Hold:
         "tokens": 10,
         "nano_usd": 0,
     }
-    return meter.admit(call, **{**wanted, **asked})
+    return meter.admit(**{**wanted, **asked})
 
 
 def test_requests_tokens_and_calls_at_once_are_refused_with_the_seconds_to_wait() -> None:
@@ -115,8 +115,8 @@ def test_a_models_rate_counts_calls_that_begin_with_it_and_its_budget_pays_for_w
         {"models": {"sim/second": {"requests_per_minute": 1}}},
         {"models": {"sim/m": {"day": 1}, "sim/second": {"day": 1}, "support": {"day": 1}}},
     )
-    for number in range(3):
-        held = admit(limited, str(number), route="support", models=("sim/m", "sim/second"), nano_usd=100)
+    for _ in range(3):
+        held = admit(limited, route="support", models=("sim/m", "sim/second"), nano_usd=100)
         held.settle(0, 60, "sim/second")
     spent = {state.scope: state.spent_nano_usd for state in limited.budgets()}
     assert spent == {"model support": 180, "model sim/m": 0, "model sim/second": 180}
@@ -221,7 +221,7 @@ class Admitting(RuleBasedStateMachine):
     def begin(self, key: str, nano: int, tokens: int) -> None:
         self.number += 1
         try:
-            hold = admit(self.meter, str(self.number), key=key, nano_usd=nano, tokens=tokens)
+            hold = admit(self.meter, key=key, nano_usd=nano, tokens=tokens)
         except (Saturated, BudgetExhausted):
             return
         self.holds.append((hold, key, nano))

@@ -27,11 +27,11 @@ SETTLE_S = 20.0
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    """The example project with budgets, every process running, and a provider that takes half a second."""
+    """The example project with budgets, every process running, and a provider that takes two seconds."""
     with Stage(tmp_path / "shop") as stage:
         stage.copy_example("support-bot")
         stage.config.write_text(stage.config.read_text() + BUDGETS)
-        stage.start_provider("--latency-ms", "500", "--sigma", "0")
+        stage.start_provider("--latency-ms", "2000", "--sigma", "0")
         stage.start_serve()
         yield stage
 

@@ -21,7 +21,16 @@ from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
 from tidegate.dialects import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
 from tidegate.dialects.dialect import Dialect
-from tidegate.fakes import FakePrompts, FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer, as_read
+from tidegate.fakes import (
+    FakePrompts,
+    FakeUpstream,
+    FixedClock,
+    FixedRandom,
+    MemoryRunning,
+    MemorySpool,
+    ScriptedAnswer,
+    as_read,
+)
 from tidegate.gateway import admit as admission
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys
@@ -83,7 +92,8 @@ class Bench:
         config = Config.model_validate({**self.config, "limits": self.limits, "budgets": self.budgets})
         clock, random = FixedClock(), FixedRandom()
         self.clock = clock
-        self.meter = Meter(config.limits, config.budgets, zone=ZoneInfo("UTC"), clock=clock)
+        self.running = MemoryRunning()
+        self.meter = Meter(config.limits, config.budgets, zone=ZoneInfo("UTC"), clock=clock, running=self.running)
         served = Served("support/answer", 7, digest(ARTIFACT), ARTIFACT)
         self.services = Services(
             clock=clock,
@@ -116,8 +126,8 @@ class Bench:
         return record
 
     def begun(self) -> dict[str, Any]:
-        (line,) = self.spool.begun
-        begun: dict[str, Any] = json.loads(line)["begin"]
+        (said,) = self.running.begun
+        begun: dict[str, Any] = json.loads(said)
         return begun
 
 
@@ -193,7 +203,7 @@ def faulty(line: int) -> Iterator[Faulty]:
 
 
 GATEWAY = str(FilePath(admission.__file__).parent)
-THE_END = ("close", "_elapsed", "_encode_entry", "_clip")
+THE_END = ("close", "_elapsed", "encode_entry", "_clip")
 """Where a call is closed and everything given back: nothing in it can fail but the spool, which is broken elsewhere."""
 
 
@@ -236,7 +246,7 @@ async def test_every_way_out_gives_everything_back_and_charges_what_the_record_s
     assert (record.get("outcome", "error"), cost > 0) == (outcome, costs)
     assert cost == COST or outcome != "ok"
     assert bench.spent() == ({"total": cost, "model sim/m-1": cost} if cost else {})
-    assert (bench.held(), bench.meter.holds) == (0, {})
+    assert (bench.held(), bench.running.standing) == (0, set())
     bench.upstream = bench.services.attempts._upstream = FakeUpstream(GOOD)
     assert (await bench.call(CHAT)).status == 200, "its place is free again"
 
@@ -252,7 +262,7 @@ async def test_a_cancel_at_any_moment_gives_everything_back(body: Any) -> None:
             await asyncio.sleep(0)
         call.cancel()
         await asyncio.wait([call])
-        assert (bench.held(), bench.meter.holds, len(bench.spool.lines)) == (0, {}, moment > 0)
+        assert (bench.held(), bench.running.standing, len(bench.spool.lines)) == (0, set(), moment > 0)
         outcomes |= {bench.record().get("outcome", "error")} if moment else set()
     assert outcomes == {"client_closed", "ok"}
 
@@ -266,7 +276,7 @@ async def test_a_fault_in_any_line_of_a_call_gives_everything_back(body: Any) ->
         )
         with faulty(line) as fault, suppress(Fault):
             await bench.call(body)
-        assert (bench.held(), bench.meter.holds) == (0, {}), fault.where
+        assert (bench.held(), bench.running.standing) == (0, set()), fault.where
         if not fault.where:
             break
         failed += 1
@@ -280,9 +290,9 @@ async def test_a_spool_that_breaks_leaks_nothing(broken: str, monkeypatch: pytes
 
     bench = Bench(limits={"total": {"concurrent": 1}}, answers=[GOOD, GOOD])
     with monkeypatch.context() as patch:
-        patch.setattr(bench.spool, broken, breaks)
+        patch.setattr(bench.running if broken == "begin" else bench.spool, broken, breaks)
         assert (await bench.call(CHAT)).status == 500
-    assert (bench.held(), bench.meter.holds) == (0, {})
+    assert (bench.held(), bench.running.standing) == (0, set())
     assert (await bench.call(CHAT)).status == 200
 
 
@@ -301,7 +311,7 @@ async def test_money_is_back_before_the_last_byte_goes_out() -> None:
 
 async def test_a_full_disk_refuses_calls_under_a_budget_and_no_others() -> None:
     bench = Bench(answers=[GOOD])
-    bench.spool.full = True
+    bench.running.full = True
     assert (await bench.call(CHAT)).status == 503
     assert bench.held() == 0
     assert not bench.upstream.requests
@@ -338,7 +348,7 @@ def reserved(
 async def test_the_bound_on_output_is_reserved(more: dict[str, Any], output: int) -> None:
     bench, body = Bench(answers=[GOOD]), {"model": "sim/m-1", "messages": [], **more}
     await bench.call(body)
-    assert bench.begun()["nano_usd"] == reserved(body, output=output)
+    assert bench.begun()["charge"][0] == reserved(body, output=output)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +362,7 @@ async def test_the_bound_on_output_is_reserved(more: dict[str, Any], output: int
 async def test_every_dialect_has_its_bound(dialect: Dialect, body: dict[str, Any], output: int) -> None:
     bench = Bench(answers=[GOOD])
     await bench.call(body, dialect=dialect)
-    assert bench.begun()["nano_usd"] == reserved(body, output=output)
+    assert bench.begun()["charge"][0] == reserved(body, output=output)
 
 
 @pytest.mark.parametrize(
@@ -368,7 +378,7 @@ async def test_geminis_bound_is_one_level_deeper(config: dict[str, Any], output:
     bench = Bench(answers=[GOOD])
     body = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}], "generationConfig": config}
     await bench.call(body, dialect=gemini.DIALECT, model="sim/m-1", stream=False)
-    assert bench.begun()["nano_usd"] == reserved(body, output=output)
+    assert bench.begun()["charge"][0] == reserved(body, output=output)
 
 
 async def test_the_dearest_target_on_the_dearest_tier_is_reserved_and_the_one_that_answers_is_charged() -> None:
@@ -376,7 +386,7 @@ async def test_the_dearest_target_on_the_dearest_tier_is_reserved_and_the_one_th
     refused = ScriptedAnswer(status=404, body=[b"{}"])
     bench, body = Bench(budgets=budgets, answers=[refused, GOOD]), {**CHAT, "model": "support"}
     await bench.call(body)
-    assert bench.begun()["nano_usd"] == reserved(body, models=((1, 2), (12, 4)), output=100)
+    assert bench.begun()["charge"][0] == reserved(body, models=((1, 2), (12, 4)), output=100)
     cost = 10 * 3_000 + 5 * 1_000
     assert bench.spent() == {"total": cost, "model support": cost, "model other/m-2": cost}
     assert bench.held() == 0
@@ -387,8 +397,8 @@ async def test_a_prompts_own_words_and_bound_are_reserved() -> None:
     body = {"model": "prompt:support/answer", "variables": {"question": "why? " * 50}}
     await bench.call(body)
     said = '[{"role":"user","content":"Question: ' + "why? " * 50 + '"}]'
-    assert bench.begun()["nano_usd"] == reserved(body, output=50, extra=len(said))
-    assert bench.begun()["budgets"] == [["prompt support/answer day", ""]]
+    assert bench.begun()["charge"][0] == reserved(body, output=50, extra=len(said))
+    assert bench.begun()["charge"][1] == ["prompt support/answer day"]
     assert bench.spent() == {"prompt support/answer": COST}
 
 
@@ -408,7 +418,7 @@ async def test_a_refused_call_goes_nowhere_and_its_record_says_why() -> None:
     assert (record["outcome"], record["http_status"], record["error_type"]) == ("rejected", 429, "rate_limit_exceeded")
     assert record["error_message"] == "model sim/m-1: 1 requests per minute are used up."
     assert len(bench.upstream.requests) == 1
-    assert bench.spool.begun == [], "a call without a budget is not written down twice"
+    assert bench.running.begun == [], "a call without a budget is not written down twice"
 
 
 @pytest.mark.parametrize(
@@ -446,4 +456,4 @@ async def test_64_calls_at_once_never_pass_a_cap_for_ten_and_a_half() -> None:
     replies = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(reply, asyncio.CancelledError) for reply in replies) == 10
     assert {reply.status for reply in replies if isinstance(reply, Collected)} == {429}
-    assert (bench.held(), bench.meter.holds) == (0, {})
+    assert (bench.held(), bench.running.standing) == (0, set())

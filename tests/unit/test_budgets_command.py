@@ -14,6 +14,7 @@ from tidegate.config import Config, load
 from tidegate.core.keys import Key, KeyRing, fingerprint, mint
 from tidegate.stores.meter import Meter
 from tidegate.system import SystemClock
+from tidegate.telemetry.running import RUNNING, RunningCalls
 from tidegate.telemetry.spool import SpoolWriter
 
 CONFIG = "budgets: {total: {day: 2}, each_key: {month: 10}, prompts: {support/answer: {hour: 0.5}}}\n"
@@ -31,9 +32,10 @@ def config(tmp_path: Path) -> Path:
     project = load(file)
     spool = SpoolWriter(project.spool, clock=SystemClock(), writer_id="w")
     with ExitStack() as kept:
-        meter = compose._admission(project, SystemClock(), spool, kept)
+        running = RunningCalls(project.spool / RUNNING)
+        meter = compose._admission(project, SystemClock(), spool, running, kept)
         assert isinstance(meter, Meter)
-        hold = meter.admit("c", key="ann", prompt=None, route=None, models=(), tokens=0, nano_usd=1_800_000_000)
+        hold = meter.admit(key="ann", prompt=None, route=None, models=(), tokens=0, nano_usd=1_800_000_000)
         hold.settle(0, 1_700_000_000, None)
         assert spool.append(b"{}")
         spool.close()

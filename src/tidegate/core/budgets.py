@@ -20,6 +20,8 @@ import msgspec
 from tidegate.core.instant import iso_utc
 
 Period = Literal["hour", "day", "month"]
+Charge = tuple[int, list[str]]
+"""Nano-USD, and the budgets that pay them: `key alice day`."""
 WARN_PERCENT = 80
 KEPT_WINDOWS = 3
 _S = 1_000_000_000

@@ -15,10 +15,10 @@ from tidegate.core.errors import Unusable
 from tidegate.core.usage import estimate_tokens
 from tidegate.dialects.dialect import Fields
 from tidegate.gateway.call import Call
-from tidegate.gateway.record import Record
+from tidegate.gateway.record import Record, encode_entry
 from tidegate.gateway.resolve import Plan
-from tidegate.ports import Admission, Spool
-from tidegate.telemetry.begun import Begun, encode_begun
+from tidegate.ports import Admission
+from tidegate.telemetry.record import Entry
 
 HIDDEN_TOKENS = 400
 """What a provider adds of its own: the words around messages, and Anthropic's instructions for tools (346)."""
@@ -29,7 +29,7 @@ GEMINI_BOUNDS = ("maxOutputTokens", "max_output_tokens")
 GEMINI_COUNTS = ("candidateCount", "candidate_count")
 
 
-def admit(call: Call, plan: Plan, record: Record, admission: Admission, spool: Spool, *, unbounded: int) -> None:
+def admit(call: Call, plan: Plan, record: Record, admission: Admission, *, unbounded: int) -> None:
     """
     Takes the call's part of everything that concerns it; `record` holds it from here on, and gives it back.
 
@@ -45,7 +45,6 @@ def admit(call: Call, plan: Plan, record: Record, admission: Admission, spool: S
     for ceiling in path.ceilings:
         most = max(most, ceiling.nano_usd(size + HIDDEN_TOKENS, output))
     record.hold = hold = admission.admit(
-        row.id,
         key=row.key,
         prompt=row.prompt,
         route=row.route,
@@ -53,12 +52,8 @@ def admit(call: Call, plan: Plan, record: Record, admission: Admission, spool: S
         tokens=estimate_tokens(size) + (bound or 0),
         nano_usd=most,
     )
-    if hold.budgets:
-        hold.begun = begun = Begun.of(row, hold)
-        if not spool.begin(encode_begun(begun)):
-            raise Unusable(
-                "calls under a budget can not be written down: the gateway's disk is full. Call again later."
-            )
+    if hold.most is not None and not hold.begin(encode_entry(Entry(row, None, hold.most))):
+        raise Unusable("calls under a budget can not be written down: the gateway's disk is full. Call again later.")
 
 
 def _bytes(call: Call, plan: Plan, record: Record) -> int:

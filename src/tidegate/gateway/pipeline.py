@@ -75,7 +75,7 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
             large=large,
         )
         if s.admission is not None:
-            admit(call, plan, record, s.admission, s.spool, unbounded=s.unbounded_output_tokens)
+            admit(call, plan, record, s.admission, unbounded=s.unbounded_output_tokens)
         with s.deadlines.within(plan.path.timeouts.total_s):  # over every attempt and the whole answer
             async with (
                 s.attempts.attempt(plan, record)

@@ -166,15 +166,20 @@ class Record:
         row.latency_s = self._elapsed()
         if self._unanswered_nano_usd is not None:
             row.cost_nano_usd = (row.cost_nano_usd or 0) + self._unanswered_nano_usd
-        if self.hold is not None:
+        hold, charge, recorded = self.hold, None, False
+        if hold is not None:
             tokens = 0 if self.free else (row.input_tokens or 0) + (row.output_tokens or 0)
-            self.hold.settle(tokens, paid(row), None if self.target is None else self.target.name)
+            charge = hold.settle(tokens, paid(row), None if self.target is None else self.target.name)
         needed = row.origin != "live" or row.outcome in ("error", "lost") or row.output_valid is False
         content = None
         if (needed or self._keep_content) and row.outcome != "rejected":
             variables = self.variables if len(self.input) <= MAX_CONTENT_CHARS else None  # they are within it
             content = ContentRow(row.id, row.start, _clip(self.input), _clip(self.output), variables)
-        self._spool.append(_encode_entry(Entry(row, content)))
+        try:
+            recorded = self._spool.append(encode_entry(Entry(row, content, charge)))
+        finally:
+            if hold is not None:
+                hold.end(recorded=recorded)
 
     def _elapsed(self) -> float:
         return round(self._clock.monotonic() - self._began, 6)
@@ -186,7 +191,8 @@ def _clip(text: str) -> str:
     return f"{text[:MAX_CONTENT_CHARS]}… [cut, {len(text):,} characters in all]"
 
 
-def _encode_entry(entry: Entry) -> bytes:
+def encode_entry(entry: Entry) -> bytes:
+    """The spool line."""
     try:
         return _encode(entry)
     except UnicodeEncodeError:

@@ -11,14 +11,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from tidegate.config import Budgets, Caps, Limit, Limits
-from tidegate.core.budgets import WARN_PERCENT, Budget, BudgetState, Period, charged
+from tidegate.core.budgets import WARN_PERCENT, Budget, BudgetState, Charge, Period, charged
 from tidegate.core.errors import BudgetExhausted, Saturated, TooLarge
 from tidegate.core.instant import iso_utc
 from tidegate.core.limits import SLOTS_PER_S, Part, Rate
-from tidegate.ports import Clock
+from tidegate.ports import Clock, Running
 
 TOTAL = "total"
 PERIODS: tuple[Period, ...] = ("hour", "day", "month")
@@ -63,7 +64,7 @@ class _Scope:
 class _Mix:
     """What concerns calls of one key, prompt, route and path of models, as flat tuples."""
 
-    __slots__ = ("budgets", "names", "requests", "slots", "tokens")
+    __slots__ = ("_payers", "budgets", "names", "requests", "slots", "tokens")
 
     def __init__(self, scopes: Iterable[_Scope], first: _Scope | None, models: Mapping[str, _Scope]) -> None:
         """
@@ -83,7 +84,16 @@ class _Mix:
             *((budget, model) for model, scope in models.items() for budget in scope.budgets),
         )
         """With each the one model whose answers it pays for, or an empty text."""
-        self.names = [(_id(budget), model) for budget, model in self.budgets]
+        self.names = [_id(budget) for budget, _ in self.budgets]
+        self._payers: dict[str | None, list[str]] = {}
+
+    def payers(self, model: str | None) -> list[str]:
+        """The budgets that pay for an answer of this model."""
+        found = self._payers.get(model)
+        if found is None:
+            paying = [_id(budget) for budget, only in self.budgets if not only or only == model]
+            found = self._payers[model] = paying
+        return found
 
     def ask(self, now: int, now_ns: int, tokens: int, nano: int) -> None:
         """Whether all of it has room for a call. Raises Saturated, TooLarge, BudgetExhausted."""
@@ -107,23 +117,35 @@ class _Mix:
 class Hold:
     """Implements ports.Hold."""
 
-    __slots__ = ("_call", "_meter", "_mix", "_parts", "_tokens", "begun", "budgets", "nano_usd")
+    __slots__ = ("_meter", "_mix", "_parts", "_place", "_tokens", "most")
 
-    def __init__(self, meter: Meter, mix: _Mix, call: str, *, tokens: int, nano_usd: int, now: int) -> None:
+    def __init__(self, meter: Meter, mix: _Mix, tokens: int, nano_usd: int, now: int) -> None:
         self._meter = meter
         self._mix: _Mix | None = mix
-        self._call = call
         self._tokens = tokens
         self._parts: list[Part] = [rate.take(now, tokens) for _, rate in mix.tokens] if mix.tokens else _NO_PARTS
-        self.nano_usd = nano_usd
-        self.begun: object = None
-        self.budgets = mix.names
+        self._place: Any = None
+        self.most: Charge | None = (nano_usd, mix.names) if mix.budgets else None
 
-    def settle(self, tokens: int, nano_usd: int | None, model: str | None) -> None:
-        """Gives everything back and charges what was used; a second time is a no-op."""
+    def begin(self, said: bytes) -> bool:
+        """Takes the call down before its first attempt; False when that can not be."""
+        running = self._meter.running
+        if running is not None:
+            self._place = running.begin(said)
+        return self._place is not None
+
+    def end(self, *, recorded: bool) -> None:
+        """After `settle`: the call's record was handed to the spool, which took it or not."""
+        running = self._meter.running
+        if running is not None and self.most is not None:
+            place, self._place = self._place, None
+            running.end(place, recorded=recorded)
+
+    def settle(self, tokens: int, nano_usd: int | None, model: str | None) -> Charge | None:
+        """Gives everything back; returns what is charged for it. A second time is a no-op."""
         mix = self._mix
         if mix is None:
-            return
+            return None
         self._mix = None
         for slots in mix.slots:
             slots.running -= 1
@@ -133,18 +155,19 @@ class Hold:
             now = int(meter.clock.monotonic() * SLOTS_PER_S)
             for (_, rate), part in zip(mix.tokens, self._parts, strict=True):
                 rate.correct(part, now, by)
-        if mix.budgets:
-            meter.holds.pop(self._call, None)
-            reserved = self.nano_usd
-            cost = charged(nano_usd, reserved)
-            now_ns = meter.clock.now_ns()
-            for budget, only in mix.budgets:
-                meter.changed.add(budget)
-                paid = cost if not only or only == model else 0
-                if budget.charge(reserved, paid, now_ns):
-                    log.warning("%s: %d %% of the budget per %s are spent", budget.scope, WARN_PERCENT, budget.period)
-                if nano_usd is None and not reserved:
-                    budget.unpriced += 1
+        if self.most is None:
+            return None
+        reserved = self.most[0]
+        cost = charged(nano_usd, reserved)
+        now_ns = meter.clock.now_ns()
+        for budget, only in mix.budgets:
+            meter.changed.add(budget)
+            paid = cost if not only or only == model else 0
+            if budget.charge(reserved, paid, now_ns):
+                log.warning("%s: %d %% of the budget per %s are spent", budget.scope, WARN_PERCENT, budget.period)
+            if nano_usd is None and not reserved:
+                budget.unpriced += 1
+        return (cost, mix.payers(model)) if cost else None
 
 
 class Meter:
@@ -158,14 +181,15 @@ class Meter:
         zone: ZoneInfo,
         clock: Clock,
         spent: Spent | None = None,
+        running: Running | None = None,
     ) -> None:
         """
         Args:
             spent: what earlier processes spent.
+            running: where calls under a budget stand while they run; without it they can not begin.
         """
         self.clock = clock
-        self.holds: dict[str, Hold] = {}
-        """The calls under a budget that are running, by id."""
+        self.running = running
         self.changed: set[Budget] = set()
         """What was charged since `spent` was asked."""
         self._limits = limits
@@ -179,7 +203,6 @@ class Meter:
 
     def admit(
         self,
-        call: str,
         *,
         key: str | None,
         prompt: str | None,
@@ -202,10 +225,7 @@ class Meter:
             rate.take(now, 1)
         for slots in mix.slots:
             slots.running += 1
-        hold = Hold(self, mix, call, tokens=tokens, nano_usd=nano_usd, now=now)
-        if mix.budgets:
-            self.holds[call] = hold
-        return hold
+        return Hold(self, mix, tokens, nano_usd, now)
 
     def budgets(self) -> list[BudgetState]:
         """Every budget as it stands; of keys those that were named, or have made calls."""

@@ -186,7 +186,6 @@ TABLES = (CALLS, CONTENT)
 
 FLAW = (
     "CASE"
-    " WHEN begin IS NOT NULL THEN NULL"
     " WHEN call.id IS NULL THEN 'call.id is missing'"
     " WHEN call.start IS NULL THEN 'call.start is missing, or no instant'"
     " WHEN NOT coalesce(year(call.start) BETWEEN 1970 AND 9999, false) THEN 'call.start is not of this age'"
@@ -199,15 +198,13 @@ FLAW = (
 
 def read_lines(files: Sequence[Path], tables: Sequence[LakeTable], *, lenient: bool) -> str:
     """
-    SQL that reads spool lines: `file`, one struct per table, and `begin` of a line that only says that a call begins.
+    SQL that reads spool lines: `file`, and one struct per table.
 
     Args:
         lenient: skip what can not be read; otherwise DuckDB raises InvalidInputException at the first such line.
     """
-    columns = ", ".join(
-        [*(f"{table.part}: {literal(table.read_type)}" for table in tables), "begin: 'STRUCT(id VARCHAR)'"]
-    )
-    parts = ", ".join([*(table.part for table in tables), "begin"])
+    columns = ", ".join(f"{table.part}: {literal(table.read_type)}" for table in tables)
+    parts = ", ".join(table.part for table in tables)
     return (
         f"SELECT filename AS file, {parts} FROM read_json({literal(files)}, format = 'newline_delimited',"  # noqa: S608
         f" columns = {{{columns}}}, filename = true, maximum_object_size = {MAX_LINE_BYTES},"

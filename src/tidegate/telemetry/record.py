@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from tidegate.core.budgets import Charge
+
 Origin = Literal["live", "eval", "canary", "judge", "playground"]
 Outcome = Literal["ok", "error", "rejected", "client_closed", "lost"]
 CacheState = Literal["hit", "miss", "shared", "bypass"]
@@ -114,6 +116,8 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
     call: CallRow
     content: ContentRow | None = None
+    charge: Charge | None = None
+    """Of a call under a budget; not stored. While the call runs it is the most that it may be charged."""
 
 
 def paid(row: CallRow) -> int | None:

@@ -196,13 +196,6 @@ class SpoolWriter:
             self.problem = None
         return True
 
-    def begin(self, line: bytes) -> bool:
-        """Writes a line that says that a call begins: as `append`, but it is no record, so it is not counted as one."""
-        self.accepted -= 1
-        written = self.append(line)
-        self.shed -= not written
-        return written
-
     @property
     def place(self) -> Place:
         """Where the next line will stand."""

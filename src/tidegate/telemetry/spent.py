@@ -1,8 +1,9 @@
 """
-What budgets survive a crash with: lines that say that a call has begun, and a checkpoint that says what was spent.
+What was spent, over crashes: a checkpoint, the records behind it, and the calls that were running.
 
-    {"begin": {…}}      in the spool, before the first attempt of a call under a budget; its record is its end
-    budgets.json        what was spent and which calls were running at one place of the spool
+    budgets.json        what was spent at one place of the spool
+    *.open, *.jsonl     the record of a call under a budget says what it was charged
+    running             the calls that have no record yet (running.py)
 
 A segment leaves for the lake only after a checkpoint behind it, and the last segments of a process that was killed stay
 in `orphans/` until they were read. So checkpoint and later lines always hold everything, and the lake is never asked.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,10 +23,11 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from tidegate.core.budgets import Period, charged, window
+from tidegate.core.budgets import Charge, Period, window
 from tidegate.core.errors import BadInput, Unusable
-from tidegate.ports import Hold, Spool
-from tidegate.telemetry.record import CallRow, Entry, Origin, paid
+from tidegate.ports import Spool
+from tidegate.telemetry.record import CallRow, Entry
+from tidegate.telemetry.running import RUNNING, RunningCalls, read_running
 from tidegate.telemetry.spool import (
     CHECKPOINT,
     ORPHANS,
@@ -45,76 +47,17 @@ _S = 1_000_000_000
 log = logging.getLogger("tidegate.telemetry")
 
 
-class Begun(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A call under a budget as it begins: what its record would say by then, and what it reserved."""
-
+class _Call(msgspec.Struct):
     id: str
     start: str
-    nano_usd: int
-    budgets: Sequence[tuple[str, str]]
-    """Each with the one model whose answers it pays for, or an empty text."""
-    project: str = "default"
-    origin: Origin = "live"
-    operation: str = "chat"
-    dialect: str = "openai_chat"
-    streamed: bool = False
-    prompt: str | None = None
-    version: int | None = None
-    digest: str | None = None
-    environment: str | None = None
-    route: str | None = None
-    request_model: str | None = None
-    key: str | None = None
-    key_prefix: str | None = None
-
-    @classmethod
-    def of(cls, row: CallRow, hold: Hold) -> Begun:
-        """What `row` says of a call that is about to be made."""
-        return cls(
-            row.id,
-            row.start,
-            hold.nano_usd,
-            hold.budgets,
-            row.project,
-            row.origin,
-            row.operation,
-            row.dialect,
-            row.streamed,
-            row.prompt,
-            row.version,
-            row.digest,
-            row.environment,
-            row.route,
-            row.request_model,
-            row.key,
-            row.key_prefix,
-        )
-
-    def lost(self) -> CallRow:
-        """The record of a call that nobody saw the end of."""
-        same = {name: getattr(self, name) for name in _SHARED}
-        return CallRow(
-            **same,
-            outcome="lost",
-            error_type="lost",
-            error_message=LOST,
-            usage_source="estimated" if self.nano_usd else None,
-            cost_nano_usd=self.nano_usd or None,
-        )
-
-
-_SHARED = [name for name in Begun.__struct_fields__ if name in CallRow.__struct_fields__]
+    latency_s: float = 0.0
 
 
 class _Line(msgspec.Struct):
     """What is read of any line of the spool."""
 
-    begin: Begun | None = None
-    call: CallRow | None = None
-
-
-class _Begin(msgspec.Struct):
-    begin: Begun
+    call: _Call
+    charge: Charge | None = None
 
 
 class Checkpoint(msgspec.Struct):
@@ -122,7 +65,8 @@ class Checkpoint(msgspec.Struct):
 
     place: Place
     spent: Spent
-    running: list[Begun]
+    over: list[str] = []
+    """Calls whose money is in `spent`, and that still stand among the running ones."""
     read: dict[str, int] = {}
     """By writer: the last segment of a process before that one. Nothing of it is to be read again."""
 
@@ -133,21 +77,15 @@ class Restored:
 
     spent: Spent = field(default_factory=dict)
     """Without what the lost calls are charged."""
-    lost: list[Begun] = field(default_factory=list)
+    lost: list[Entry] = field(default_factory=list)
+    """As they stood: what they are charged is the most that they may have cost."""
+    over: list[str] = field(default_factory=list)
+    """All that stand there still, these among them."""
     read: dict[str, int] = field(default_factory=dict)
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Line).decode
-
-
-def encode_begun(begun: Begun) -> bytes:
-    """The spool line."""
-    try:
-        return _encode(_Begin(begun))
-    except UnicodeEncodeError:  # half a character in a name that is the client's
-        asked = (begun.request_model or "").encode("utf-8", "replace").decode()
-        return _encode(_Begin(msgspec.structs.replace(begun, request_model=asked)))
 
 
 @contextmanager
@@ -164,10 +102,11 @@ def only_one(spool: Path) -> Iterator[None]:
         yield
 
 
-def write_checkpoint(spool: Path, checkpoint: Checkpoint) -> bool:
+def write_checkpoint(spool: Path, checkpoint: Checkpoint, running: RunningCalls) -> bool:
     """Replaces it, on disk; False when that can not be."""
     draft = spool / f"{CHECKPOINT}.new"
     try:
+        running.sync()  # else a power loss could bring back calls that ended before the checkpoint
         with draft.open("wb") as file:
             file.write(_encode(checkpoint))
             file.flush()
@@ -186,27 +125,30 @@ def restore(spool: Path, zone: ZoneInfo) -> Restored:
 
     Raises: Unusable when the checkpoint can not be read.
     """
+    # In this order: a call that ends meanwhile is among the running ones, or else its record is found.
+    running, torn = read_running(spool / RUNNING)
     checkpoint = _read_checkpoint(spool / CHECKPOINT)
-    restored = Restored()
-    running: dict[str, Begun] = {}
-    if checkpoint is not None:
-        restored.spent = checkpoint.spent
-        running = {begun.id: begun for begun in checkpoint.running}
+    restored = Restored() if checkpoint is None else Restored(checkpoint.spent)
+    over = set() if checkpoint is None else set(checkpoint.over)
+    if torn:
+        log.warning("%s: calls that were running can not be read, and are charged nothing: %d", spool / RUNNING, torn)
     for line in _lines(spool, checkpoint, restored.read):
-        if line.begin is not None:
-            running[line.begin.id] = line.begin
-        elif line.call is not None and (begun := running.pop(line.call.id, None)) is not None:
-            _charge(restored.spent, begun, line.call, zone)
-    restored.lost = list(running.values())
+        over.add(line.call.id)
+        _charge(restored.spent, line.call, line.charge, zone)
+    restored.lost = [entry for entry in running if entry.call.id not in over]
+    restored.over = [entry.call.id for entry in running]
     return restored
 
 
 def close_lost(restored: Restored, spool: Spool, zone: ZoneInfo) -> None:
     """Writes the record of each lost call, and charges it what it had reserved."""
-    for begun in restored.lost:
-        row = begun.lost()
-        spool.append(_encode(Entry(row)))
-        _charge(restored.spent, begun, row, zone)
+    for entry in restored.lost:
+        row, nano_usd = entry.call, entry.charge[0] if entry.charge else 0
+        row.outcome, row.error_type, row.error_message = "lost", "lost", LOST
+        row.cost_nano_usd = nano_usd or None
+        row.usage_source = "estimated" if nano_usd else None
+        spool.append(_encode(entry))
+        _charge(restored.spent, row, entry.charge, zone)
 
 
 def forget_orphans(spool: Path, read: dict[str, int]) -> None:
@@ -216,16 +158,16 @@ def forget_orphans(spool: Path, read: dict[str, int]) -> None:
             segment.path.unlink(missing_ok=True)
 
 
-def _charge(spent: Spent, begun: Begun, row: CallRow, zone: ZoneInfo) -> None:
-    cost = charged(paid(row), begun.nano_usd)
-    ended = int((datetime.fromisoformat(row.start).timestamp() + row.latency_s) * _S)
-    answered = row.attempts[-1].target if row.attempts else None
-    for name, only in begun.budgets:
-        if not only or only == answered or row.outcome == "lost":
-            period: Period = name.rpartition(" ")[2]  # type: ignore[assignment]  # one of the three, by its making
-            start, _ = window(period, ended, zone)
-            windows = spent.setdefault(name, {})
-            windows[start] = windows.get(start, 0) + cost
+def _charge(spent: Spent, call: _Call | CallRow, charge: Charge | None, zone: ZoneInfo) -> None:
+    if charge is None:
+        return
+    ended = int((datetime.fromisoformat(call.start).timestamp() + call.latency_s) * _S)
+    nano_usd, names = charge
+    for name in names:
+        period: Period = name.rpartition(" ")[2]  # type: ignore[assignment]  # one of the three, by its making
+        start, _ = window(period, ended, zone)
+        windows = spent.setdefault(name, {})
+        windows[start] = windows.get(start, 0) + nano_usd
 
 
 def _read_checkpoint(file: Path) -> Checkpoint | None:

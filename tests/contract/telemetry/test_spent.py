@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.contract.telemetry.records import Places, line
+from tests.contract.telemetry.records import Places
 from tidegate import compose
 from tidegate.config import Config, Project
 from tidegate.core.errors import BadInput, BudgetExhausted, Saturated, Unusable
@@ -21,9 +21,9 @@ from tidegate.core.instant import iso_utc
 from tidegate.fakes import FixedClock
 from tidegate.ports import Hold
 from tidegate.stores.meter import Meter
-from tidegate.telemetry import begun
-from tidegate.telemetry.begun import Begun, encode_begun
+from tidegate.telemetry import spent
 from tidegate.telemetry.record import CallRow, Entry
+from tidegate.telemetry.running import RUNNING, RunningCalls
 from tidegate.telemetry.spool import CHECKPOINT, ORPHANS, SpoolWriter, seal_orphan, segments
 
 CONFIG = Config.model_validate(
@@ -43,8 +43,9 @@ class Process:
         project = Project(self.root, CONFIG)
         self.kept = ExitStack()
         self.spool = SpoolWriter(project.spool, clock=self.clock, writer_id=f"w{self.number:04d}")
+        self.places = RunningCalls(project.spool / RUNNING)
         try:
-            meter = compose._admission(project, self.clock, self.spool, self.kept)
+            meter = compose._admission(project, self.clock, self.spool, self.places, self.kept)
         except BaseException:
             self.die()
             raise
@@ -52,20 +53,29 @@ class Process:
         self.meter = meter
         self.running: dict[str, tuple[Hold, CallRow]] = {}
 
-    def begin(self, call: str, key: str, nano: int) -> None:
+    def begin(self, call: str, key: str, nano: int, *, size: int = 0) -> bool:
         """As gateway/admit.py does."""
-        row = CallRow(id=call, start=iso_utc(self.clock.now_ns()), key=key)
-        hold = self.meter.admit(call, key=key, prompt=None, route=None, models=("a/b",), tokens=1, nano_usd=nano)
-        hold.begun = said = Begun.of(row, hold)
-        assert self.spool.begin(encode_begun(said))
+        row = CallRow(id=call, start=iso_utc(self.clock.now_ns()), key=key, tags={"size": "x" * size})
+        hold = self.meter.admit(key=key, prompt=None, route=None, models=("a/b",), tokens=1, nano_usd=nano)
         self.running[call] = hold, row
+        return hold.begin(msgspec.json.encode(Entry(row, None, hold.most)))
 
-    def end(self, call: str, cost: int, took_s: float = 0.0) -> None:
-        """As gateway/record.py does."""
+    def end(self, call: str, cost: int, took_s: float = 0.0, *, until: str = "") -> bool:
+        """As gateway/record.py does; `until` the process dies after this step."""
         hold, row = self.running.pop(call)
         row.outcome, row.cost_nano_usd, row.usage_source, row.latency_s = "ok", cost, "provider", took_s
-        hold.settle(1, cost, "a/b")
-        assert self.spool.append(msgspec.json.encode(Entry(row)))
+        charge = hold.settle(1, cost, "a/b")
+        if until == "settle":
+            return False
+        recorded = self.spool.append(msgspec.json.encode(Entry(row, None, charge)))
+        if until != "append":
+            hold.end(recorded=recorded)
+        return recorded
+
+    def reserved(self, call: str) -> int:
+        most = self.running[call][0].most
+        assert most is not None
+        return most[0]
 
     def retire(self) -> None:
         """As the spool does when a write fails, or a segment is old."""
@@ -81,10 +91,27 @@ class Process:
             os.close(opened._handle)
         self.spool._retired.clear()
         self.spool._current = None
+        self.places.close()
         self.kept.close()
 
     def spent(self) -> dict[str, int]:
         return {f"{state.scope} {state.period}": state.spent_nano_usd for state in self.meter.budgets()}
+
+
+STARTING = ("close_lost", "write_checkpoint", "restart", "forget_orphans")
+"""The steps of a start that change something, in their order."""
+
+
+def dies_after(patch: pytest.MonkeyPatch, step: str) -> None:
+    """The process dies as this step of its start is done."""
+    owner: Any = RunningCalls if step == "restart" else spent
+    does = getattr(owner, step)
+
+    def done(*args: Any) -> None:
+        does(*args)
+        raise KeyboardInterrupt
+
+    patch.setattr(owner, step, done)
 
 
 class Crashing(RuleBasedStateMachine):
@@ -105,11 +132,11 @@ class Crashing(RuleBasedStateMachine):
 
     count = 0
 
-    @rule(key=st.sampled_from(["ann", "bob"]), nano=st.integers(0, 10**7))
-    def begin(self, key: str, nano: int) -> None:
+    @rule(key=st.sampled_from(["ann", "bob"]), nano=st.integers(0, 10**7), size=st.sampled_from([0, 900, 3_000]))
+    def begin(self, key: str, nano: int, size: int) -> None:
         self.calls += 1
         try:
-            self.process.begin(f"c{self.calls}", key, nano)
+            assert self.process.begin(f"c{self.calls}", key, nano, size=size)
         except (Saturated, BudgetExhausted):
             self.calls -= 1
 
@@ -117,8 +144,17 @@ class Crashing(RuleBasedStateMachine):
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
         call = data.draw(st.sampled_from(sorted(self.process.running)))
-        reserved = self.process.running[call][0].nano_usd
+        reserved = self.process.reserved(call)
         self.process.end(call, data.draw(st.integers(0, reserved)))
+
+    @precondition(lambda self: self.process.running)
+    @rule(data=st.data(), step=st.sampled_from(["settle", "append"]), recorded=st.booleans())
+    def crash_at_the_end_of_a_call(self, data: st.DataObject, step: str, recorded: bool) -> None:
+        call = data.draw(st.sampled_from(sorted(self.process.running)))
+        reserved = self.process.reserved(call)
+        self.process.end(call, data.draw(st.integers(0, reserved)), until=step)
+        self.lost += step == "settle"
+        self.crash(recorded)
 
     @rule()
     def retire(self) -> None:
@@ -147,20 +183,29 @@ class Crashing(RuleBasedStateMachine):
         self.number += 1
         self.process = Process(self.root, self.clock, self.number)
 
-    @rule(recorded=st.booleans())
-    def crash_while_starting(self, recorded: bool) -> None:
-        """After the lost calls were closed, before anything says so."""
+    @rule(recorded=st.booleans(), step=st.sampled_from(STARTING))
+    def crash_while_starting(self, recorded: bool, step: str) -> None:
         self.lost += len(self.process.running)
         self.process.die()
         self.number += 1
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(begun, "write_checkpoint", _dies)
+            dies_after(patch, step)
             with pytest.raises(KeyboardInterrupt):
                 Process(self.root, self.clock, self.number)
         if recorded:
             self.record()
         self.number += 1
         self.process = Process(self.root, self.clock, self.number)
+
+    @precondition(lambda self: self.process.spool._retired)
+    @rule(recorded=st.booleans(), noted=st.booleans())
+    def crash_while_sealing(self, recorded: bool, noted: bool) -> None:
+        """Before or after the checkpoint, in any case before the segments have gone."""
+        checkpoint = self.process.spool._checkpoint()
+        assert checkpoint is not None
+        if noted:
+            assert checkpoint()
+        self.crash(recorded)
 
     @rule(seconds=st.integers(1, 3_000))
     def wait(self, seconds: int) -> None:
@@ -188,28 +233,16 @@ def test_whatever_crashes_when(tmp_path: Path) -> None:
     Here.TestCase("runTest").runTest()
 
 
-def test_lines_that_say_that_a_call_begins_are_no_records(places: Places) -> None:
-    said = encode_begun(Begun("c", "2026-03-01T12:00:00.000000Z", 5, [("total day", "")]))
+def test_what_a_line_says_of_budgets_is_not_stored(places: Places) -> None:
     writer = places.writer()
-    for number in range(3):
-        assert writer.begin(said)
-        assert writer.append(line(number))
+    row = CallRow("c", "2026-03-01T12:00:00.000000Z")
+    assert writer.append(msgspec.json.encode(Entry(row, None, (7, ["total day"]))))
+    assert len(places.log().rows("SELECT id FROM calls")) == 1
     writer.close()
-    assert (writer.accepted, writer.shed) == (3, 0)
-    assert len(places.log().rows("SELECT id FROM calls")) == 3
     recorder = places.recorder()
-    assert recorder.once() == 3
-    assert (recorder.stored, recorder.quarantined) == (3, 0)
-    assert len(places.log().rows("SELECT id FROM calls")) == 3
-
-
-def test_a_segment_of_nothing_else_goes_away(places: Places) -> None:
-    writer = places.writer()
-    writer.begin(encode_begun(Begun("c", "2026-03-01T12:00:00.000000Z", 5, [])))
-    writer.close()
-    assert places.recorder().once() == 0
-    assert not segments(places.spool)
-    assert places.log().rows("SELECT id FROM calls") == []
+    assert recorder.once() == 1
+    assert (recorder.stored, recorder.quarantined) == (1, 0)
+    assert len(places.log().rows("SELECT id FROM calls")) == 1
 
 
 def test_a_lost_call_is_a_record_and_is_charged_in_its_own_window(tmp_path: Path) -> None:
@@ -278,22 +311,67 @@ def test_where_the_checkpoint_can_not_be_written_the_lines_stay(
     second.die()
 
 
-def test_a_full_disk_loses_no_count(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer, said = places.writer(), encode_begun(Begun("c", "2026-03-01T12:00:00.000000Z", 5, []))
+def test_a_disk_that_takes_no_record_refuses_calls_until_it_takes_one_and_forgets_no_money(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FixedClock()
+    first = Process(tmp_path, clock, 1)
+    assert first.begin("c1", "ann", 50)
+    assert first.begin("c2", "ann", 50)
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda handle, data: _full(handle))
-        assert not writer.begin(said)
-        assert not writer.append(line(1))
-    assert (writer.accepted, writer.shed) == (1, 1)
-    assert writer.begin(said)
-    assert writer.append(line(2))
-    assert (writer.accepted, writer.shed) == (2, 1)
-    writer.close()
-    assert places.recorder().once() == 1
+        assert not first.end("c1", 40)
+        assert not first.begin("c3", "ann", 50)
+        assert not first.end("c3", 0)
+    assert not first.begin("c4", "ann", 50)
+    assert first.end("c4", 0)
+    assert first.begin("c5", "ann", 50)
+    first.die()
+    second = Process(tmp_path, clock, 2)
+    assert second.spent()["total day"] == 50 + 50 + 50, "c1 is charged as if nobody had seen its end"
+    second.die()
 
 
-def _dies(*_: object) -> bool:
-    raise KeyboardInterrupt
+def test_a_call_whose_record_was_shed_is_not_charged_again_once_a_checkpoint_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FixedClock()
+    first = Process(tmp_path, clock, 1)
+    assert first.begin("c1", "ann", 50)
+    assert first.begin("c2", "ann", 50)
+    assert first.end("c2", 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda handle, data: _full(handle))
+        assert not first.end("c1", 40)
+    first.retire()
+    first.seal()
+    first.die()
+    for number in (2, 3):
+        later = Process(tmp_path, clock, number)
+        assert later.spent()["total day"] == 70
+        later.die()
+
+
+def test_a_start_that_can_not_write_its_checkpoint_closes_no_call_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FixedClock()
+    first = Process(tmp_path, clock, 1)
+    first.begin("c1", "ann", 50)
+    first.die()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _full)
+        second = Process(tmp_path, clock, 2)
+    assert second.begin("c2", "ann", 50)
+    assert second.end("c2", 30)
+    second.retire()
+    second.seal()
+    assert second.begin("c3", "ann", 5)
+    second.die()
+    third = Process(tmp_path, clock, 3)
+    assert third.spent()["total day"] == 85
+    assert not (tmp_path / ".tidegate" / "spool" / RUNNING).exists(), "all are closed, and a checkpoint says so"
+    third.die()
 
 
 def _full(handle: int) -> None:
