@@ -659,6 +659,7 @@ async def test_a_terminal_shows_the_way_to_an_answer_that_fails(tmp_path: Path) 
     assert 'lookup {"id": "A"} → \\x1b[2J<script>' in text
     assert 'lookup {"id\n' in "\n".join(line.strip(" │") for line in text.splitlines())
     assert "agent: is not done after 2 steps (max_steps), and still calls lookup" in text
+    assert "$0.000000 a loop · 14 tokens in, 6 out · 1.00 s · 2.0 calls a loop" in text
     assert "\x1b" not in text
     assert "\u202e" not in text
 
@@ -668,6 +669,8 @@ async def test_a_page_and_a_comment_show_it_too_and_nothing_in_it_is_markup(tmp_
     html = page([judged], command="c", version="1", now=datetime(2026, 3, 1, tzinfo=UTC)).decode()
     assert "{&#34;id&#34;: &#34;A&#34;}</span> gave" in html
     assert "&lt;script&gt;alert" in html
+    assert "cost per loop" in html
+    assert "calls of a loop" in html
     assert "<script" not in html
     (case,) = judged.cases
     assert [(one.arguments, one.result is None) for one in case.steps] == [

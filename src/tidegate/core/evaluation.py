@@ -180,12 +180,14 @@ class CaseVerdict(msgspec.Struct, frozen=True):
 
 
 class PerCall(msgspec.Struct, frozen=True):
-    """Means over the calls of one run; None where no call said."""
+    """Means over the calls of one run, of an agent over its whole loops; None where no call said."""
 
     cost_usd: float | None
     input_tokens: float | None
     output_tokens: float | None
     latency_s: float | None
+    steps: float | None = None
+    """Calls of an agent's loop; None where there is no loop."""
 
 
 class GateReport(msgspec.Struct, frozen=True):

@@ -52,7 +52,8 @@ LINE_LIMIT = 400
 
 def plan_line(planned: Planned) -> Text:
     """What is about to happen and how small a drop it can see; printed before the run."""
-    calls = f"{planned.cases} {_plural('case', planned.cases)} × {planned.repeats} = {planned.calls} calls"
+    calls = f"{planned.cases} {_plural('case', planned.cases)} × {planned.repeats} = {planned.calls} "
+    calls += "calls" if planned.steps is None else f"loops of up to {planned.steps} calls"
     if planned.baseline is not None and planned.baseline_stored:
         calls += f" ({planned.baseline.name} is on file)"
     line = Text.assemble((planned.candidate.prompt, "bold"), "  ", (calls, "dim"))
@@ -301,10 +302,16 @@ def _per_call(before: PerCall | None, after: PerCall | None) -> list[str]:
         return [text] if (text := _spent(after, None)) else []
     facts = []
     if before.cost_usd is not None and after.cost_usd is not None:
-        facts.append(f"${before.cost_usd:.6f} → ${after.cost_usd:.6f} a call")
+        facts.append(f"${before.cost_usd:.6f} → ${after.cost_usd:.6f} a {_unit(after)}")
     if before.input_tokens is not None and after.input_tokens is not None:
         facts.append(f"{before.input_tokens:.0f} → {after.input_tokens:.0f} input tokens")
+    if before.steps is not None and after.steps is not None:
+        facts.append(f"{before.steps:.1f} → {after.steps:.1f} calls a loop")
     return facts
+
+
+def _unit(means: PerCall) -> str:
+    return "call" if means.steps is None else "loop"
 
 
 def _cost(total_usd: float, means: PerCall | None) -> str:
@@ -316,11 +323,13 @@ def _cost(total_usd: float, means: PerCall | None) -> str:
 def _spent(means: PerCall, total_usd: float | None) -> str:
     facts = [] if total_usd is None else [_cost(total_usd, means)]
     if means.cost_usd is not None:
-        facts.append(f"${means.cost_usd:.6f} a call")
+        facts.append(f"${means.cost_usd:.6f} a {_unit(means)}")
     if means.input_tokens is not None and means.output_tokens is not None:
         facts.append(f"{means.input_tokens:.0f} tokens in, {means.output_tokens:.0f} out")
     if means.latency_s is not None:
         facts.append(f"{means.latency_s:.2f} s")
+    if means.steps is not None:
+        facts.append(f"{means.steps:.1f} calls a loop")
     return " · ".join(facts)
 
 

@@ -56,6 +56,7 @@ def per_call(run: Run) -> PerCall:
         input_tokens=_mean([result.input_tokens for result in answered]),
         output_tokens=_mean([result.output_tokens for result in answered]),
         latency_s=_mean([result.latency_s for result in answered]),
+        steps=_mean([len(result.call_ids) or None for result in answered]),
     )
 
 

@@ -41,7 +41,7 @@ from tidegate.evals.judges.spec import JudgeSpec
 from tidegate.evals.regate import check_comparable
 from tidegate.evals.runner import Progress, call_of, in_order, run_suite
 from tidegate.evals.said import AGAIN, usable
-from tidegate.evals.suite import Suite, load_suite, misplayed, plan
+from tidegate.evals.suite import Suite, load_suite, longest, misplayed, plan
 from tidegate.ports import BatchCaller, Caller, Clock, Random
 
 BASELINE_MAX_AGE_S = 86_400
@@ -105,9 +105,12 @@ class Planned:
     cases: int
     repeats: int
     calls: int
+    """Of an agent, loops."""
     mde: float | None
     """Minimum detectable drop of the pass rate; None when there is nothing to compare with."""
     max_cost_nano_usd: int | None
+    steps: int | None = None
+    """The most calls of a loop; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,6 +572,7 @@ def _planned(
         calls=sides * repeats * len(golden.cases),
         mde=smallest,
         max_cost_nano_usd=suite.max_cost_nano_usd,
+        steps=longest(suite, golden),
     )
 
 

@@ -28,7 +28,7 @@ from tidegate.evals.golden import GoldenSet, Threshold
 from tidegate.evals.judges.kinds import KINDS
 from tidegate.evals.judges.spec import JudgeFile, JudgeSpec, look_up, read_judges
 from tidegate.evals.readings import RATE
-from tidegate.evals.script import NOTHING, Script, Steps, Stop, Tools
+from tidegate.evals.script import DEFAULT_STEPS, NOTHING, Script, Steps, Stop, Tools
 from tidegate.evals.spec import CheckSpec, inside, read_checks, read_text
 from tidegate.prompts.source import leads_out
 
@@ -190,6 +190,12 @@ def unfed(judges: Sequence[JudgeSpec], golden: GoldenSet) -> Iterator[Problem]:
             if path.split(".")[0] in ("inputs", "expected") and all(look_up(path, one) is None for one in values):
                 message = f"no case has {path}, which the judge {judge.name!r} needs for its input {name!r}."
                 yield Problem(golden.file, 0, path, message)
+
+
+def longest(suite: Suite, golden: GoldenSet) -> int | None:
+    """The most calls that one case may take; None where no case has tools that are scripted."""
+    scripts = (case.script.over(suite.script) for case in golden.cases)
+    return max((script.max_steps or DEFAULT_STEPS for script in scripts if script.tools), default=None)
 
 
 def misplayed(suite: Suite, golden: GoldenSet, declared: Sequence[Tool]) -> Iterator[Problem]:

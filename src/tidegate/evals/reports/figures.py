@@ -45,7 +45,8 @@ def means(before: PerCall | None, after: PerCall | None) -> list[tuple[str, str,
         old: float | None = getattr(before, kind, None)
         new: float | None = getattr(after, kind, None)
         if new is not None:
-            rows.append((name, "" if old is None else show(old), show(new), (new - old) / old if old else None))
+            shown = name.replace("per call", "per loop") if after is not None and after.steps is not None else name
+            rows.append((shown, "" if old is None else show(old), show(new), (new - old) / old if old else None))
     return rows
 
 
@@ -58,5 +59,6 @@ MEANS: Sequence[tuple[str, str, Callable[[float], str]]] = (
     ("input tokens", "input_tokens", "{:,.0f}".format),
     ("output tokens", "output_tokens", "{:,.0f}".format),
     ("latency", "latency_s", _seconds),
+    ("calls of a loop", "steps", "{:.1f}".format),
 )
 """Name, field of PerCall, and how it is written."""
