@@ -256,7 +256,7 @@ async def test_what_is_read_may_be_asked_for_by_head(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v1/chat/completions/", "//v1/chat/completions", "/v1/chat/../chat/completions", "/V1/messages"],
+    ["/", "/v1", "/v1/chat/completions/", "//v1/chat/completions", "/v1/chat/../chat/completions", "/health"],
 )
 async def test_an_unknown_path_is_a_404_that_names_the_known(path: str) -> None:
     async with gateway() as bench:
@@ -264,6 +264,23 @@ async def test_an_unknown_path_is_a_404_that_names_the_known(path: str) -> None:
         assert answer.status == 404
         assert "/v1/chat/completions" in WIRES[0].error_of(answer.body)["message"]
         assert bench.take_records() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    {
+        "/chat/completions": "/v1/chat/completions",
+        "/v1/v1/messages": "/v1/messages",
+        "/V1/messages": "/v1/messages",
+        "/embeddings": "/v1/embeddings",
+        "/v1/completions": "/v1/chat/completions",
+    }.items(),
+)
+async def test_a_base_url_with_too_little_or_too_much_is_told_the_path_that_was_meant(path: str, meant: str) -> None:
+    async with gateway() as bench:
+        answer = await bench.post(path, b"{}")
+        message = json.loads(answer.body)["error"]["message"]
+        assert message == f"no such path: {path}. Did you mean {meant!r}?"
 
 
 @wires

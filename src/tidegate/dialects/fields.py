@@ -26,6 +26,8 @@ def read_fields(body: bytes, *, max_values: int = MAX_VALUES) -> Fields:
 
     Raises InvalidRequest when it is not a JSON object, or has more than 256 keys or `max_values` values in all.
     """
+    if not body:
+        raise InvalidRequest("the body is empty: send a JSON object.")
     if len(body) > 2 * max_values and _has_many_values(body, max_values):
         raise InvalidRequest(f"the body holds more than {max_values:,} JSON values.")
     try:

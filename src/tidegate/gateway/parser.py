@@ -244,7 +244,9 @@ class RequestParser:
 
     def _check_body(self, size: int) -> None:
         if size > self._max_body_bytes:
-            self._fail(413, f"The request's body is larger than {self._max_body_bytes} bytes.")
+            self._fail(
+                413, f"The request's body is larger than {self._max_body_bytes:,} bytes (gateway.max_body_bytes)."
+            )
 
     def on_message_complete(self) -> None:
         if self._upgrading:

@@ -75,8 +75,9 @@ class Routes:
         elif request.method in READS and (asked := _MODEL.fullmatch(request.path)):
             await self._model(unquote(asked["name"]), request, access, reply)
         elif request.path not in ANSWERS:
-            unknown = UnknownPath(f"no such path: {request.path[:200]}. Known: {', '.join(KNOWN)}.")
-            await _error(reply, dialect, unknown)
+            path = request.path[:200]
+            said = nearest(path, KNOWN) or f" Known: {', '.join(KNOWN)}."
+            await _error(reply, dialect, UnknownPath(f"no such path: {path}.{said}"))
         elif request.method not in READS:
             await _wrong_method(reply, dialect, request, ", ".join(READS))
         else:

@@ -197,7 +197,7 @@ class Targets:
     def _single(self, model: str) -> Path:
         provider, slash, name = model.partition("/")
         if not slash or not name or provider not in self._providers:
-            known = [*self._routes, *(f"{provider}/…" for provider in self._providers)]
+            known = [*self._routes, *(f"{provider}/MODEL" for provider in self._providers)]
             raise UnknownModel(
                 f"no route, provider/model or prompt:NAME is called {model[:200]!r}.{nearest(model, known)}",
                 param="model",
