@@ -275,7 +275,7 @@ async def batches(project: Project, registry: Registry | RemoteRegistry) -> Asyn
 
     Raises: BadInput where the providers are a server's: it keeps their keys.
     """
-    from tidegate.gateway.batch import Batches
+    from tidegate.gateway.batch import PipelineBatches
     from tidegate.gateway.claim import Claim
     from tidegate.upstream.http1 import Pool
     from tidegate.upstream.proxy import Proxies
@@ -289,7 +289,7 @@ async def batches(project: Project, registry: Registry | RemoteRegistry) -> Asyn
     try:
         key = Claim(project.lock).internal_key
         async with services(project, registry, internal_key=key, limited=False) as parts:
-            yield Batches(parts, pool)
+            yield PipelineBatches(parts, pool)
     finally:
         await pool.close()
 

@@ -1,4 +1,7 @@
-"""`--batch` at OpenAI's and at Anthropic's API: one suite over the simulated provider, real HTTP and real records."""
+"""
+`--batch` over both adapters of BatchUpstream: BatchCaller is asked by the real commands, and the simulated provider
+answers over real HTTP.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from tidegate import compose
@@ -275,9 +277,3 @@ def test_a_server_keeps_its_keys(tmp_path: Path) -> None:
     make(tmp_path / "bot")
     with pytest.raises(BadInput, match="the server keeps the provider's key"):
         asyncio.run(ask())
-
-
-def test_the_states_of_a_batch_are_plain_values() -> None:
-    from tidegate.ports import BatchState
-
-    assert msgspec.to_builtins(BatchState(True, 1, 2, 3))["refused"] is None

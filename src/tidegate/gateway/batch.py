@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import msgspec
 
-from tidegate.core.errors import NotFound, UpstreamError, UpstreamRejected
+from tidegate.core.errors import NotFound, UpstreamRejected
 from tidegate.core.retries import RetryBudget
 from tidegate.dialects import anthropic, openai_chat, openai_responses
 from tidegate.dialects.dialect import Wire
@@ -41,12 +41,6 @@ UNKNOWN = (404, 405)
 """What a server without a batch API says."""
 
 
-class _Taken(UpstreamError):
-    """The request is taken, and goes no further."""
-
-    retryable = False
-
-
 class _Door:
     """Implements ports.Upstream and its exchange: takes the request, or gives the answer that came in a batch."""
 
@@ -63,7 +57,7 @@ class _Door:
 
     async def __aenter__(self) -> UpstreamAnswer:
         if self._body is None:
-            raise _Taken("taken for a batch")
+            raise UpstreamRejected("taken for a batch", status=400, body=b"")  # which is not tried again
         return self
 
     async def __aexit__(self, *exc: object) -> None: ...
@@ -97,12 +91,8 @@ class _Unrecorded:
         """Forgets it."""
         return True
 
-    def begin(self, line: bytes) -> bool:
-        """Forgets it."""
-        return True
 
-
-class Batches:
+class PipelineBatches:
     """Implements ports.BatchCaller over the pipeline's own parts."""
 
     def __init__(self, services: Services, upstream: Upstream) -> None:
