@@ -332,3 +332,28 @@ def test_an_interrupted_calibration_says_so(project: Project, monkeypatch: pytes
     monkeypatch.setattr("tidegate.cli.judge.calibrated", interrupted)
     code, told = project.run("judge", "calibrate", "grounded")
     assert (code, "interrupted" in told) == (3, True), told
+
+
+RAG_SUITE = "prompts/docs/answer/eval.yaml"
+JUDGE = "{groundedness: judges/grounded, pass_at: 1, fields: {answer: output.answer, context: inputs.passages}}"
+
+
+def test_a_judge_that_nobody_calibrated_lets_nothing_pass(
+    project: Project, provider: Callable[[Say], Provider]
+) -> None:
+    """With no check beside it, nothing decides about an answer: that is no pass."""
+    from tidegate.simulate.judge import verdict
+
+    def say(asked: dict[str, Any]) -> tuple[int, Said]:
+        if "judge" not in asked["model"]:
+            return 200, "The moon is made of cheese."
+        return 200, verdict([message["content"] for message in asked["messages"]])
+
+    project.copy("rag", provider(say))
+    (project.folder / RAG_SUITE).write_text(f"golden: golden.jsonl\njudges:\n  grounded: {JUDGE}\n")
+    code, told = project.run("gate")
+    assert (code, "PASS" in told) == (3, False), told
+    assert "there is nothing to gate by. the judge 'grounded' is not calibrated" in told
+    assert project.run("judge", "calibrate", "grounded")[0] == 0
+    code, told = project.run("gate")
+    assert (code, "FAIL" in told) == (1, True), told

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import pytest
 
 from tidegate.core.evaluation import CheckResult, GateReport, Repeat, Run, Score
@@ -72,8 +73,10 @@ def run(number: int, cases: Sequence[Sequence[Repeat]]) -> Run:
 def scored(
     value: float | None, *, passed: bool | None = None, applicable: bool = True, name: str = "grounded"
 ) -> Repeat:
+    """With a check that passes."""
     reason = "" if value is not None else "not JSON: 'Well'"
-    return Repeat("", 0, "an answer", scores=(Score(name, value, passed, reason, applicable=applicable),))
+    checks = (CheckResult("is-json", True, ""),)
+    return Repeat("", 0, "an answer", checks, scores=(Score(name, value, passed, reason, applicable=applicable),))
 
 
 def checked(**checks: bool) -> Repeat:
@@ -207,6 +210,23 @@ def test_a_deciding_judge_without_a_verdict_is_unknown_to_the_pass_rate() -> Non
     assert (report.verdict, report.metrics[0].candidate, report.metrics[0].missing) == ("INCONCLUSIVE", 1.0, 1)
     only_scores = Demands(metrics=demands.metrics, judges=[Judge()])
     assert gate(run(2, cases), None, only_scores, golden(60)).verdict == "PASS"
+
+
+@pytest.mark.parametrize("applicable", [True, False])
+def test_an_answer_that_nothing_decides_about_is_no_pass(applicable: bool) -> None:
+    """Its only judge may not gate, only scores, or has nothing to judge; its only check has no weight."""
+    bare = msgspec.structs.replace(
+        scored(4 if applicable else None, applicable=applicable), checks=(CheckResult("a", True, "", None, 0),)
+    )
+    judges = [Judge(gates="the judge 'grounded' is not calibrated.", passing=3.0), Judge()]
+    judges += [] if applicable else [Judge(passing=3.0)]
+    for judge in judges:
+        demands = Demands(metrics={"pass-rate": Metric(floor=1)}, judges=[judge])
+        report = gate(run(2, [[bare]] * 5), None, demands, golden(5))
+        why = f" {judge.gates}" if judge.gates else ""
+        assert report.reason == f"No case has a value for pass-rate in v2, so there is nothing to gate by.{why}"
+        some = gate(run(2, [[bare]] * 4 + [[scored(4, passed=True)]]), None, demands, golden(5))
+        assert (some.verdict, some.metrics[0].cases) == ("PASS", 1)
 
 
 def test_one_check_is_a_metric_by_its_name_or_type() -> None:

@@ -101,7 +101,8 @@ def gate(
     ]
     questions = [question(gauge(name, judges), one, candidate, baseline, golden.cases) for name, one in asked.items()]
     found = breaks(candidate, baseline, suite.must_pass, golden.cases)
-    unusable = next(_unusable(candidate, baseline, questions, judges), None)
+    idle = [judge.gates for judge in suite.judges if judge.gates is not None and judge.passing is not None]
+    unusable = next(_unusable(candidate, baseline, questions, judges, idle), None)
     metrics = [] if unusable else verdicts(questions, alpha)
     verdict, reason = _verdict(candidate, baseline, found, metrics, unusable)
     return GateReport(
@@ -161,9 +162,9 @@ def _enough(metric: MetricVerdict) -> bool:
 
 
 def _unusable(
-    candidate: Run, baseline: Run | None, questions: Sequence[Question], judges: Collection[Judge]
+    candidate: Run, baseline: Run | None, questions: Sequence[Question], judges: Collection[Judge], idle: Sequence[str]
 ) -> Iterator[str]:
-    """Why nothing can be said."""
+    """Why nothing can be said. `idle`: why judges decide nothing that might."""
     runs = [candidate] if baseline is None else [candidate, baseline]
     for run in runs:
         if not usable(run):
@@ -176,7 +177,8 @@ def _unusable(
     for asked in questions:
         if asked.found(ALPHA) is None:
             versions = " and ".join(label(run) for run in runs)
-            yield f"No case has a value for {asked.gauge.name} in {versions}, so there is nothing to gate by."
+            nothing = f"No case has a value for {asked.gauge.name} in {versions}, so there is nothing to gate by."
+            yield " ".join([nothing, *(idle[:1] if asked.gauge.name == RATE else [])])
 
 
 def _errors(run: Run) -> str:

@@ -6,7 +6,8 @@ What one metric reads off a run: a value per answer, on a scale, and the answers
     a judge's name  its score, on its own scale
 
 An error is unknown to every metric. A judge without a verdict is unknown to its own metric, and to the pass rate where
-it decides whether an answer passes. Where a judge has nothing to judge there is nothing to know.
+it decides whether an answer passes. Where a judge has nothing to judge there is nothing to know, and an answer that
+neither a check nor a judge decides about is no pass.
 """
 
 from __future__ import annotations
@@ -69,8 +70,11 @@ class Gauge:
         if self.name != RATE:
             named = [check.passed for check in result.checks if self.name in (check.name, type_of(check.name))]
             return (float(all(named)),) if named else ()
-        unsure = any(_score(result, name) == (None,) for name in self.deciding)
-        return (None,) if result.passed and unsure else (float(result.passed),)
+        said = [_score(result, name) for name in self.deciding]
+        if result.passed and (None,) in said:
+            return (None,)
+        decided = any(said) or any(check.weight > 0 for check in result.checks)
+        return (float(result.passed),) if decided or not result.passed else ()
 
     def readings(self, run: Run) -> Readings:
         """Of every case that the metric applies to."""
