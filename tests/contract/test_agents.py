@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from tests.contract.test_init import exit_code, on_free_port
 from tests.gate_schema import gate_json
+from tidegate import compose
 from tidegate.cli.eval import eval_
 from tidegate.cli.gate import gate_
 from tidegate.cli.lint import lint_
 from tidegate.config import Config
+from tidegate.console.app import create_app
 from tidegate.core.artifact import Artifact, Input, Message, Tool, digest
 from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
@@ -361,6 +364,7 @@ def test_the_example_passes_and_what_its_readme_breaks_fails(agent: Path, capsys
     failing = {case["id"]: case for case in report["cases"] if case["candidate_passed"] < case["repeats"]}
     assert failing.keys() == {"too-soon", "note-with-orders"}
     assert "trajectory:tool-sequence" in report["reason"]
+    assert [step["name"] for step in failing["too-soon"]["steps"]] == ["lookup_order", "refund_order"]
 
 
 def test_a_loop_that_can_not_end_is_a_failure_with_a_reason_and_exit_code_1(
@@ -371,4 +375,29 @@ def test_a_loop_that_can_not_end_is_a_failure_with_a_reason_and_exit_code_1(
     assert exit_code(gate_, json=True) == 1
     report = gate_json(capsys.readouterr().out)
     assert {case["candidate_passed"] for case in report["cases"]} == {0}
-    assert "agent: is not done after 1 step (max_steps), and still calls lookup_order" in report["cases"][0]["reason"]
+    why = "is not done after 1 step (max_steps), and still calls lookup_order"
+    assert f"agent: {why}" in report["cases"][0]["reason"]
+    assert why in shown(report["run_id"])
+
+
+def test_the_console_shows_the_way_and_every_call_of_it(agent: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(eval_, "orders/assist", json=True) == 0
+    run = json.loads(capsys.readouterr().out)
+    slow = next(result for result in run["results"] if result["case_id"] == "slow-shop")
+    page = shown(run["id"])
+    for number, call in enumerate(slow["call_ids"], start=1):
+        assert f'<a class="text-link" href="/calls/{call}">call {number} of repeat {slow["repeat"] + 1}</a>' in page
+    assert "{&#34;error&#34;: &#34;timeout&#34;}" in page
+
+
+def shown(run_id: str) -> str:
+    """The console's page of a run."""
+    project = compose.project(None)
+    registry = compose.own_registry(project)
+    try:
+        app = create_app(registry=registry, call_log=compose.own_call_log(project), project=project)
+        answer = TestClient(app, base_url="http://127.0.0.1:4001").get(f"/runs/{run_id}")
+        assert answer.status_code == 200
+        return answer.text
+    finally:
+        registry.close()

@@ -15,7 +15,7 @@ from tidegate.core.evaluation import CaseVerdict, Repeat, Run
 from tidegate.evals.golden import Case
 from tidegate.evals.reports.page import alike
 from tidegate.evals.reports.plain import cut
-from tidegate.evals.said import by_case
+from tidegate.evals.said import by_case, way
 
 PAGE = 50
 MAX_TEXT = 8_000
@@ -64,8 +64,8 @@ class Answer:
     """Characters that are not shown."""
     repeat: Repeat
     """The first of them."""
-    calls: Sequence[tuple[int, str]]
-    """(number of the repeat, id of its call)."""
+    calls: Sequence[tuple[str, str]]
+    """(`call of repeat 1`, its id); of an agent each of its loop: `call 2 of repeat 1`."""
     asked_judges: Sequence[str]
     """Ids of the calls that judged it."""
     steps: Sequence[tuple[str, str, str | None]]
@@ -207,7 +207,7 @@ def _row(
 def _side(results: Sequence[Repeat]) -> Side:
     same: dict[tuple[object, ...], list[Repeat]] = {}
     for result in results:
-        same.setdefault((result.output, result.error, result.checks, _said(result)), []).append(result)
+        same.setdefault(_kept(result), []).append(result)
     answers = sorted(map(_answer, same.values()), key=lambda answer: answer.passed)
     return Side(
         passed=sum(result.passed for result in results),
@@ -216,6 +216,11 @@ def _side(results: Sequence[Repeat]) -> Side:
         answers=answers[:MAX_ANSWERS],
         more=max(0, len(answers) - MAX_ANSWERS),
     )
+
+
+def _kept(result: Repeat) -> tuple[object, ...]:
+    """What repeats have in common that are shown as one."""
+    return (result.output, result.error, result.unfinished, result.checks, _said(result), way(result.tool_calls))
 
 
 def _said(result: Repeat) -> tuple[object, ...]:
@@ -234,10 +239,17 @@ def _answer(found: Sequence[Repeat]) -> Answer:
         text=text,
         left=left,
         repeat=first,
-        calls=[(result.repeat + 1, result.call_id) for result in found if result.call_id],
+        calls=[call for result in found for call in _calls(result)],
         asked_judges=[call for result in found for score in result.scores for call in score.call_ids],
         steps=[(use.name, _text(use.arguments), use.result) for use in first.tool_calls],
     )
+
+
+def _calls(result: Repeat) -> list[tuple[str, str]]:
+    of = f"of repeat {result.repeat + 1}"
+    if len(result.call_ids) > 1:
+        return [(f"call {number} {of}", call) for number, call in enumerate(result.call_ids, start=1)]
+    return [(f"call {of}", result.call_id)] if result.call_id else []
 
 
 def _words(before: Side, after: Side) -> tuple[Pieces, Pieces] | None:
