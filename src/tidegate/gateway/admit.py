@@ -76,10 +76,11 @@ def _output_bound(plan: Plan) -> int | None:
         return None if bound is None else bound * (prompted.count or 1)
     fields, most = plan.incoming.fields, None
     for name in BOUNDS:
-        if name in fields and (bound := _number(fields, name)) is not None and (most is None or bound > most):
+        raw = fields.get(name)
+        if raw is not None and (bound := _number(raw)) is not None and (most is None or bound > most):
             most = bound
     if most is not None:
-        return most * (_number(fields, "n") or 1) if "n" in fields else most
+        return most * (_number(fields.get("n")) or 1)
     return next((_gemini_bound(fields[name]) for name in GEMINI_CONFIG if name in fields), None)
 
 
@@ -88,16 +89,16 @@ def _gemini_bound(raw: msgspec.Raw) -> int | None:
         config = msgspec.json.decode(raw, type=Fields)
     except (msgspec.DecodeError, RecursionError):
         return None
-    bound = next((number for name in GEMINI_BOUNDS if (number := _number(config, name)) is not None), None)
-    count = next((number for name in GEMINI_COUNTS if (number := _number(config, name)) is not None), None)
+    bound = next((number for name in GEMINI_BOUNDS if (number := _number(config.get(name))) is not None), None)
+    count = next((number for name in GEMINI_COUNTS if (number := _number(config.get(name))) is not None), None)
     return None if bound is None else bound * (count or 1)
 
 
-def _number(fields: Fields, name: str) -> int | None:
+def _number(raw: msgspec.Raw | None) -> int | None:
     """A whole number that is not below 0, however it is written; None for anything else."""
-    if name not in fields:
+    if raw is None:
         return None
-    text = bytes(fields[name]).strip(b'"')
+    text = bytes(raw).strip(b'"')
     if text.isdigit() and len(text) < MAX_DIGITS:
         return int(text)
     try:

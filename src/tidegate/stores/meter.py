@@ -26,7 +26,7 @@ PERIODS: tuple[Period, ...] = ("hour", "day", "month")
 MAX_MIXES = 4_096
 RUNNING_RETRY_S = 1.0
 """Nobody knows when a running call ends."""
-_NO_PARTS: list[Part] = []
+_NO_PARTS: list[tuple[Rate, Part]] = []
 log = logging.getLogger("tidegate.gateway")
 
 Spent = Mapping[str, Mapping[int, int]]
@@ -123,7 +123,7 @@ class Hold:
         self._meter = meter
         self._mix: _Mix | None = mix
         self._tokens = tokens
-        self._parts: list[Part] = [rate.take(now, tokens) for _, rate in mix.tokens] if mix.tokens else _NO_PARTS
+        self._parts = [(rate, rate.take(now, tokens)) for _, rate in mix.tokens] if mix.tokens else _NO_PARTS
         self._place: Any = None
         self.most: Charge | None = (nano_usd, mix.names) if mix.budgets else None
 
@@ -151,9 +151,9 @@ class Hold:
             slots.running -= 1
         meter = self._meter
         by = tokens - self._tokens
-        if by and mix.tokens:
+        if by and self._parts:
             now = int(meter.clock.monotonic() * SLOTS_PER_S)
-            for (_, rate), part in zip(mix.tokens, self._parts, strict=True):
+            for rate, part in self._parts:
                 rate.correct(part, now, by)
         if self.most is None:
             return None

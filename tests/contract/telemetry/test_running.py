@@ -1,4 +1,7 @@
-"""The file of running calls: what stands there survives, what is torn or foreign is seen, and it can not fill up."""
+"""
+Contract of ports.Running, and its file: what stands there survives, what is torn or foreign is seen, and it can not
+fill up.
+"""
 
 import asyncio
 import os
@@ -6,11 +9,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from tidegate.core.errors import Unusable
+from tidegate.fakes import MemoryRunning
+from tidegate.ports import Running
 from tidegate.telemetry.record import CallRow, Entry
 from tidegate.telemetry.running import SLOT, STEP, RunningCalls, read_running
 
@@ -30,6 +36,15 @@ def standing(file: Path) -> list[str]:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "running"
+
+
+@pytest.mark.parametrize("adapter", [RunningCalls, MemoryRunning])
+def test_a_call_has_a_place_of_its_own_until_it_ends(file: Path, adapter: Any) -> None:
+    running: Running = adapter() if adapter is MemoryRunning else adapter(file)
+    first, second = running.begin(said("a")), running.begin(said("b"))
+    assert None is not first != second is not None
+    running.end(first, recorded=True)
+    assert running.begin(said("c")) not in (None, second)
 
 
 def test_what_began_and_did_not_end_stands_there_as_it_was_said(file: Path) -> None:
