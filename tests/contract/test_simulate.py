@@ -18,6 +18,7 @@ import pytest
 
 from tidegate.core.errors import BadInput
 from tidegate.simulate import rules
+from tidegate.simulate.agent import AGENT
 from tidegate.simulate.server import MODELS, Latency, Simulator
 
 QUESTION = "Context: Shoes can be returned for 30 days. Hats can not.\n\nQuestion: How long can shoes be returned?"
@@ -126,6 +127,32 @@ async def test_the_tools_model_calls_the_first_tool_whole_and_as_a_stream() -> N
         assert call.type == "function"
         assert call.id.startswith("call_")
         assert (call.function.name, call.function.arguments) == ("weather", rules.TOOL_ARGUMENTS)
+
+
+async def test_the_agent_model_makes_several_calls_in_one_answer_whole_and_as_a_stream() -> None:
+    order = {"type": "object", "properties": {"id": {"pattern": "A[0-9]"}}, "required": ["id"]}
+    tools: Any = [{"type": "function", "function": {"name": "look", "parameters": order}}]
+    messages: Any = [{"role": "system", "content": "Call look."}, {"role": "user", "content": "A1 and A2?"}]
+    async with Simulator() as simulator, sdk(simulator) as client:
+        whole = await client.chat.completions.create(model=AGENT, messages=messages, tools=tools)
+        async with client.chat.completions.stream(model=AGENT, messages=messages, tools=tools) as stream:
+            streamed = await stream.get_final_completion()
+        asked = whole.choices[0].message
+        results: Any = [
+            {"role": "tool", "tool_call_id": call.id, "content": json.dumps({"n": number})}
+            for number, call in enumerate(asked.tool_calls or [], start=1)
+        ]
+        told: Any = [*messages, asked.model_dump(exclude_none=True), *results]
+        done = await client.chat.completions.create(model=AGENT, messages=told, tools=tools)
+    for answer in (whole, streamed):
+        calls = [call for call in answer.choices[0].message.tool_calls or [] if call.type == "function"]
+        assert [(call.function.name, json.loads(call.function.arguments)) for call in calls] == [
+            ("look", {"id": "A1"}),
+            ("look", {"id": "A2"}),
+        ]
+        assert len({call.id for call in calls}) == 2
+        assert answer.choices[0].finish_reason == "tool_calls"
+    assert done.choices[0].message.content == "What I found: n is 1; n is 2."
 
 
 async def test_models_are_listed() -> None:

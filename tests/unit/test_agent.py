@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import msgspec
 import pytest
 from hypothesis import given
@@ -32,6 +33,7 @@ from tidegate.evals.reports.markdown import _case
 from tidegate.evals.reports.page import page
 from tidegate.evals.runner import run_suite
 from tidegate.evals.said import because
+from tidegate.evals.schema import golden_schema, suite_schema
 from tidegate.evals.script import Script, ScriptLine, Stage, Stop
 from tidegate.evals.suite import misplayed
 from tidegate.fakes import FixedClock
@@ -527,6 +529,7 @@ async def test_going_on_asks_for_the_rest_of_a_loop_and_not_for_all_of_it(tmp_pa
     key, cases = RunKey("p", "d", "s", "g"), [{"id": "a"}, {"id": "b"}]
     down = PromptAnswer("", error="HTTP 503: down", status=503)
     caller = ScriptedCaller(lambda call: down if call.tags["case"] == "b" and turn(call) == 2 else steps_of(3)(call))
+    budget = Budget()
     for limit, errors in ((1_000, 1), (80, 0)):
         journals, budget = Journals(tmp_path / "runs", FixedClock()), Budget(limit)
         journal = journals.open(key, run_id=f"r{limit}", budget=budget)
@@ -619,6 +622,22 @@ def test_a_suites_script_is_too_with_its_line(tmp_path: Path) -> None:
     assert problem == "4 tools.refund: the prompt declares no tool 'refund'. Known: lookup."
     (problem,) = problems(tmp_path, {}, text, ())[:1]
     assert problem.endswith("It declares none.")
+
+
+@pytest.mark.parametrize(
+    ("tools", "fits"),
+    [
+        ({"lookup": {"returns": None}}, True),
+        ({"lookup": [{"when": {"id": "A"}, "in_turn": [{"error": "x"}, {"returns": 1}]}, {"error": "y"}]}, True),
+        ({"lookup": {"return": 1}}, False),
+        ({"lookup": []}, False),
+        ({"lookup": "found"}, False),
+    ],
+)
+def test_editors_know_what_a_script_looks_like(tools: dict[str, Any], fits: bool) -> None:
+    cases = [{"id": "a", "tools": tools, "max_steps": 3, "stop": {"tool": "end"}}]
+    assert jsonschema_rs.is_valid(golden_schema(), cases) == fits
+    assert jsonschema_rs.is_valid(suite_schema(), {"tools": tools, "stop": {"tool": ["end"], "text": "x"}}) == fits
 
 
 def test_what_is_scripted_is_in_the_digests(tmp_path: Path) -> None:

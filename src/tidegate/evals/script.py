@@ -93,11 +93,8 @@ class ScriptLine(Strict):
         return Given.model_construct(returns=self.returns, error=self.error).text
 
 
-Lines = Annotated[
-    list[ScriptLine],
-    Field(min_length=1),
-    BeforeValidator(_listed, json_schema_input_type=ScriptLine | list[ScriptLine]),
-]
+_SomeLines = Annotated[list[ScriptLine], Field(min_length=1)]
+Lines = Annotated[_SomeLines, BeforeValidator(_listed, json_schema_input_type=ScriptLine | _SomeLines)]
 
 
 class Stop(Strict):
