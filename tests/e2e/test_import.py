@@ -106,7 +106,7 @@ def test_from_a_configuration_to_its_verdicts(tmp_path: Path) -> None:
 
         code, said = tidegate("import", "promptfoo", "promptfooconfig.yaml", "--name", "shop")
         assert code == 1
-        assert "1 refused, 1 changed: look at each" in said
+        assert "1 refused, 2 changed: look at each" in said
         assert "becomes the judge 'llm-rubric', which decides nothing until it is calibrated" in said
         assert "`javascript`: runs code" in said
         assert tidegate("lint")[0] == 0

@@ -317,13 +317,12 @@ class _Maker:
         self.items.add(Item(kind, spot.document.file, own, spot.problem("").field, reason))
 
     def _calls_as_text(self, cases: Sequence[Case]) -> None:
-        for case in cases:
-            types = dict.fromkeys(type_ for check in (*self.suite.checks, *case.checks) for type_ in of_text(check))
-            if types:
-                named = ", ".join(f"`{type_}`" for type_ in types)
-                case.spot.changed(
-                    f"{named}: an answer that calls tools is its calls as JSON in promptfoo, and its text here."
-                )
+        checks = [*self.suite.checks, *(check for case in cases for check in case.checks)]
+        types = dict.fromkeys(type_ for check in checks for type_ in of_text(check))
+        if types:
+            named = ", ".join(f"`{type_}`" for type_ in types)
+            why = "an answer that calls tools is its calls as JSON in promptfoo, and its text here"
+            self.source.spot.changed(f"the prompt {self.source.label!r} has tools, and {named} to judge texts: {why}.")
 
     def _unchecked(self, cases: Sequence[Case]) -> None:
         for case in cases:
