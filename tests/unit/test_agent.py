@@ -312,8 +312,10 @@ async def test_how_a_loop_ends(
     )
 
 
-async def test_calls_of_the_last_answer_have_no_result() -> None:
-    ended = await looped(played(LOOKS, said("", use(), use("end"))), Script(ANY.tools, None, Stop(tool=["end"])))
+@pytest.mark.parametrize("stop", [Stop(tool=["end"]), None], ids=["stopped", "nothing scripted"])
+async def test_calls_of_the_last_answer_have_no_result(stop: Stop | None) -> None:
+    """Nobody read one."""
+    ended = await looped(played(LOOKS, said("", use(), use("end"))), Script(ANY.tools, None, stop))
     assert [(one.name, one.result) for one in ended.answer.tool_calls] == [
         ("lookup", "found"),
         ("lookup", None),

@@ -55,7 +55,7 @@ class ToolUse(msgspec.Struct, frozen=True):
     """As parsed; the text itself when it is not JSON."""
     id: str = ""
     result: str | None = None
-    """What the model read of it; None where it was not called again, or nothing is scripted for the call."""
+    """What the model read of it; None where it was not called again."""
 
 
 class Repeat(msgspec.Struct, frozen=True):

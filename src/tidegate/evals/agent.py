@@ -67,11 +67,10 @@ async def converse(
             steps = f"{most} step{'s' if most > 1 else ''}"
             return _ended(answers, [*uses, *asked], f"is not done after {steps} (max_steps), and still calls {names}")
         played = [msgspec.structs.replace(use, result=stage.play(use)) for use in asked]
+        lost = next((_unscripted(use) for use in played if use.result is None), None)
+        if why := lost or _too_dear(answers, stop):
+            return _ended(answers, [*uses, *asked], why)
         uses += played
-        if lost := next((use for use in played if use.result is None), None):
-            return _ended(answers, uses, _unscripted(lost))
-        if dear := _too_dear(answers, stop):
-            return _ended(answers, uses, dear)
         following = msgspec.structs.replace(
             following,
             messages=(*following.messages, _assistant(said.output, played), *map(_tool, played)),
