@@ -13,6 +13,7 @@ from tidegate.core.errors import Unusable
 from tidegate.core.evaluation import GateReport
 from tidegate.evals.budget import Budget
 from tidegate.evals.journal import KEPT_S, Journal, Journals, RunKey, identity
+from tidegate.evals.paid import PaidCaller
 from tidegate.evals.session import Resumed, Session
 from tidegate.fakes import FixedClock, FixedRandom
 from tidegate.ports import PromptAnswer, PromptCall
@@ -54,6 +55,16 @@ def test_what_was_paid_for_is_there_again_once(folder: Path) -> None:
     assert again.take(identity(call("a"))) == GOOD
     assert again.take(identity(call("a"))) is None
     assert again.take(identity(call("b"))) is None
+
+
+async def test_what_is_resumed_counts_repeats_not_an_agents_steps_or_judges(folder: Path) -> None:
+    journals, journal, budget = opened(folder)
+    paid = PaidCaller(ScriptedCaller(lambda call: GOOD), budget, journal)
+    for one in (call(), call(messages=({"role": "tool", "content": "x"},)), call(origin="judge")):
+        await paid.call(one)
+    journals.close()
+    _, again, budget = opened(folder)
+    assert (again.resumed, again.waiting, budget.spent_nano_usd) == (1, 3, 3_000_000)
 
 
 def test_calls_that_differ_in_anything_are_not_each_others() -> None:

@@ -52,7 +52,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     head: _Head | None = None
     call: str = ""
     eval: bool = False
-    """A case's own call, not a judge's."""
+    """The first call of a repeat: not a judge's, and not an agent's next."""
     answer: PromptAnswer | None = None
     note: str = ""
     text: str = ""
@@ -101,7 +101,7 @@ class Journal:
         return call in self._known
 
     def put(self, call: str, answer: PromptAnswer, *, own: bool) -> None:
-        """Writes down an answer. `own`: to a case's own call. Where that fails, `broken` says why."""
+        """Writes down an answer. `own`: to the first call of a repeat. Where that fails, `broken` says why."""
         self._append(_Line(call=call, eval=own, answer=answer))
         self._answers += 1
         self.spent_nano_usd += answer.cost_nano_usd or 0

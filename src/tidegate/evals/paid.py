@@ -25,5 +25,5 @@ class PaidCaller:
         if answer.error is None:
             self._budget.spend(answer.cost_nano_usd or 0)
             if self._journal is not None:
-                self._journal.put(key, answer, own=call.origin == "eval")
+                self._journal.put(key, answer, own=call.origin == "eval" and not call.messages)
         return answer
