@@ -277,6 +277,35 @@ def test_a_judge_stands_beside_the_prompts(project: Path, capsys: pytest.Capture
     assert not list(project.glob(".tidegate-import*"))
 
 
+def test_the_model_that_is_named_judges_everything(project: Path) -> None:
+    Path("p.yaml").write_text(
+        JUDGED.replace("value: is polite", "value: is polite, provider: openai:gpt-5").replace(
+            "prompts:", "defaultTest: {options: {provider: {text: {id: openai:gpt-4o}}}}\nprompts:"
+        )
+    )
+    for name, model in {"own": None, "named": "a/b"}.items():
+        with pytest.raises(SystemExit):
+            import_("promptfoo", Path("p.yaml"), name=name, judge_model=model)
+    models = {
+        path.parts[-3]: path.read_text().split("model: ")[1].split("\n")[0] for path in project.glob("judges/*/*/*")
+    }
+    assert models == {"own": "openai/gpt-5", "named": "a/b"}
+
+
+@pytest.mark.parametrize("threshold", ["7", "-1", "high", "true"])
+def test_a_judged_assertion_whose_threshold_is_none_is_left_out(
+    threshold: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged = f"[{{type: context-faithfulness, threshold: {threshold}}}]"
+    Path("p.yaml").write_text(
+        JUDGED.replace("[{type: llm-rubric, value: is polite}]", judged).replace("{a: x}", "{a: x, context: c}")
+    )
+    with pytest.raises(SystemExit) as ended:
+        import_("promptfoo", Path("p.yaml"), name="shop", judge_model="a/b")
+    assert ended.value.code == 1
+    assert "its threshold is not a score from 0 to 1" in capsys.readouterr().err
+
+
 def test_without_a_model_a_judged_assertion_says_how_to_name_one(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

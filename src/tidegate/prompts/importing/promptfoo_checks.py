@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,9 @@ class Grading:
     """How a test has its answers judged by a model."""
 
     model: str | None
-    """None when nothing names one."""
+    """Where an assertion names none itself; None when nothing does."""
+    instead: str | None = None
+    """Judges whatever is named."""
     barred: str | None = None
     """Why no judge of ours can say the same here, as a sentence."""
 
@@ -148,7 +150,7 @@ class Assertions:
         Args:
             grading: None where no judge can stand.
         """
-        made = self._read(self._resolved(spot), variables, grading or Grading(None, _IN_A_SET))
+        made = self._read(self._resolved(spot), variables, grading or Grading(None, barred=_IN_A_SET))
         self.missing += not made
         return made
 
@@ -182,30 +184,17 @@ class Assertions:
 
     def _judged(self, spot: Spot, kind: str, variables: Mapping[str, Any], grading: Grading) -> list[Any]:
         """The judgement that means nearly the same."""
-        judging = JUDGINGS.get(kind)
-        context = variables.get("context")
-        threshold, weight = (spot / "threshold").value, (spot / "weight").value
-        model = grader(spot / "provider") or grading.model
+        context, threshold = variables.get("context"), (spot / "threshold").value
+        model = grading.instead or grader(spot / "provider") or grading.model or ""
         try:
             value = self._filled(spot, variables)
-            if judging is None:
-                raise ValueError("a judge has no `not-` form: write the opposite as a rubric.")
-            if grading.barred:
-                raise ValueError(grading.barred)
-            if weight == 0:
-                raise ValueError("a judge that passes or fails has no weight of 0 here.")
-            for key in ("rubricPrompt", "transform", "contextTransform"):
-                if (spot / key).value is not None:
-                    raise ValueError(f"its `{key}` is not carried over: write the judge yourself.")
-            if judging.needs and not (isinstance(value, str) and value.strip()):
-                raise ValueError("needs a text as its value.")
-            if judging.context and not (isinstance(context, str) and context.strip()):
-                raise ValueError("needs a variable `context` that is a text.")
-            if model is None:
-                raise ValueError("a model judges it: name one with --judge-model provider/model.")
+            why = grading.barred or next(_no_judge(spot, kind, value, context, model), None)
         except ValueError as error:
-            spot.left_out(f"`{kind}`: {error}")
+            value, why = None, str(error)
+        if why:
+            spot.left_out(f"`{kind}`: {why}")
             return []
+        judging = JUDGINGS[kind]
         pass_at = (0 if threshold is None else threshold) if judging.context else None
         lost = "" if judging.context or threshold is None else " It says pass or fail, so its `threshold` is gone."
         spot.changed(f"becomes the judge {kind!r}, which decides nothing until it is calibrated.{lost}")
@@ -270,6 +259,35 @@ class Assertions:
             return parse(text, path).data if path.suffix.lower() in (".json", ".yaml", ".yml") else text.strip()
         except InvalidFile as error:
             raise ValueError(f"{name!r} can not be read: {error.problems[0].message}") from error
+
+
+def _no_judge(spot: Spot, kind: str, value: Any, context: Any, model: str) -> Iterator[str]:
+    """Why an assertion becomes no judge."""
+    judging = JUDGINGS.get(kind)
+    if judging is None:
+        yield "a judge has no `not-` form: write the opposite as a rubric."
+        return
+    if (spot / "weight").value == 0:
+        yield "a judge that passes or fails has no weight of 0 here."
+    for key in ("rubricPrompt", "transform", "contextTransform"):
+        if (spot / key).value is not None:
+            yield f"its `{key}` is not carried over: write the judge yourself."
+    if judging.needs and not _is_text(value):
+        yield "needs a text as its value."
+    if (threshold := (spot / "threshold").value) is not None and not _is_share(threshold):
+        yield "its threshold is not a score from 0 to 1."
+    if judging.context and not _is_text(context):
+        yield "needs a variable `context` that is a text."
+    if not model:
+        yield "a model judges it: name one with --judge-model provider/model."
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _made_by_program(value: Any) -> bool:

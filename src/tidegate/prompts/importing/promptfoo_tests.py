@@ -248,7 +248,7 @@ class Tests:
         for key in ("rubricPrompt", "factuality"):
             if any((spot / "options" / key).value is not None for spot in spots):
                 barred = f"`options.{key}` is not carried over: write the judge yourself."
-        return Grading(self.judge_model or model, barred)
+        return Grading(model, self.judge_model, barred)
 
     def _variables(self, spot: Spot) -> dict[str, Any]:
         value = spot.value
