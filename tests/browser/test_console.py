@@ -27,6 +27,8 @@ PAGES = {
     "rollback": "/rollback/support/answer",
     "deploy": "/deploy/support/answer?version=v1",
     "runs": "/runs",
+    "trend": "/runs/trend",
+    "compare": "/runs/compare",
 }
 WIDTHS = {"desktop": 1280, "phone": 390}
 PIXELS = """canvas => {
@@ -212,9 +214,38 @@ def test_a_refused_deploy_is_explained_and_can_be_forced(watched: Watched, seede
         "error: Failed to load resource: the server responded with a status of 403"
     )
     page.get_by_role("checkbox").check()
-    page.get_by_role("textbox").fill("the parser was mended")
+    page.get_by_label("Reason").fill("the parser was mended")
     page.get_by_role("button", name="Deploy v2").click()
     expect(page.get_by_role("status").first).to_contain_text("Deployed production from v1 to v2")
+
+
+def test_a_trend_leads_to_a_run_and_to_two_beside_each_other(watched: Watched) -> None:
+    page = watched.open("/runs/trend")
+    canvas = page.locator("#chart-trend-0 canvas")
+    assert canvas.evaluate(PIXELS) > 5
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
+    expect(page.locator(".tip")).to_contain_text("95 % interval")
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_url("**/runs/*-*")
+    expect(page.locator(".sentence")).to_contain_text("is-json must pass")
+    expect(page.locator("details.case[open] ins")).to_contain_text("I am so sorry")
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url("**/runs/compare?*")
+    assert page.locator(".metric .scale").count() == 1
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_share_is_deployed_from_the_form(watched: Watched, seeded: seed.Seeded) -> None:
+    page = watched.open("/deploy/support/answer?version=v1&environment=staging")
+    page.get_by_label("Share of its calls").fill("10")
+    page.get_by_role("button", name="Deploy v1").click()
+    expect(page.get_by_role("status").first).to_contain_text("v1 takes 10 % of staging's calls")
+    pointer = next(one for one in seeded.registry.pointers(seed.NAME) if one.environment == "staging")
+    assert pointer.shares == {2: 0.9, 1: 0.1}
 
 
 def test_versions_are_compared_by_choosing_two(watched: Watched) -> None:

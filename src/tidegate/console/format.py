@@ -111,6 +111,14 @@ def local(value: str | datetime, zone: ZoneInfo, now: datetime) -> str:
     return f"{moment.day} {moment:%b %Y, %H:%M}"
 
 
+def local_minute(value: str | datetime, zone: ZoneInfo, now: datetime) -> str:
+    """`14:03`, `21 Nov 14:03`, `21 Nov 2025`: where seconds tell nobody anything."""
+    moment, today = instant(value).astimezone(zone), now.astimezone(zone)
+    if moment.date() == today.date():
+        return f"{moment:%H:%M}"
+    return f"{moment.day} {moment:%b %H:%M}" if moment.year == today.year else f"{moment.day} {moment:%b %Y}"
+
+
 def ago(value: str | datetime, now: datetime) -> str:
     """`just now`, `42 s ago`, `3 min ago`, `5 h ago`, `12 d ago`."""
     seconds = (now - instant(value)).total_seconds()

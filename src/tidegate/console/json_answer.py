@@ -17,8 +17,7 @@ def json_answer(value: Any, status: int = 200, *, indent: int = 0) -> Response:
     """
     try:
         body = msgspec.json.encode(value)
+        body = msgspec.json.format(body, indent=indent) if indent else body
     except UnicodeEncodeError:
-        body = json.dumps(msgspec.to_builtins(value)).encode()
-    if indent:
-        body = msgspec.json.format(body, indent=indent)
+        body = json.dumps(msgspec.to_builtins(value), indent=indent or None).encode()
     return Response(body, status, media_type="application/json")

@@ -17,7 +17,7 @@ from tidegate.core.diff import diff
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Refused, TidegateError
 from tidegate.core.keys import Access
 from tidegate.core.ledger import Deployment, Version
-from tidegate.core.split import shown
+from tidegate.core.split import parse_weight, shown
 from tidegate.evals.session import measure
 from tidegate.prompts.files import check_name
 from tidegate.prompts.registry import Registry
@@ -46,9 +46,9 @@ class MovePages:
         return self._confirm(request, "rollback", name, {"environment": environment, "to": to})
 
     def confirm_deploy(
-        self, request: Request, name: str, *, version: str = "", environment: str = "production"
+        self, request: Request, name: str, *, version: str = "", environment: str = "production", weight: str = ""
     ) -> Response:
-        return self._confirm(request, "deploy", name, {"environment": environment, "to": version})
+        return self._confirm(request, "deploy", name, {"environment": environment, "to": version, "weight": weight})
 
     def rollback(self, request: Request, name: str, fields: Form, access: Asking) -> Response:
         return self._move(request, "rollback", name, fields, access)
@@ -71,6 +71,7 @@ class MovePages:
     def _do(self, action: Action, name: str, fields: Mapping[str, str], access: Access) -> Deployment:
         environment, to = fields.get("environment") or "production", fields.get("to", "")
         reason = fields.get("reason", "").strip()
+        weight = _weight(fields.get("weight", ""))
         force = fields.get("force") == "yes"
         check_move(access, name, environment, force=force)
         if action == "rollback":
@@ -88,6 +89,7 @@ class MovePages:
             reason=reason,
             force=force,
             measure=measure(project.prompts / name, strict=needed),
+            weight=weight,
         )
 
     def _confirm(
@@ -128,6 +130,7 @@ class MovePages:
                 "run": run_line(run) if run else None,
                 "diff": changes,
                 "reason": fields.get("reason", ""),
+                "weight": fields.get("weight", ""),
                 "error": _said_here(error) if error else None,
                 "refused": error is not None and action == "deploy",
             },
@@ -139,6 +142,14 @@ class MovePages:
     def _environments(self, name: str) -> list[str]:
         live = [pointer.environment for pointer in self._registry.pointers(name)]
         return list(dict.fromkeys(["production", *self._pages.project.config.gate.protects, *live, "staging"]))
+
+
+def _weight(text: str) -> float | None:
+    """`10`, `10 %` or `10%` of an environment's calls; None for all of them. Raises BadInput."""
+    text = text.strip()
+    if not text or text.rstrip("% ") == "100":
+        return None
+    return parse_weight(text if text.endswith("%") else f"{text}%")
 
 
 def _were_live(log: Sequence[Deployment], environment: str, versions: Sequence[Version]) -> list[Version]:
@@ -153,4 +164,5 @@ def _said_here(error: TidegateError) -> str:
         str(error)
         .replace("or overrule with --force --reason", "or overrule it below, with a reason")
         .replace("--force needs --reason", "Overruling the policy needs a reason")
+        .replace("--weight", "The share")
     )

@@ -72,6 +72,7 @@ class Pages:
             percent=human.percent,
             short=short,
             local=lambda value: human.local(value, self.zone, self.now()),
+            local_minute=lambda value: human.local_minute(value, self.zone, self.now()),
             ago=lambda value: human.ago(value, self.now()),
             exact=self._exact,
             utc=lambda value: human.instant(value).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC",

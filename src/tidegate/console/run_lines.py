@@ -12,6 +12,7 @@ from tidegate.core.errors import NotFound, TidegateError
 from tidegate.core.run_lines import Figure, RunFilter, RunLine, RunSummary
 from tidegate.evals.readings import RATE
 from tidegate.evals.reports.figures import figure as shown_figure
+from tidegate.evals.said import SHARE
 from tidegate.evals.summary import KAPPA, summarise
 from tidegate.prompts.registry import Registry
 
@@ -65,8 +66,18 @@ def shown(figure: Figure) -> dict[str, Any]:
         "interval": f"{shown_figure(figure.low, figure.scale)} to {shown_figure(figure.high, figure.scale)}"
         if figure.low is not None
         else "",
+        "span": _span(figure),
         "places": [place(end) for end in (figure.value, figure.low, figure.high) if end is not None] if known else [],
     }
+
+
+def _span(figure: Figure) -> str:
+    """The interval where there is little room: `49–77 %`, `3.8–4.28`."""
+    if figure.low is None or figure.high is None:
+        return ""
+    if figure.scale == SHARE:
+        return f"{100 * figure.low:.0f}–{100 * figure.high:.0f} %"
+    return f"{figure.low:.2f} – {figure.high:.2f}".replace("-", "−")
 
 
 def run_name(line: RunLine) -> str:

@@ -15,7 +15,7 @@ from tidegate.console.overview import THEMES
 from tidegate.console.page import Pages, parse_instant
 from tidegate.console.prompts import known_versions
 from tidegate.console.run_lines import run_lines, shown_line
-from tidegate.console.trend import breaks, trend_charts
+from tidegate.console.trend import breaks, moves_after, trend_charts
 from tidegate.core.errors import BadInput, nearest
 from tidegate.core.run_lines import RunFilter, RunKind
 from tidegate.prompts.files import JUDGES
@@ -24,6 +24,8 @@ from tidegate.prompts.registry import Registry
 PAGE = 50
 TREND = 500
 """Runs on a trend, the newest ones."""
+LISTED = 100
+"""Of them in the table; `.json` has all."""
 VERDICTS = ("PASS", "FAIL", "INCONCLUSIVE", "UNUSABLE")
 SPANS = {
     "1d": (timedelta(days=1), "the last day"),
@@ -108,9 +110,10 @@ class RunListPages:
         wanted = RunQuery(prompt=name, kind=kind).wanted(self._pages.now())
         lines = run_lines(self._registry, wanted, limit=TREND)[::-1] if name else []
         rows = [shown_line(line, summary) for line, summary in lines]
-        for row, why in zip(rows, breaks([line for line, _ in lines]), strict=True):
-            row["break"] = why
         moves = self._registry.log(name) if name else []
+        bare = [line for line, _ in lines]
+        for row, why, made in zip(rows, breaks(bare), moves_after(bare, moves), strict=True):
+            row |= {"break": why, "moves": made}
         return self._pages.answer(
             request,
             "trend.html",
@@ -122,6 +125,7 @@ class RunListPages:
                 "charts": trend_charts(lines, moves, self._pages.zone) if len(lines) > 1 else [],
                 "themes": THEMES,
                 "runs": rows[::-1],
+                "listed": LISTED,
                 "cut": len(lines) == TREND,
                 "command": self._command(wanted, prompts),
             },

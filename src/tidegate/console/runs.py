@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from typing import Annotated, Any
 
 import msgspec
@@ -17,7 +18,7 @@ from tidegate.console.run_lines import run_lines, shown
 from tidegate.core.errors import BadInput, NotFound
 from tidegate.core.evaluation import GateReport, Run
 from tidegate.core.run_lines import RunFilter
-from tidegate.evals.compared import compared, document, stored_cases
+from tidegate.evals.compared import Compared, compared, document, stored_cases
 from tidegate.evals.judges.stored import is_calibration, judges_of
 from tidegate.evals.judges.tally import tallies
 from tidegate.evals.regate import Asked, asked, regate
@@ -31,6 +32,8 @@ from tidegate.prompts.files import check_name
 from tidegate.prompts.registry import Registry
 
 MAX_SLICES = 40
+KEPT = 32
+"""Comparisons in memory."""
 CHOICES = 30
 """Other runs of the prompt that a page offers to compare with."""
 
@@ -61,6 +64,7 @@ class RunPages:
     def __init__(self, pages: Pages, registry: Registry) -> None:
         self._pages = pages
         self._registry = registry
+        self._known: OrderedDict[tuple[str, str], Compared] = OrderedDict()
 
     def routes(self) -> APIRouter:
         routes = APIRouter(include_in_schema=False)
@@ -119,7 +123,7 @@ class RunPages:
         if not (query.a and query.b):
             return self._choose(request, query)
         before, after = registry.run(query.a), registry.run(query.b)
-        found = compared(registry, before, after)
+        found = self._compared(before, after)
         cases = [*stored_cases(document(registry, after.golden_digest), after)]
         seen = {case.id for case in cases}
         cases += [
@@ -147,6 +151,15 @@ class RunPages:
             active="runs",
             title=f"{after.prompt}: {label(before)} and {label(after)}",
         )
+
+    def _compared(self, before: Run, after: Run) -> Compared:
+        """Runs never change, and the statistics of hundreds of cases take a second: the last comparisons are kept."""
+        key = (before.id, after.id)
+        found = self._known.get(key) or compared(self._registry, before, after)
+        self._known[key] = found
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        return found
 
     def _choose(self, request: Request, query: CompareQuery) -> Response:
         """Two drop-downs, of the runs of one prompt; of the newest run's where none is known yet."""
@@ -193,6 +206,7 @@ class RunPages:
             found.append(
                 {
                     **msgspec.to_builtins(tally),
+                    "mean_text": figures.figure(tally.mean, spec.scale if spec else (1.0, 5.0)),
                     "kind": spec.kind.name if spec else "",
                     "scale": spec.scale if spec else None,
                     "pass_at": spec.passing if spec else None,

@@ -38,16 +38,19 @@ def trend_charts(lines: Sequence[Line], moves: Sequence[Deployment], zone: ZoneI
         lines: oldest first.
     """
     names = list(dict.fromkeys(figure.name for _, summary in lines for figure in summary.figures))
-    versions = colours([line for line, _ in lines])
+    bare = [line for line, _ in lines]
+    versions = colours(bare)
     legend = [(name, index) for name, index in versions.items()] if len(versions) <= MAX_SERIES else []
-    marks = _marks(lines, moves)
+    marks = _marks(bare, moves)
     charts = []
     for number, name in enumerate(names[:MAX_CHARTS]):
         title, hint = TITLES.get(name, (name, "mean score, with 95 % intervals"))
         spec = _spec(
             name, lines, versions, marks if number == 0 else _bare(marks), zone, height=220 if not number else 150
         )
-        charts.append(Chart(f"trend-{number}", title, hint, spec, legend, wide=number == 0 or len(names) == 2))
+        charts.append(
+            Chart(f"trend-{number}", title, hint, spec, [] if number else legend, wide=number == 0 or len(names) == 2)
+        )
     return charts
 
 
@@ -186,20 +189,29 @@ def _values(rows: Sequence[Row], lines: Sequence[Line], name: str) -> Row:
     return {"axis": axis, "scale": {"domain": [min(low, top - (top - bottom) / 5), top], "nice": False, "zero": False}}
 
 
-def _marks(lines: Sequence[Line], moves: Sequence[Deployment]) -> list[Row]:
-    """Deployments between the runs, and where the runs before do not compare with those after."""
-    found: list[Row] = []
-    begun = [human.instant(line.started_at) for line, _ in lines]
+def moves_after(lines: Sequence[RunLine], moves: Sequence[Deployment]) -> list[list[Row]]:
+    """For each run, oldest first, what was deployed after it and before the next, as a label."""
+    begun = [human.instant(line.started_at) for line in lines]
+    found: list[list[Row]] = [[] for _ in lines]
     for move in reversed(moves):
         at = sum(moment <= human.instant(move.at) for moment in begun)
-        if at == 0:
-            continue
-        verb = "rollback" if move.action == "rollback" else "forced" if move.forced else "deploy"
-        where = "" if move.environment == "production" else f" {move.environment}"
-        alarming = move.forced or move.action == "rollback"
-        found.append({"i": at + 0.5, "label": f"{verb} v{move.to_version}{where}", "style": _style(alarming)})
+        if at:
+            verb = "rollback" if move.action == "rollback" else "forced" if move.forced else "deploy"
+            where = "" if move.environment == "production" else f" {move.environment}"
+            alarming = move.forced or move.action == "rollback"
+            found[at - 1].append({"label": f"{verb} v{move.to_version}{where}", "alarming": alarming})
+    return found
+
+
+def _marks(lines: Sequence[RunLine], moves: Sequence[Deployment]) -> list[Row]:
+    """Deployments between the runs, and where the runs before do not compare with those after."""
+    found: list[Row] = [
+        {"i": place + 0.5, "label": move["label"], "style": "alarm" if move["alarming"] else "marker"}
+        for place, made in enumerate(moves_after(lines, moves), start=1)
+        for move in made
+    ]
     found += [
-        {"i": place - 0.5, "label": why, "style": "break"} for place, why in enumerate(_breaks(lines), start=1) if why
+        {"i": place - 0.5, "label": why, "style": "break"} for place, why in enumerate(breaks(lines), start=1) if why
     ]
     return _placed(found, len(lines))
 
@@ -215,10 +227,6 @@ def _placed(marks: list[Row], count: int) -> list[Row]:
             free[level] = share + LABEL_SHARE
         mark["align"] = "right" if share > 1 - LABEL_SHARE else "left"
     return marks
-
-
-def _style(alarming: bool) -> str:
-    return "alarm" if alarming else "marker"
 
 
 def _bare(marks: Sequence[Row]) -> list[Row]:

@@ -61,8 +61,7 @@ def compared(shelf: Shelf, before: Run, after: Run) -> Compared:
         for judge in judges_of(new)
         if theirs.get(judge.name) == judge.digest and (not judge.relative or after.baseline_run_id == before.id)
     ]
-    written = (new.get("gate") or {}).get("metrics") or {}
-    asked = {name: Metric(**written.get(name, {})) for name in (RATE, *(judge.name for judge in judges))}
+    asked = {name: _asked(new, name) for name in (RATE, *(judge.name for judge in judges))}
     mine = stored_cases(document(shelf, after.golden_digest), after)
     seen = {case.id for case in mine}
     gone = [case for case in stored_cases(document(shelf, before.golden_digest), before) if case.id not in seen]
@@ -82,7 +81,7 @@ def compared(shelf: Shelf, before: Run, after: Run) -> Compared:
 
 def stored_cases(golden: str, run: Run) -> list[Case]:
     """The cases of a stored golden set in the order in which they were run; without the text those that were run."""
-    plain = {line["id"]: line for line in map(_line, golden.split("\n")) if line}
+    plain = {line["id"]: line for line in map(_line, golden.split("\n")) if "id" in line}
     return [
         Case(
             id=case_id,
@@ -121,6 +120,14 @@ def _doubts(before: Run, after: Run, old: Mapping[str, Any], new: Mapping[str, A
             yield f"The judge {judge.name} is another one in each run: its scores are not compared."
     if before.digest == after.digest:
         yield "Both runs are of one version: what differs between them is noise."
+
+
+def _asked(suite: Mapping[str, Any], name: str) -> Metric:
+    """What the suite asks of a metric; nothing where it does not, or says it in another way than today."""
+    try:
+        return Metric.model_validate(suite["gate"]["metrics"][name])
+    except (KeyError, TypeError, ValueError):
+        return Metric()
 
 
 def _measures(suite: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
-from statistics import fmean
+from statistics import NormalDist, fmean
 from typing import Any
 
 from tidegate.core.agreement import wilson
@@ -19,6 +20,8 @@ from tidegate.evals.readings import RATE, Gauge, gauge
 from tidegate.evals.said import by_case, passed_cases
 
 KAPPA = "kappa"
+FEW = 30
+NORMAL = NormalDist().inv_cdf(0.975)
 HALF = 0.025
 """On each side of an interval of 95 %."""
 
@@ -43,7 +46,11 @@ def summarise(run: Run, suite: str, golden: str) -> RunSummary:
 def clusters(golden: str) -> dict[str, str]:
     """Case id → its cluster, of those that have one."""
     lines = [_json(line) for line in golden.split("\n") if line.strip()]
-    return {line["id"]: line["cluster"] for line in lines if isinstance(line, dict) and line.get("cluster")}
+    return {
+        line["id"]: line["cluster"]
+        for line in lines
+        if isinstance(line, dict) and line.get("id") and line.get("cluster")
+    }
 
 
 def _summary(run: Run, kind: Any, figures: tuple[Figure, ...]) -> RunSummary:
@@ -74,11 +81,21 @@ def _figure(one: Gauge, run: Run, items: dict[str, str]) -> Figure:
         return Figure(one.name, None, None, None, 0, readings.missing, one.scale)
     mean = fmean(value for group in values for value in group)
     if one.is_score:
-        low, high = bounded_interval(values, one.scale, alpha=HALF)
+        low, high = _interval(values, mean, one.scale)
     else:
         share = wilson(mean * len(values), len(values))
         low, high = share.low or 0.0, 1.0 if share.high is None else share.high
     return Figure(one.name, mean, low, high, len(values), readings.missing, one.scale)
+
+
+def _interval(groups: list[list[float]], mean: float, scale: tuple[float, float]) -> tuple[float, float]:
+    """Of few values the gate's own; of many a normal one with a cluster-robust error: a list has hundreds of runs."""
+    if len(groups) <= FEW:
+        return bounded_interval(groups, scale, alpha=HALF)
+    squares = math.fsum(math.fsum(value - mean for value in group) ** 2 for group in groups)
+    count = sum(map(len, groups))
+    spread = NORMAL * math.sqrt(squares * len(groups) / (len(groups) - 1)) / count
+    return max(scale[0], mean - spread), min(scale[1], mean + spread)
 
 
 def _calibration(run: Run, judge: JudgeSpec, labels: str) -> RunSummary:

@@ -57,6 +57,10 @@ async function drawChart(figure, force) {
   if (before && before.text === source && before.figure === figure && !force) return;
   drawn.set(figure.id, { ...before, text: source, figure });
   const spec = JSON.parse(source);
+  if (!spec.usermeta && figure.clientWidth < 520) {
+    // There is no room for labels: the table below the chart says the same.
+    spec.layer = spec.layer.filter((layer) => !layer.mark.style?.endsWith("-label"));
+  }
   const themes = JSON.parse(document.getElementById("chart-themes").textContent);
   const plot = document.createElement("div");
   plot.className = "plot next";

@@ -17,13 +17,14 @@ DECIDES = ("format", "kind", "prompts", "votes", "reduce", "logprobs")
 
 def is_calibration(suite: Any) -> bool:
     """Whether what a run was stored under is a judge, and not a suite."""
-    return isinstance(suite, dict) and "checks" not in suite and suite.get("kind") in KINDS
+    return isinstance(suite, dict) and "checks" not in suite and _is_judge(suite)
 
 
 def judges_of(suite: Mapping[str, Any]) -> list[JudgeSpec]:
     """Of a stored suite. They can not be asked; whether they may gate is not known here: `gates` is None."""
     written = suite.get("judges")
-    return [stored(name, plain) for name, plain in written.items()] if isinstance(written, dict) else []
+    found = written.items() if isinstance(written, dict) else ()
+    return [stored(name, plain) for name, plain in found if _is_judge(plain)]
 
 
 def stored(name: str, plain: Mapping[str, Any]) -> JudgeSpec:
@@ -44,3 +45,7 @@ def stored(name: str, plain: Mapping[str, Any]) -> JudgeSpec:
         plain=plain,
         gates=None,
     )
+
+
+def _is_judge(plain: Any) -> bool:
+    return isinstance(plain, dict) and all(key in plain for key in DECIDES) and plain["kind"] in KINDS
