@@ -246,6 +246,8 @@ async def test_every_way_out_gives_everything_back_and_charges_what_the_record_s
     assert (record.get("outcome", "error"), cost > 0) == (outcome, costs)
     assert cost == COST or outcome != "ok"
     assert bench.spent() == ({"total": cost, "model sim/m-1": cost} if cost else {})
+    charge = [cost, ["total day", "model sim/m-1 month"]] if cost else None
+    assert json.loads(bench.spool.lines[0]).get("charge") == charge
     assert (bench.held(), bench.running.standing) == (0, set())
     bench.upstream = bench.services.attempts._upstream = FakeUpstream(GOOD)
     assert (await bench.call(CHAT)).status == 200, "its place is free again"

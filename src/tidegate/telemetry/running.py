@@ -91,7 +91,7 @@ class RunningCalls:
             chunk[at] = 0
             free.append(place)
         else:
-            self.over.append(_read(chunk, at)[0].call.id)
+            self.over.append(_read(chunk, at).call.id)
 
     def restart(self) -> None:
         """Forgets all that stands there; before the first call, once a checkpoint has it."""
@@ -157,20 +157,17 @@ def read_running(file: Path) -> tuple[list[Entry], int]:
     while at < len(data):
         if data[at] == _STANDS:
             try:
-                entry, size = _read(data, at)
+                found.append(_read(data, at))
             except (ValueError, struct.error):
                 torn += 1
-            else:
-                found.append(entry)
-                at += (size - 1) // SLOT * SLOT
         at += SLOT
     return found, torn
 
 
-def _read(data: mmap.mmap | bytes, at: int) -> tuple[Entry, int]:
-    """The call that stands there, and how long it is. Raises ValueError, struct.error when it can not be read."""
+def _read(data: mmap.mmap | bytes, at: int) -> Entry:
+    """The call that stands there. Raises ValueError, struct.error when it can not be read."""
     size, check = _HEAD.unpack_from(data, at + 1)
     said = data[at + _SAID : at + _SAID + size]
     if crc32(said) != check:
         raise ValueError("torn")
-    return _decode(said), _SAID + size
+    return _decode(said)

@@ -291,6 +291,22 @@ def test_one_process_at_a_time_keeps_them(tmp_path: Path) -> None:
     first.die()
 
 
+def test_no_checkpoint_is_written_while_running_calls_can_not_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power loss, calls that ended before it would stand there again."""
+    first = Process(tmp_path, FixedClock(), 1)
+    checkpoint = tmp_path / ".tidegate" / "spool" / CHECKPOINT
+    before = checkpoint.stat().st_mtime_ns
+    monkeypatch.setattr(first.places, "sync", lambda: _full(0))
+    first.begin("c1", "ann", 50)
+    first.end("c1", 40)
+    first.retire()
+    first.seal()
+    assert checkpoint.stat().st_mtime_ns == before
+    first.die()
+
+
 def test_where_the_checkpoint_can_not_be_written_the_lines_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
