@@ -79,8 +79,8 @@ class CallRow(msgspec.Struct, omit_defaults=True):
     cost_nano_usd: int | None = None
     """None: the price of this model, or of this service tier, is not known."""
     cache: CacheState | None = None
-    """What the cache did: `shared` is the answer to another call of the same moment, `bypass` that nobody looked. None: the
-    route has none."""
+    """What the cache did: `shared` is the answer to another call of the same moment, `bypass` that nobody looked.
+    None: the route has none."""
     saved_cost_nano_usd: int | None = None
     """What an answer that was there already would have cost; `cost_nano_usd` is 0 then."""
     latency_s: float = 0.0
