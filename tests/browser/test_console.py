@@ -214,7 +214,7 @@ def test_a_refused_deploy_is_explained_and_can_be_forced(watched: Watched, seede
         "error: Failed to load resource: the server responded with a status of 403"
     )
     page.get_by_role("checkbox").check()
-    page.get_by_label("Reason").fill("the parser was mended")
+    page.get_by_role("textbox", name="Reason").fill("the parser was mended")
     page.get_by_role("button", name="Deploy v2").click()
     expect(page.get_by_role("status").first).to_contain_text("Deployed production from v1 to v2")
 
