@@ -183,7 +183,7 @@ async def test_a_second_process_waits_for_the_same_batch(world: World) -> None:
     run = await world.eval(batch=True)
     assert len(run.results) == 9
     assert (world.batches, world.provider.batches.answered, world.alone) == (1, 9, [])
-    assert list((world.folder / ".tidegate" / "runs").iterdir()) == []
+    assert not (world.folder / ".tidegate" / "runs").exists()
 
 
 def _ticket(world: World) -> bool:

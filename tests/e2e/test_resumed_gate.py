@@ -100,7 +100,7 @@ async def test_a_gate_that_was_killed_goes_on_without_paying_twice(tmp_path: Pat
         assert (code, wrong) == (1, "")
         assert "resumed: 5 of 9 calls of v2 were there" in said
         assert provider.paid - before == calls, "no paid call was made again"
-        assert list((killed.root / ".tidegate" / "runs").iterdir()) == []
+        assert not (killed.root / ".tidegate" / "runs").exists()
 
         assert verdict(stored(killed)) == verdict(json.loads(expected))
 

@@ -139,7 +139,7 @@ def test_fresh_forgets_it_and_time_does_too(folder: Path) -> None:
     assert (journal.resumed, budget.spent_nano_usd) == (0, 0)
     assert [path.name for path in folder.iterdir()] == [journal.path.name]
     journals.close()
-    assert list(folder.iterdir()) == [], "one that nothing was paid for goes"
+    assert not folder.exists(), "one that nothing was paid for goes"
 
 
 def test_a_folder_that_can_not_be_written_is_said_before_the_first_call(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ async def test_a_run_that_went_on_ends_as_one_that_never_stopped(tmp_path: Path,
     ]
     assert plain(report) == plain(expected)
     assert world.shelf.saved[0].results == never.shelf.saved[0].results
-    assert list((tmp_path / "died" / "runs").iterdir()) == [], "a finished run leaves no journal"
+    assert not (tmp_path / "died" / "runs").exists(), "a finished run leaves no journal"
 
 
 async def test_the_cap_holds_over_an_interruption(tmp_path: Path) -> None:

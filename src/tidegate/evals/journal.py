@@ -222,10 +222,13 @@ class Journals:
             journal.discard()
 
     def close(self) -> None:
-        """Leaves every unfinished one to whoever goes on."""
+        """Leaves every unfinished one to whoever goes on; where there is none, nothing is left of the folder either."""
         for journal in self._open.values():
             journal.close()
         self._open.clear()
+        with suppress(OSError):
+            self._folder.rmdir()
+            self._folder.parent.rmdir()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -236,13 +239,19 @@ class Journals:
             self.close()
 
     def _made(self, key: RunKey, run_id: str, spent_nano_usd: int) -> Journal:
-        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{run_id}{SUFFIX}"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            file = self._new(path)
+        except FileNotFoundError:  # another process has just finished, and took its empty folder away
+            file = self._new(path)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         head = _Head(key, iso_utc(self._clock.now_ns()), spent_nano_usd)
         _write(file, _Line(head=head))
         return Journal(file, path, head)
+
+    def _new(self, path: Path) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def _found(self, key: RunKey) -> Journal | None:
         """The newest journal of `key`; the old ones of all are thrown away."""
