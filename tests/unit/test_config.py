@@ -44,14 +44,18 @@ def write(folder: Path, text: str | bytes) -> Path:
         ("budgets: {total: {day: -1}}", "1: budgets.total.day: "),
         ("budgets: {total: {day: .inf}}", "1: budgets.total.day: "),
         (
-            "providers: {openai: {}}\nroutes: {fast: {targets: [openai/x]}}\n"
-            "limits:\n  models: {fats: {concurrent: 1}}",
+            (
+                "providers: {openai: {}}\nroutes: {fast: {targets: [openai/x]}}\n"
+                "limits:\n  models: {fats: {concurrent: 1}}"
+            ),
             "4: limits.models.fats: no route or provider/model 'fats'. Did you mean 'fast'?",
         ),
         (
             "providers: {openai: {}}\nbudgets:\n  models: {opnai/gpt-4.1: {day: 1}}",
-            "3: budgets.models.opnai/gpt-4.1: no route or provider/model 'opnai/gpt-4.1'."
-            " Did you mean 'openai/gpt-4.1'?",
+            (
+                "3: budgets.models.opnai/gpt-4.1: no route or provider/model 'opnai/gpt-4.1'."
+                " Did you mean 'openai/gpt-4.1'?"
+            ),
         ),
         ("gateway: {port: 1}\ngateway: {port: 2}", "2: gateway: this key stands twice."),
         ("gateway: [", "not valid YAML"),

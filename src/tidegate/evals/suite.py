@@ -244,8 +244,8 @@ def _metrics(
         low, high = scales[name]
         if metric.margin is None and metric.floor is None:
             problems.append(document.problem(path, "needs a margin, a floor, or both."))
-        if metric.margin is not None and metric.margin > high - low:
-            message = f"is more than this metric can fall, {high - low:g} (it is {metric.margin:g})."
+        if metric.margin is not None and metric.margin >= high - low:
+            message = f"is {metric.margin:g}, and this metric can fall by {high - low:g} at most: it would always pass."
             problems.append(document.problem((*path, "margin"), message))
         if metric.floor is not None and not low <= metric.floor <= high:
             message = f"is outside of this metric's scale, {low:g} to {high:g} (it is {metric.floor:g})."
