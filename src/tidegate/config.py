@@ -494,7 +494,7 @@ def read(file: Path) -> Document:
         with file.open("rb") as opened:
             body = opened.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise BadInput(f"{file}: no such file. `tidegate demo` makes a complete example project.") from error
+        raise BadInput(f"{file}: no such file. `tidegate init` makes a starter project.") from error
     except OSError as error:
         raise BadInput(f"{file}: can not be read: {error.strerror}.") from error
     if len(body) > MAX_BYTES:

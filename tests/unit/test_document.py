@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
@@ -21,6 +21,8 @@ class Model(Strict):
     words: list[str] = []
     share: float = 0.0
     on: bool = False
+    most: Annotated[int, Field(ge=1, le=10)] = 1
+    kind: Literal["a", "b"] = "a"
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,9 @@ def test_a_number_that_is_not_finite_is_an_error(text: str) -> None:
         ("name: x\ninner:\n  count: true", "f:3: inner.count: must be a whole number (it is True)."),
         ("name: x\ninner:\n  cuont: 1", "f:3: inner.cuont: unknown key 'cuont'. Did you mean 'count'?"),
         ("- 1", "f:1: must be a mapping of `key: value`."),
+        ("name: x\nmost: 11", "f:2: most: must be at most 10 (it is 11)."),
+        ("name: x\nmost: 0", "f:2: most: must be at least 1 (it is 0)."),
+        ("name: x\nkind: c", "f:2: kind: must be 'a' or 'b' (it is 'c')."),
     ],
 )
 def test_a_wrong_value_is_one_sentence_with_its_line(text: str, message: str) -> None:

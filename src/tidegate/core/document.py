@@ -32,6 +32,14 @@ _EXPECTED = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
+    "float_parsing": "must be a number",
+    "decimal_parsing": "must be a number",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must hold {min_length} or more",
+    "too_long": "must hold at most {max_length}",
+    "literal_error": "must be {expected}",
 }
 """pydantic's words for what was expected, in ours."""
 
@@ -139,7 +147,13 @@ def _problems(document: Document, error: ValidationError) -> list[Problem]:
         # Unions put the tried branch into the location; only what stands in the file means something to its author.
         while path and path not in document.lines and path[:-1] not in document.lines:
             path = path[:-1]
-        message = _sentence(_EXPECTED.get(item["type"], str(item["msg"]).removeprefix("Value error, ")))
+        expected = _EXPECTED.get(item["type"])
+        said = (
+            str(item["msg"]).removeprefix("Value error, ")
+            if expected is None
+            else expected.format(**item.get("ctx", {}))
+        )
+        message = _sentence(said)
         if isinstance(item["input"], str | int | float | bool) and item["type"] != "missing" and message[-1] == ".":
             message = f"{message[:-1]} (it is {item['input']!r})."
         problem = document.problem(path, message)

@@ -236,10 +236,10 @@ class InternalError(TidegateError):
     """A bug of ours. The message tells nothing but the call id; the log has the rest."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """`" Did you mean 'x'?"` for the closest known name, the list when it is short, or an empty string."""
     names: Sequence[str] = sorted(set(known))
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    close = get_close_matches(name, names, n=1, cutoff=cutoff)
     if close:
         return f" Did you mean {close[0]!r}?"
     if 0 < len(names) <= 12:

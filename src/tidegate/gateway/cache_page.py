@@ -50,6 +50,8 @@ async def _purge(query: str, lookup: Lookup | None, prompts: PromptSource, acces
         raise Forbidden("this key may empty the cache of its own prompts only: name one.", param="prompt")
     if version is None:
         digest = None
+        if prompt is not None and prompt not in prompts.names():
+            await prompts.find(prompt, "v1")  # every registered prompt has one
     elif prompt is None:
         raise InvalidRequest("a version is one of a prompt: name that too.", param="prompt")
     else:

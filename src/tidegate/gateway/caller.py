@@ -125,7 +125,7 @@ class HttpCaller:
         except TidegateError as error:
             raise Unusable(f"the gateway: {error}") from error
         if answer.status != 200:
-            raise BadInput(_error_message(answer.status, body))
+            raise BadInput(_error_message(answer.status, body).removeprefix(f"HTTP {answer.status}: "))
         return body
 
     async def call(self, call: PromptCall) -> PromptAnswer:

@@ -76,7 +76,7 @@ class Routes:
             await self._model(unquote(asked["name"]), request, access, reply)
         elif request.path not in ANSWERS:
             path = request.path[:200]
-            said = nearest(path, KNOWN) or f" Known: {', '.join(KNOWN)}."
+            said = nearest(path, KNOWN, cutoff=0.75) or f" Known: {', '.join(KNOWN)}."
             await _error(reply, dialect, UnknownPath(f"no such path: {path}.{said}"))
         elif request.method not in READS:
             await _wrong_method(reply, dialect, request, ", ".join(READS))
