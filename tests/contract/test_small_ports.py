@@ -276,8 +276,9 @@ async def test_a_reply_delivers_what_was_pushed_in_order(
         await reply.start(201, [("x-a", "1")], streamed=streamed)
         started.append(reply.started)
         if streamed:
-            await reply.send(b"one ")
-            await reply.send(b"two ")
+            assert reply.push(b"one ")
+            await reply.drained()
+            assert reply.push(b"two ")
         await reply.end(b"end")
 
     assert await deliver(talk) == (201, "1", b"one two end" if streamed else b"end")

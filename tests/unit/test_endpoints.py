@@ -136,7 +136,8 @@ async def test_events_become_the_elements_of_an_array(pieces: list[bytes], tail:
     reply = JsonArrayReply(client)
     await reply.start(200, [("content-type", "text/event-stream"), ("x-a", "b")], streamed=True)
     for piece in pieces:
-        await reply.send(piece)
+        assert reply.push(piece)
+    await reply.drained()
     await reply.end(tail)
     assert json.loads(client.body) == elements
     assert client.headers == {"content-type": "application/json", "x-a": "b"}
