@@ -106,7 +106,10 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     until = time.monotonic() + options.seconds
     asking = []
+    # Streams begin one after the other: if all began at once, the first byte would tell of a queue that nobody has.
+    apart_s = options.words * options.every_ms / 1e3 / options.connections
     for number in range(options.connections):
+        await asyncio.sleep(apart_s)
         made = partial(Asking, options, number, tally, until)
         _, one = await loop.create_connection(made, "127.0.0.1", options.port)
         asking.append(one)
