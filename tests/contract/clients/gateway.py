@@ -17,7 +17,7 @@ from tidegate.config import Config
 from tidegate.core.artifact import Artifact, Input, Message, Output, digest
 from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
-from tidegate.fakes import FakePrompts, MemorySpool, as_read
+from tidegate.fakes import FakePrompts, MemoryRunning, MemorySpool, as_read
 from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys
 from tidegate.gateway.edge import Edge
@@ -156,7 +156,7 @@ async def gateway(
             keys=keys,
             project="default",
             content_sample=1.0,
-            admission=Meter(config.limits, config.budgets, zone=ZoneInfo("UTC"), clock=clock),
+            admission=Meter(config.limits, config.budgets, zone=ZoneInfo("UTC"), clock=clock, running=MemoryRunning()),
         )
         edge = Edge(Routes(services))
         here.origin = f"http://127.0.0.1:{await edge.start()}"
