@@ -16,7 +16,7 @@ from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
 from tidegate.dialects.reason import reason
 from tidegate.gateway.flight import SharedAnswer
 from tidegate.gateway.record import Record
-from tidegate.gateway.resolve import Plan
+from tidegate.gateway.resolve import Plan, off_loop
 from tidegate.gateway.source import Source, StreamSource, WholeSource
 from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamExchange, UpstreamRequest
 from tidegate.upstream.targets import Target
@@ -72,7 +72,7 @@ class Attempts:
         raise last
 
     async def _try_target(self, plan: Plan, target: Target, record: Record) -> tuple[Source, UpstreamExchange]:
-        request = await asyncio.to_thread(_request, plan, target) if plan.large else _request(plan, target)
+        request = await off_loop(plan.large, _request, plan, target)
         retry = 0
         while True:
             began = self._clock.monotonic()

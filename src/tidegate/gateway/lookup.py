@@ -92,11 +92,7 @@ class Part:
         row.cache = "bypass"
         if row.origin != "live" or not (wish.read or wish.write) or not repeatable(plan):
             return await self._lead(keeps=False)
-        project, access = row.project, self._access
-        large = plan.large
-        self._key = (
-            await off_loop(large, lookup.key, plan, project, access) if large else lookup.key(plan, project, access)
-        )
+        self._key = await off_loop(plan.large, lookup.key, plan, row.project, self._access)
         if not wish.read:
             return await self._lead(keeps=True)
         while True:

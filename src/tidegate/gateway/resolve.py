@@ -131,9 +131,7 @@ async def resolve(
         access.require_model(incoming.model)
         path = targets.find(incoming.model)
         row.route = path.route
-        row.system_digest = hashlib.sha256(
-            await asyncio.to_thread(client.system_bytes, incoming) if large else client.system_bytes(incoming)
-        ).hexdigest()
+        row.system_digest = hashlib.sha256(await off_loop(large, client.system_bytes, incoming)).hexdigest()
         record.input = without_data(client.input_text(incoming))
         return Plan(client, incoming, path, large=large, headers=headers)
     access.require_prompt(name.prompt)
