@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -627,8 +627,3 @@ def locate(start: Path, explicit: Path | None = None) -> Path:
         if (folder / FILE).is_file():
             return folder / FILE
     raise BadInput(f"no {FILE} in {here} or above it. Go to your project, or name it with --config.")
-
-
-def as_plain(config: Config) -> dict[str, Any]:
-    """The configuration as JSON values; secrets are shown as `**********`."""
-    return config.model_dump(mode="json")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tidegate.config import as_plain, find, load
+from tidegate.config import find, load
 from tidegate.core.errors import BadInput, InvalidFile
 
 
@@ -117,7 +117,7 @@ def test_the_nearest_file_upwards_is_found(tmp_path: Path) -> None:
 def test_a_literal_key_is_never_shown(tmp_path: Path) -> None:
     config = load(write(tmp_path, "providers: {openai: {api_key: sk-canary-0001}}")).config
     assert "sk-canary" not in repr(config)
-    assert "sk-canary" not in str(as_plain(config))
+    assert "sk-canary" not in str(config.model_dump(mode="json"))
 
 
 def test_yaml_1_2_scalars(tmp_path: Path) -> None:

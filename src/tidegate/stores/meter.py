@@ -18,7 +18,7 @@ from tidegate.config import Budgets, Caps, Limit, Limits
 from tidegate.core.budgets import WARN_PERCENT, Budget, BudgetState, Charge, Period, charged
 from tidegate.core.errors import BudgetExhausted, Saturated, TooLarge
 from tidegate.core.instant import iso_utc
-from tidegate.core.limits import SLOTS_PER_S, Part, Rate
+from tidegate.core.limits import Part, Rate, slot
 from tidegate.ports import Clock, Running
 
 TOTAL = "total"
@@ -152,7 +152,7 @@ class Hold:
         meter = self._meter
         by = tokens - self._tokens
         if by and self._parts:
-            now = int(meter.clock.monotonic() * SLOTS_PER_S)
+            now = slot(meter.clock.monotonic())
             for rate, part in self._parts:
                 rate.correct(part, now, by)
         if self.most is None:
@@ -216,7 +216,7 @@ class Meter:
         mix = self._mixes.get(names)
         if mix is None:
             mix = self._mix(*names)
-        now = int(self.clock.monotonic() * SLOTS_PER_S)
+        now = slot(self.clock.monotonic())
         now_ns = self.clock.now_ns() if mix.budgets else 0
         mix.ask(now, now_ns, tokens, nano_usd)
         for budget, _ in mix.budgets:
