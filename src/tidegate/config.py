@@ -345,6 +345,10 @@ class Limits(Strict):
         """What is given for `total`, or for a `key`, `prompt` or `model`."""
         return _given(self.total, self.each_key, getattr(self, f"{kind}s", {}), kind, name)
 
+    def path(self, kind: str, name: str, field: str) -> str:
+        """Where the file says one field of it: `limits.each_key.concurrent`."""
+        return f"limits.{_place(self, kind, name, field)}"
+
     def names(self) -> list[tuple[str, str]]:
         """Kind and name of all that is named."""
         return _named(self)
@@ -375,6 +379,10 @@ class Budgets(Strict):
         """What is given for `total`, or for a `key`, `prompt` or `model`."""
         return _given(self.total, self.each_key, getattr(self, f"{kind}s", {}), kind, name)
 
+    def path(self, kind: str, name: str, field: str) -> str:
+        """Where the file says one field of it: `budgets.each_key.day`."""
+        return f"budgets.{_place(self, kind, name, field)}"
+
     def names(self) -> list[tuple[str, str]]:
         """Kind and name of all that is named."""
         return _named(self)
@@ -389,6 +397,14 @@ def _given(total: Scope | None, each_key: Scope | None, names: dict[str, Scope],
         return named or each
     left_out = each.model_fields_set - named.model_fields_set
     return named.model_copy(update={field: getattr(each, field) for field in left_out})
+
+
+def _place(scopes: Limits | Budgets, kind: str, name: str, field: str) -> str:
+    if kind == "total":
+        return f"total.{field}"
+    named = getattr(scopes, f"{kind}s").get(name)
+    each = kind == "key" and (named is None or field not in named.model_fields_set)
+    return f"each_key.{field}" if each else f"{kind}s.{name}.{field}"
 
 
 def _named(scopes: Limits | Budgets) -> list[tuple[str, str]]:

@@ -418,7 +418,10 @@ async def test_a_refused_call_goes_nowhere_and_its_record_says_why() -> None:
     assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
     record = bench.record()
     assert (record["outcome"], record["http_status"], record["error_type"]) == ("rejected", 429, "rate_limit_exceeded")
-    assert record["error_message"] == "model sim/m-1: 1 requests per minute are used up."
+    assert record["error_message"] == (
+        "model sim/m-1: the requests per minute are used up (limits.models.sim/m-1.requests_per_minute: 1)."
+        " Try again in 61 s."
+    )
     assert len(bench.upstream.requests) == 1
     assert bench.running.begun == [], "a call without a budget is not written down twice"
 

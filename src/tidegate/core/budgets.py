@@ -57,6 +57,7 @@ class Budget:
         "period",
         "reserved",
         "scope",
+        "setting",
         "spent",
         "start",
         "unpriced",
@@ -65,10 +66,22 @@ class Budget:
     )
 
     def __init__(
-        self, scope: str, period: Period, cap: int, zone: ZoneInfo, spent: Mapping[int, int] | None = None
+        self,
+        scope: str,
+        period: Period,
+        cap: int,
+        zone: ZoneInfo,
+        spent: Mapping[int, int] | None = None,
+        *,
+        setting: str,
     ) -> None:
-        """`spent`: by the start of a window, what an earlier process spent."""
+        """
+        Args:
+            spent: by the start of a window, what an earlier process spent.
+            setting: where its cap is given, for people: `budgets.each_key.day`.
+        """
         self.scope = scope
+        self.setting = setting
         self.period: Period = period
         self.cap = cap
         self.warn_at = -(-cap * WARN_PERCENT // 100)

@@ -9,6 +9,7 @@ has taken anything from it.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -26,6 +27,7 @@ PERIODS: tuple[Period, ...] = ("hour", "day", "month")
 MAX_MIXES = 4_096
 RUNNING_RETRY_S = 1.0
 """Nobody knows when a running call ends."""
+_AGAIN = f"Try again in {RUNNING_RETRY_S:.0f} s."
 _NO_PARTS: list[tuple[Rate, Part]] = []
 log = logging.getLogger("tidegate.gateway")
 
@@ -33,13 +35,17 @@ Spent = Mapping[str, Mapping[int, int]]
 """`key alice day` → start of a window → nano-USD."""
 
 
+_Where = tuple[str, str]
+"""Whose it is, and where it is configured: `key ann`, `limits.each_key.concurrent`."""
+
+
 class _Slots:
     """Calls at once."""
 
-    __slots__ = ("limit", "running", "scope")
+    __slots__ = ("limit", "running", "where")
 
-    def __init__(self, scope: str, limit: int) -> None:
-        self.scope = scope
+    def __init__(self, where: _Where, limit: int) -> None:
+        self.where = where
         self.limit = limit
         self.running = 0
 
@@ -49,13 +55,26 @@ class _Scope:
 
     __slots__ = ("budgets", "requests", "slots", "tokens")
 
-    def __init__(self, name: str, limit: Limit, caps: Caps, zone: ZoneInfo, spent: Spent) -> None:
+    def __init__(self, kind: str, name: str, limits: Limits, budgets: Budgets, *, zone: ZoneInfo, spent: Spent) -> None:
+        title = _title(kind, name)
+        limit, caps = limits.of(kind, name) or Limit(), budgets.of(kind, name) or Caps()
+
+        def where(field: str) -> _Where:
+            return title, limits.path(kind, name, field)
+
         rpm, tpm, most = limit.requests_per_minute, limit.tokens_per_minute, limit.concurrent
-        self.requests = None if rpm is None else (name, Rate(rpm))
-        self.tokens = None if tpm is None else (name, Rate(tpm))
-        self.slots = None if most is None else _Slots(name, most)
+        self.requests = None if rpm is None else (where("requests_per_minute"), Rate(rpm))
+        self.tokens = None if tpm is None else (where("tokens_per_minute"), Rate(tpm))
+        self.slots = None if most is None else _Slots(where("concurrent"), most)
         self.budgets = [
-            Budget(name, period, nano_usd(cap), zone, spent.get(f"{name} {period}"))
+            Budget(
+                title,
+                period,
+                nano_usd(cap),
+                zone,
+                spent.get(f"{title} {period}"),
+                setting=budgets.path(kind, name, period),
+            )
             for period in PERIODS
             if (cap := getattr(caps, period)) is not None
         ]
@@ -97,15 +116,16 @@ class _Mix:
 
     def ask(self, now: int, now_ns: int, tokens: int, nano: int) -> None:
         """Whether all of it has room for a call. Raises Saturated, TooLarge, BudgetExhausted."""
-        for scope, rate in self.requests:
+        for where, rate in self.requests:
             if not rate.has(now, 1):
-                raise _too_many(scope, rate, now, "requests", 1)
-        for scope, rate in self.tokens:
+                raise _too_many(where, rate, now, "requests", 1)
+        for where, rate in self.tokens:
             if not rate.has(now, tokens):
-                raise _too_many(scope, rate, now, "tokens", tokens)
+                raise _too_many(where, rate, now, "tokens", tokens)
         for slots in self.slots:
             if slots.running >= slots.limit:
-                message = f"{slots.scope}: {slots.limit:,} calls at once are running."
+                whose, setting = slots.where
+                message = f"{whose}: as many calls run at once as may ({setting}: {slots.limit}). {_AGAIN}"
                 raise Saturated(message, retry_after_s=RUNNING_RETRY_S)
         for budget, _ in self.budgets:
             if not budget.start <= now_ns < budget.end:
@@ -256,35 +276,46 @@ class Meter:
 
     def _scope(self, kind: str, name: str) -> _Scope | None:
         """What is configured for a name, made once; None where nothing is."""
-        title = f"{kind} {name}" if name else kind
+        title = _title(kind, name)
         scope = self._scopes.get(title)
         if scope is None:
-            limit, caps = self._limits.of(kind, name), self._budgets.of(kind, name)
-            if limit is None and caps is None:
+            if self._limits.of(kind, name) is None and self._budgets.of(kind, name) is None:
                 return None
-            scope = self._scopes[title] = _Scope(title, limit or Limit(), caps or Caps(), self._zone, self._spent)
+            scope = _Scope(kind, name, self._limits, self._budgets, zone=self._zone, spent=self._spent)
+            self._scopes[title] = scope
         return scope
 
 
-def _too_many(scope: str, rate: Rate, now: int, unit: str, amount: int) -> Saturated | TooLarge:
+def _too_many(where: _Where, rate: Rate, now: int, unit: str, amount: int) -> Saturated | TooLarge:
+    whose, setting = where
     if amount > rate.limit:
-        return TooLarge(f"{scope}: this call may take {amount:,} {unit}, more than the {rate.limit:,} per minute.")
-    return Saturated(f"{scope}: {rate.limit:,} {unit} per minute are used up.", retry_after_s=rate.wait_s(now, amount))
+        return TooLarge(
+            f"{whose}: this call may take {amount:,} {unit}, more than may be taken in a minute ({setting}:"
+            f" {rate.limit}). Send less, bound the output lower, or raise that."
+        )
+    wait_s = rate.wait_s(now, amount)
+    message = f"{whose}: the {unit} per minute are used up ({setting}: {rate.limit})."
+    return Saturated(f"{message} Try again in {math.ceil(wait_s)} s.", retry_after_s=wait_s)
 
 
 def _no_money(budget: Budget, nano: int) -> Saturated | BudgetExhausted:
-    whose = f"{budget.scope}: the budget of ${usd(budget.cap)} per {budget.period}"
+    whose = f"{budget.scope}: the budget of ${usd(budget.cap)} per {budget.period} ({budget.setting})"
     if budget.spent + nano <= budget.cap and budget.spent < budget.cap:
-        return Saturated(
-            f"{whose} is held by calls that are running: ${usd(budget.cap - budget.spent - budget.reserved)} are free,"
-            f" and this call may cost ${usd(nano)}.",
-            retry_after_s=RUNNING_RETRY_S,
-        )
-    resets = f"It begins anew at {iso_utc(budget.end)[:19]}Z."
+        free = usd(budget.cap - budget.spent - budget.reserved)
+        held = f"{whose} is held by calls that are running: ${free} are free, and this call may cost ${usd(nano)}."
+        return Saturated(f"{held} {_AGAIN}", retry_after_s=RUNNING_RETRY_S)
+    resets = f"begins anew at {iso_utc(budget.end)[:19]}Z"
     if budget.spent >= budget.cap:
-        return BudgetExhausted(f"{whose} is used up. {resets}")
+        return BudgetExhausted(f"{whose} is used up. It {resets}; only a higher one lets calls through before.")
     left = usd(budget.cap - budget.spent)
-    return BudgetExhausted(f"{whose} has ${left} left, and this call may cost ${usd(nano)}. {resets}")
+    return BudgetExhausted(
+        f"{whose} has ${left} left, and this call may cost ${usd(nano)}."
+        f" Bound its output lower, or wait until the budget {resets}."
+    )
+
+
+def _title(kind: str, name: str) -> str:
+    return f"{kind} {name}" if name else kind
 
 
 def nano_usd(amount: Decimal) -> int:
