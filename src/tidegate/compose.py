@@ -15,7 +15,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -171,7 +171,8 @@ async def services(
     except BaseException:
         kept.close()
         raise
-    _warn_of_nobody(config, prompts.keys())
+    for path, message in nobodys(config, prompts.keys()):
+        log.warning("%s: %s", ".".join(path), message)
     pool = Pool(networks=_networks(project), proxies=Proxies.read(os.environ))
     attempts = Attempts(pool, RetryBudget(), clock, random)
     answers = MemoryAnswers(max_bytes=config.caches.max_bytes, clock=clock)
@@ -228,11 +229,15 @@ def _admission(
     return meter
 
 
-def _warn_of_nobody(config: Config, ring: KeyRing) -> None:
-    """A limit or budget of a key that nobody has caps nothing; the key may be made later, so it is no error."""
+def nobodys(config: Config, ring: KeyRing) -> Iterator[tuple[tuple[str, ...], str]]:
+    """
+    Limits and budgets of keys that nobody has, by their path, and what to say: they cap nothing.
+
+    The keys may be made later, so it is no error; where there are none at all, they are kept elsewhere.
+    """
     for section, scopes in (("limits", config.limits), ("budgets", config.budgets)):
         for name in [] if ring.empty else sorted(scopes.keys.keys() - ring.names):
-            log.warning("%s.keys.%s: no key has this name.%s", section, name, nearest(name, ring.names))
+            yield (section, "keys", name), f"no key has this name.{nearest(name, ring.names)}"
 
 
 def _networks(project: Project) -> dict[str, Network]:

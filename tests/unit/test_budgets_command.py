@@ -70,11 +70,10 @@ def test_no_budgets_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.split() == NONE.split()
 
 
-def test_a_limit_of_a_key_that_nobody_has_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_limit_of_a_key_that_nobody_has_is_found() -> None:
     config = Config.model_validate({"limits": {"keys": {"an": {"concurrent": 1}, "ann": {"concurrent": 1}}}})
     token, prefix = mint(bytes(range(38)))
     key = Key(prefix, "ann", "caller", fingerprint(token), "2026-01-01T00:00:00.000000Z", "ada")
-    compose._warn_of_nobody(config, KeyRing([key]))
-    compose._warn_of_nobody(config, KeyRing())
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said == "limits.keys.an: no key has this name. Did you mean 'ann'?"
+    nobody = ("limits", "keys", "an")
+    assert list(compose.nobodys(config, KeyRing([key]))) == [(nobody, "no key has this name. Did you mean 'ann'?")]
+    assert list(compose.nobodys(config, KeyRing())) == []

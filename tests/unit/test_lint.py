@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.evals import EXAMPLE
+from tidegate import compose
 from tidegate.cli import lint as command
 from tidegate.cli.github import annotation
 from tidegate.cli.lint import lint, lint_
@@ -20,6 +22,7 @@ from tidegate.config import load
 from tidegate.core.artifact import Artifact
 from tidegate.core.document import parse_yaml
 from tidegate.core.errors import BadInput, InvalidFile, NotFound
+from tidegate.core.keys import Wanted
 from tidegate.core.notice import Notice
 from tidegate.upstream.lint import require_models
 from tidegate.upstream.model_ids import pinned
@@ -126,6 +129,18 @@ def test_every_notice_has_its_place(tmp_path: Path, files: dict[str, str | bytes
     for notice, beginning in zip(notices, expected, strict=True):
         assert notice.startswith(beginning), notices
         assert KEY not in notice
+
+
+def test_a_limit_of_a_key_that_nobody_has_is_found_where_the_keys_are_kept(tmp_path: Path) -> None:
+    file = write(
+        tmp_path, **{"tidegate.yaml": CONFIG + "limits:\n  keys: {an: {concurrent: 1}, ann: {concurrent: 1}}\n"}
+    )
+    assert found(file) == []
+    assert not (tmp_path / ".tidegate").exists()
+    with closing(compose.own_registry(load(file))) as registry:
+        registry.keys.create(Wanted("ann", "caller"), who="ada")
+    expected = "warning tidegate.yaml:4 [unknown-key] limits.keys.an: no key has this name. Did you mean 'ann'?"
+    assert found(file) == [expected]
 
 
 def test_a_broken_prompt_does_not_hide_the_others(tmp_path: Path) -> None:

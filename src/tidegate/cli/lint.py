@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -19,6 +20,7 @@ from cyclopts import Parameter
 from rich.progress import track
 from rich.text import Text
 
+from tidegate import compose
 from tidegate import config as configuration
 from tidegate.cli.github import annotation, from_workspace, sentence
 from tidegate.cli.output import err, out, print_json, visible
@@ -103,6 +105,7 @@ def lint(file: Path, names: Sequence[str] = (), *, quiet: bool = True) -> Report
     layout += judges_layout
     if known is not None:
         notices += _unknown_prompts(file, known, prompts)
+        notices += _unknown_keys(file, known)
     for name in names:
         if name not in prompts:
             raise NotFound(f"no prompt named {name!r} under {root / 'prompts'}.{nearest(name, prompts)}")
@@ -171,6 +174,17 @@ def _unknown_prompts(file: Path, known: Config, prompts: Mapping[str, object]) -
         for name in scopes.prompts.keys() - prompts.keys():
             problem = document.problem((section, "prompts", name), f"no prompt named {name!r}.{nearest(name, prompts)}")
             yield from_problem(problem, "unknown-prompt", "warning")
+
+
+def _unknown_keys(file: Path, known: Config) -> Iterator[Notice]:
+    """Limits and budgets of keys that nobody has, where this folder keeps the keys; in a fresh clone none are known."""
+    project = configuration.Project(file.resolve().parent, known, file)
+    if not (known.limits.keys or known.budgets.keys) or not project.control.exists() or known.control.url is not None:
+        return
+    document = configuration.read(file)
+    with closing(compose.own_registry(project)) as registry:
+        for path, message in compose.nobodys(known, registry.keys.ring()):
+            yield from_problem(document.problem(path, message), "unknown-key", "warning")
 
 
 def _placed(notice: Notice, root: Path) -> Notice:
