@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 
-from tidegate.config import Config
+from tidegate.config import Config, Price, Provider
 from tidegate.core.artifact import Artifact, Input, Message, Output, Tool, digest
 from tidegate.core.errors import InvalidRequest, UnknownModel
 from tidegate.core.keys import OPEN, Access
@@ -151,6 +152,46 @@ async def test_an_eval_is_answered_by_the_model_alone_and_finds_a_fallback_that_
     assert [target.name for target in (await plan(artifact, origin="eval")).path.targets] == ["sim/m-1"]
     with pytest.raises(UnknownModel, match="othr/m-2"):
         await plan(changed(fallbacks=("othr/m-2",)), origin="eval")
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [
+        ("gpt-4.1", "Did you mean 'openai/gpt-4.1'?"),
+        ("r-1", "Did you mean 'other/r-1'?"),
+        ("own-1", "Did you mean 'sim/own-1'?"),
+        ("opnai/x", "Did you mean 'openai/x'?"),
+        ("suport", "Did you mean 'support'?"),
+        ("who-knows", "Known: openai/MODEL, other/MODEL, sim/MODEL, support."),
+        ("nobody/x", "Known: openai/MODEL, other/MODEL, sim/MODEL, support."),
+        ("p/q", "'p/q' is a prompt: call it as 'prompt:p/q'."),
+        ("p/q@v1", "'p/q@v1' is a prompt: call it as 'prompt:p/q@v1'."),
+    ],
+)
+async def test_a_model_that_nobody_has_is_told_what_to_call(model: str, hint: str) -> None:
+    with pytest.raises(UnknownModel) as refused:
+        await named(model)
+    assert str(refused.value).endswith(hint)
+
+
+async def test_a_prompt_that_a_key_may_not_call_is_not_told_of() -> None:
+    with pytest.raises(UnknownModel, match="no route"):
+        await named("p/q", access=Access(models=("p/*",)))
+
+
+async def named(model: str, access: Access = OPEN) -> Plan:
+    """A call of a model by a name."""
+    config = CONFIG.model_copy(update={"providers": {**CONFIG.providers, "openai": Provider()}})
+    return await resolve(
+        openai_chat.DIALECT,
+        openai_chat.DIALECT.parse_request(json.dumps({"model": model, "messages": []}).encode()),
+        Record(clock=FixedClock(), random=FixedRandom(), spool=MemorySpool(), content_sample=1.0),
+        FakePrompts({("p/q", "production"): Served("p/q", 1, digest(BASE), BASE)}),
+        Targets(config, PriceList({"sim/own-1": Price(input=Decimal(1), output=Decimal(1))}, {"openai": "openai"})),
+        access=access,
+        random=FixedRandom(),
+        headers={},
+    )
 
 
 async def test_an_image_is_sent_whole_and_recorded_by_its_size() -> None:

@@ -129,7 +129,11 @@ async def resolve(
         if incoming.variables is not None:
             raise InvalidRequest("variables belong to a prompt; call one as model prompt:NAME.", param="variables")
         access.require_model(incoming.model)
-        path = targets.find(incoming.model)
+        try:
+            path = targets.find(incoming.model)
+        except UnknownModel:
+            _say_prompt(incoming.model, prompts, access)
+            raise
         row.route = path.route
         row.system_digest = hashlib.sha256(await off_loop(large, client.system_bytes, incoming)).hexdigest()
         record.input = without_data(client.input_text(incoming))
@@ -170,6 +174,13 @@ async def resolve(
     row.route = path.route
     row.request_model = artifact.model
     return Plan(client, incoming, path, served, prompted, large, headers)
+
+
+def _say_prompt(model: str, prompts: PromptSource, access: Access) -> None:
+    """Raises UnknownModel where a prompt is called by its name alone."""
+    name = model.partition("@")[0]
+    if name in prompts.names() and access.may_call(prompt=name):
+        raise UnknownModel(f"{model!r} is a prompt: call it as 'prompt:{model}'.", param="model")
 
 
 class _Metadata(msgspec.Struct):

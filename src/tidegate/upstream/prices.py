@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,6 +39,8 @@ RATES = {
     "audio_output": "output_audio_mtok",
 }
 """Our name of a rate → the catalogue's."""
+MAX_KNOWN = 4_096
+"""Clients name models as they like: what was asked of the catalogue is not kept for ever."""
 BATCH, HALF = "batch", Decimal("0.5")
 """OpenAI and Anthropic halve every price of a batch; yours or the catalogue's word goes before that."""
 SERVICE = ("service_tier", "processing", "speed")
@@ -51,14 +54,11 @@ class PriceList:
         """`inventors`: names of providers at their public address → dialect; a compatible server has its own prices."""
         self._own = own
         self._inventors = inventors
-        self._known: dict[tuple[str, str], Rates | None] = {}
+        self._known = lru_cache(MAX_KNOWN)(self._look_up)
 
     def rates(self, provider: str, model: str) -> Rates | None:
         """What a model costs today, or None when neither you nor the catalogue knows it."""
-        key = (provider, model)
-        if key not in self._known:
-            self._known[key] = self._look_up(provider, model)
-        return self._known[key]
+        return self._known(provider, model)
 
     def _look_up(self, provider: str, model: str) -> Rates | None:
         own = self._own.get(f"{provider}/{model}")

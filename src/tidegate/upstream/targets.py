@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -197,11 +198,8 @@ class Targets:
     def _single(self, model: str) -> Path:
         provider, slash, name = model.partition("/")
         if not slash or not name or provider not in self._providers:
-            known = [*self._routes, *(f"{provider}/MODEL" for provider in self._providers)]
-            raise UnknownModel(
-                f"no route, provider/model or prompt:NAME is called {model[:200]!r}.{nearest(model, known)}",
-                param="model",
-            )
+            message = f"no route, provider/model or prompt:NAME is called {model[:200]!r}.{self._meant(model[:200])}"
+            raise UnknownModel(message, param="model")
         try:
             target = self._target(model)
         except BadInput as error:
@@ -214,6 +212,18 @@ class Targets:
                 param="model",
             )
         return self._path(None, [target], self._default)
+
+    def _meant(self, model: str) -> str:
+        """What to call instead: a model that lacks its provider, or has its name a little wrong, gets it."""
+        listed = self.models()
+        for provider in self._providers:
+            full = f"{provider}/{model}"
+            if full in listed or self._prices.rates(provider, model) is not None:
+                return f" Did you mean {full!r}?"
+        given, _, name = model.partition("/")
+        close = get_close_matches(given, self._providers, n=1) if name else []
+        models = [f"{provider}/{name}" for provider in close] or [f"{provider}/MODEL" for provider in self._providers]
+        return nearest(model, [*self._routes, *models])
 
     def _route(self, name: str, route: Route) -> Path:
         targets = [self._target(target) for target in route.targets]
