@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tidegate.config import Config
+from tidegate.config import Config, Route
 from tidegate.core.artifact import Artifact, Input, Message, Output, digest
 from tidegate.core.errors import StreamBroken, UpstreamTimeout, UpstreamUnavailable
 from tidegate.core.ledger import Served
@@ -317,6 +317,24 @@ async def test_a_retry_and_then_the_next_target() -> None:
         ("sim/m-1", None, "upstream_unavailable"),
         ("other/m-2", 200, None),
     ]
+
+
+async def test_a_provider_that_is_down_is_named_to_the_client_and_once_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refused = "127.0.0.1:9: no connection: connection refused."
+    down = [ScriptedAnswer(fails=UpstreamUnavailable(refused)) for _ in range(3)]
+    once = {"routes": {"once": Route(targets=["sim/m-1"], retries=0)}}
+    upstream = FakeUpstream(*down, ScriptedAnswer(body=[completion("x")]))
+    services = Bench(upstream, config=CONFIG.model_copy(update=once)).services()
+    body = json.dumps({**CHAT, "model": "once"}).encode()
+    for expected in (*[f"provider 'sim': {refused}"] * 3, None):
+        reply = Collected()
+        await serve(Call(body=body), reply, services)
+        assert json.loads(reply.body).get("error", {}).get("message") == expected
+    begun, ended = (record.getMessage() for record in caplog.records)
+    assert begun.startswith(f"provider 'sim': {refused}")
+    assert ended.startswith("provider 'sim' answers again: 3 tries failed")
 
 
 async def test_a_prompts_fallback_answers_when_its_model_is_down() -> None:

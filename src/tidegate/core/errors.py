@@ -188,6 +188,12 @@ class UpstreamError(TidegateError):
     code = "upstream_error"
     http_status = 502
     retryable = True
+    provider = ""
+    """The name of the provider, where the message does not hold it already."""
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return f"provider {self.provider!r}: {said}" if self.provider else said
 
 
 class UpstreamUnavailable(UpstreamError):

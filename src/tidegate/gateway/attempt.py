@@ -15,6 +15,7 @@ from tidegate.core.errors import InvalidRequest, TidegateError, UpstreamError, U
 from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
 from tidegate.dialects.reason import reason
 from tidegate.gateway.flight import SharedAnswer
+from tidegate.gateway.outages import Outages
 from tidegate.gateway.record import Record
 from tidegate.gateway.resolve import Plan, off_loop
 from tidegate.gateway.source import Source, StreamSource, WholeSource
@@ -39,6 +40,7 @@ class Attempts:
         self._budget = budget
         self._clock = clock
         self._random = random
+        self._outages = Outages(clock)
 
     def attempt(self, plan: Plan, record: Record) -> Attempt:
         """
@@ -82,7 +84,10 @@ class Attempts:
                 record.attempted(target, began, None)
                 raise
             except UpstreamError as error:
+                if not isinstance(error, UpstreamRejected):
+                    error.provider = target.provider
                 record.attempted(target, began, error)
+                self._outages.failed(target.provider, error)
                 if not error.retryable or retry == plan.path.retries or not self._budget.spend():
                     raise
                 asked = error.retry_after_s if isinstance(error, UpstreamRejected) else None
@@ -90,6 +95,8 @@ class Attempts:
                 retry += 1
             else:
                 record.attempted(target, began, None, 200)
+                if self._outages.running:
+                    self._outages.answered(target.provider)
                 return answer
 
     async def _call_once(
