@@ -143,6 +143,7 @@ async def services(
     from tidegate.gateway.attempt import Attempts
     from tidegate.gateway.auth import Keys
     from tidegate.gateway.lookup import Lookup
+    from tidegate.gateway.outages import Outages
     from tidegate.gateway.pipeline import Services
     from tidegate.prompts.live import LivePrompts
     from tidegate.stores.memory import MemoryAnswers
@@ -174,7 +175,7 @@ async def services(
     for path, message in nobodys(config, prompts.keys()):
         log.warning("%s: %s", ".".join(path), message)
     pool = Pool(networks=_networks(project), proxies=Proxies.read(os.environ))
-    attempts = Attempts(pool, RetryBudget(), clock, random)
+    attempts = Attempts(pool, RetryBudget(), clock, random, Outages(clock) if snapshot is not None else None)
     answers = MemoryAnswers(max_bytes=config.caches.max_bytes, clock=clock)
     owners = [asyncio.create_task(each.run()) for each in (prompts, spool, running)]
     try:

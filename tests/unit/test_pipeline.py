@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from tidegate.gateway.attempt import Attempts
 from tidegate.gateway.auth import Keys
 from tidegate.gateway.call import Call
 from tidegate.gateway.caller import Collected
+from tidegate.gateway.outages import Outages
 from tidegate.gateway.pipeline import Services, serve
 from tidegate.gateway.record import MAX_CONTENT_CHARS
 from tidegate.ports import SERVER_CLOSING, UpstreamExchange, UpstreamRequest
@@ -327,10 +328,11 @@ async def test_a_provider_that_is_down_is_named_to_the_client_and_once_in_the_lo
     once = {"routes": {"once": Route(targets=["sim/m-1"], retries=0)}}
     upstream = FakeUpstream(*down, ScriptedAnswer(body=[completion("x")]))
     services = Bench(upstream, config=CONFIG.model_copy(update=once)).services()
+    attempts = Attempts(upstream, RetryBudget(), services.clock, services.random, Outages(services.clock))
     body = json.dumps({**CHAT, "model": "once"}).encode()
     for expected in (*[f"provider 'sim': {refused}"] * 3, None):
         reply = Collected()
-        await serve(Call(body=body), reply, services)
+        await serve(Call(body=body), reply, replace(services, attempts=attempts))
         assert json.loads(reply.body).get("error", {}).get("message") == expected
     begun, ended = (record.getMessage() for record in caplog.records)
     assert begun.startswith(f"provider 'sim': {refused}")

@@ -35,12 +35,15 @@ _KIND = re.compile(r"[A-Za-z]{1,64}")
 class Attempts:
     """Tries a plan's targets. One per gateway process: the retry budget spans its calls."""
 
-    def __init__(self, upstream: Upstream, budget: RetryBudget, clock: Clock, random: Random) -> None:
+    def __init__(
+        self, upstream: Upstream, budget: RetryBudget, clock: Clock, random: Random, outages: Outages | None = None
+    ) -> None:
+        """`outages`: where a log says that a provider fails; a command says itself what came of its calls."""
         self._upstream = upstream
         self._budget = budget
         self._clock = clock
         self._random = random
-        self._outages = Outages(clock)
+        self._outages = outages
 
     def attempt(self, plan: Plan, record: Record) -> Attempt:
         """
@@ -87,7 +90,8 @@ class Attempts:
                 if not isinstance(error, UpstreamRejected):
                     error.provider = target.provider
                 record.attempted(target, began, error)
-                self._outages.failed(target.provider, error)
+                if self._outages is not None:
+                    self._outages.failed(target.provider, error)
                 if not error.retryable or retry == plan.path.retries or not self._budget.spend():
                     raise
                 asked = error.retry_after_s if isinstance(error, UpstreamRejected) else None
@@ -95,7 +99,7 @@ class Attempts:
                 retry += 1
             else:
                 record.attempted(target, began, None, 200)
-                if self._outages.running:
+                if self._outages is not None and self._outages.running:
                     self._outages.answered(target.provider)
                 return answer
 
