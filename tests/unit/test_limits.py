@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.core.budgets import Period, window
-from tidegate.core.limits import SLOTS_PER_S, SPAN_S, Rate, slot
+from tidegate.core.limits import SLOTS_PER_S, SPAN_S, Rate
 
 # --- rates --------------------------------------------------------------------------------------------------------
 
@@ -22,8 +22,8 @@ def test_in_no_minute_passes_more_than_the_limit(limit: int, steps: list[tuple[i
     rate, now, passed = Rate(limit), 0.0, []
     for tenths, amount in steps:
         now += tenths / 27
-        if rate.has(slot(now), amount):
-            rate.take(slot(now), amount)
+        if rate.has(now, amount):
+            rate.take(now, amount)
             passed.append((now, amount))
     for began, _ in passed:
         assert sum(amount for at, amount in passed if began <= at < began + SPAN_S) <= limit
@@ -31,15 +31,15 @@ def test_in_no_minute_passes_more_than_the_limit(limit: int, steps: list[tuple[i
 
 @given(limit=st.integers(1, 20), starts=st.lists(st.integers(0, 300), max_size=40), amount=st.integers(1, 20))
 def test_whoever_waits_as_long_as_told_passes(limit: int, starts: list[int], amount: int) -> None:
-    rate, now = Rate(limit), 0
+    rate, now = Rate(limit), 0.0
     for start in starts:
-        now += start
+        now = round(now + start / SLOTS_PER_S, 1)
         if rate.has(now, 1):
             rate.take(now, 1)
     if amount <= limit and not rate.has(now, amount):
         wait = rate.wait_s(now, amount)
         assert 0 < wait <= SPAN_S + 1 / SLOTS_PER_S
-        assert rate.has(now + round(wait * SLOTS_PER_S), amount)
+        assert rate.has(round(now + wait, 1), amount)
 
 
 def test_what_was_estimated_is_put_right_as_long_as_it_counts() -> None:
@@ -49,10 +49,12 @@ def test_what_was_estimated_is_put_right_as_long_as_it_counts() -> None:
     assert rate.has(10, 90)
     assert not rate.has(10, 91)
     late = rate.take(10, 90)
-    rate.correct(late, 10 + 601, -90)
-    assert rate.has(10 + 601, 100)
-    rate.correct(late, 10 + 601, 70)  # it was more than thought: that counts from now on
-    assert not rate.has(10 + 601, 31)
+    over = 10 + SPAN_S + 1 / SLOTS_PER_S
+    rate.correct(late, over, -90)
+    assert rate.has(over, 100)
+    rate.correct(late, over, 70)  # it was more than thought: that counts from now on
+    assert not rate.has(over, 31)
+    assert rate.has(over + SPAN_S + 1 / SLOTS_PER_S, 100)
 
 
 # --- windows ------------------------------------------------------------------------------------------------------

@@ -157,8 +157,3 @@ class BudgetState(msgspec.Struct, frozen=True):
     """80 % are spent."""
     unpriced_calls: int
     """Of this process: calls that it let through without knowing what they cost."""
-
-
-def charged(cost: int | None, reserved: int) -> int:
-    """What a call that is over is charged: its cost, or all that it reserved when that is not known."""
-    return reserved if cost is None else cost

@@ -23,7 +23,7 @@ from tidegate.telemetry.record import Entry
 HIDDEN_TOKENS = 400
 """What a provider adds of its own: the words around messages, and Anthropic's instructions for tools (346)."""
 BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-MAX_DIGITS = 12
+BEYOND = 10**12
 GEMINI_CONFIG = ("generationConfig", "generation_config")
 GEMINI_BOUNDS = ("maxOutputTokens", "max_output_tokens")
 GEMINI_COUNTS = ("candidateCount", "candidate_count")
@@ -98,11 +98,11 @@ def _number(raw: msgspec.Raw | None) -> int | None:
     """A whole number that is not below 0, however it is written; None for anything else."""
     if raw is None:
         return None
-    text = bytes(raw).strip(b'"')
-    if text.isdigit() and len(text) < MAX_DIGITS:
-        return int(text)
     try:
-        number = float(text)
+        number: float = int(raw)
     except ValueError:
-        return None
-    return math.ceil(number) if 0 <= number < float(10**MAX_DIGITS) else None
+        try:
+            number = float(bytes(raw).strip(b'"'))
+        except ValueError:
+            return None
+    return math.ceil(number) if 0 <= number < BEYOND else None

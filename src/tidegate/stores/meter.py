@@ -15,11 +15,13 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from tidegate.config import Budgets, Caps, Limit, Limits
-from tidegate.core.budgets import WARN_PERCENT, Budget, BudgetState, Charge, Period, charged
+from tidegate.core.budgets import WARN_PERCENT, Budget, BudgetState, Charge, Period
 from tidegate.core.errors import BudgetExhausted, Saturated, TooLarge
 from tidegate.core.instant import iso_utc
-from tidegate.core.limits import Part, Rate, slot
+from tidegate.core.limits import Part, Rate
 from tidegate.ports import Clock, Running
 
 TOTAL = "total"
@@ -28,7 +30,6 @@ MAX_MIXES = 4_096
 RUNNING_RETRY_S = 1.0
 """Nobody knows when a running call ends."""
 _AGAIN = f"Try again in {RUNNING_RETRY_S:.0f} s."
-_NO_PARTS: list[tuple[Rate, Part]] = []
 log = logging.getLogger("tidegate.gateway")
 
 Spent = Mapping[str, Mapping[int, int]]
@@ -83,7 +84,7 @@ class _Scope:
 class _Mix:
     """What concerns calls of one key, prompt, route and path of models, as flat tuples."""
 
-    __slots__ = ("_payers", "budgets", "names", "requests", "slots", "tokens")
+    __slots__ = ("budgets", "names", "requests", "slots", "tokens")
 
     def __init__(self, scopes: Iterable[_Scope], first: _Scope | None, models: Mapping[str, _Scope]) -> None:
         """
@@ -97,24 +98,12 @@ class _Mix:
         self.requests = tuple(scope.requests for scope in rated if scope.requests is not None)
         self.tokens = tuple(scope.tokens for scope in rated if scope.tokens is not None)
         self.slots = tuple(scope.slots for scope in rated if scope.slots is not None)
-        always = [(budget, "") for scope in scopes for budget in scope.budgets]
-        self.budgets: tuple[tuple[Budget, str], ...] = (
-            *always,
-            *((budget, model) for model, scope in models.items() for budget in scope.budgets),
-        )
-        """With each the one model whose answers it pays for, or an empty text."""
-        self.names = [_id(budget) for budget, _ in self.budgets]
-        self._payers: dict[str | None, list[str]] = {}
+        paying = [("", scope) for scope in scopes] + [*models.items()]
+        self.budgets = tuple((budget, _id(budget), only) for only, scope in paying for budget in scope.budgets)
+        """With each its name, and the one model whose answers it pays for, or an empty text."""
+        self.names = [name for _, name, _ in self.budgets]
 
-    def payers(self, model: str | None) -> list[str]:
-        """The budgets that pay for an answer of this model."""
-        found = self._payers.get(model)
-        if found is None:
-            paying = [_id(budget) for budget, only in self.budgets if not only or only == model]
-            found = self._payers[model] = paying
-        return found
-
-    def ask(self, now: int, now_ns: int, tokens: int, nano: int) -> None:
+    def ask(self, now: float, now_ns: int, tokens: int, nano: int) -> None:
         """Whether all of it has room for a call. Raises Saturated, TooLarge, BudgetExhausted."""
         for where, rate in self.requests:
             if not rate.has(now, 1):
@@ -127,67 +116,65 @@ class _Mix:
                 whose, setting = slots.where
                 message = f"{whose}: as many calls run at once as may ({setting}: {slots.limit}). {_AGAIN}"
                 raise Saturated(message, retry_after_s=RUNNING_RETRY_S)
-        for budget, _ in self.budgets:
+        for budget, _, _ in self.budgets:
             if not budget.start <= now_ns < budget.end:
                 budget.turn(now_ns)
             if budget.spent + budget.reserved + nano > budget.cap or budget.spent >= budget.cap:
                 raise _no_money(budget, nano)
 
 
-class Hold:
+class Hold(msgspec.Struct):
     """Implements ports.Hold."""
 
-    __slots__ = ("_meter", "_mix", "_parts", "_place", "_tokens", "most")
-
-    def __init__(self, meter: Meter, mix: _Mix, tokens: int, nano_usd: int, now: int) -> None:
-        self._meter = meter
-        self._mix: _Mix | None = mix
-        self._tokens = tokens
-        self._parts = [(rate, rate.take(now, tokens)) for _, rate in mix.tokens] if mix.tokens else _NO_PARTS
-        self._place: Any = None
-        self.most: Charge | None = (nano_usd, mix.names) if mix.budgets else None
+    meter: Meter
+    mix: _Mix | None
+    tokens: int
+    parts: list[tuple[Rate, Part]]
+    most: Charge | None
+    place: Any = None
 
     def begin(self, said: bytes) -> bool:
         """Takes the call down before its first attempt; False when that can not be."""
-        running = self._meter.running
+        running = self.meter.running
         if running is not None:
-            self._place = running.begin(said)
-        return self._place is not None
+            self.place = running.begin(said)
+        return self.place is not None
 
     def end(self, *, recorded: bool) -> None:
         """After `settle`: the call's record was handed to the spool, which took it or not."""
-        running = self._meter.running
+        running = self.meter.running
         if running is not None and self.most is not None:
-            place, self._place = self._place, None
+            place, self.place = self.place, None
             running.end(place, recorded=recorded)
 
     def settle(self, tokens: int, nano_usd: int | None, model: str | None) -> Charge | None:
         """Gives everything back; returns what is charged for it. A second time is a no-op."""
-        mix = self._mix
+        meter, mix = self.meter, self.mix
         if mix is None:
             return None
-        self._mix = None
+        self.mix = None
         for slots in mix.slots:
             slots.running -= 1
-        meter = self._meter
-        by = tokens - self._tokens
-        if by and self._parts:
-            now = slot(meter.clock.monotonic())
-            for rate, part in self._parts:
+        by = tokens - self.tokens
+        if by and self.parts:
+            now = meter.clock.monotonic()
+            for rate, part in self.parts:
                 rate.correct(part, now, by)
         if self.most is None:
             return None
         reserved = self.most[0]
-        cost = charged(nano_usd, reserved)
-        now_ns = meter.clock.now_ns()
-        for budget, only in mix.budgets:
+        cost = reserved if nano_usd is None else nano_usd
+        now_ns, payers = meter.clock.now_ns(), []
+        for budget, name, only in mix.budgets:
             meter.changed.add(budget)
-            paid = cost if not only or only == model else 0
-            if budget.charge(reserved, paid, now_ns):
+            pays = not only or only == model
+            if pays:
+                payers.append(name)
+            if budget.charge(reserved, cost if pays else 0, now_ns):
                 log.warning("%s: %d %% of the budget per %s are spent", budget.scope, WARN_PERCENT, budget.period)
             if nano_usd is None and not reserved:
                 budget.unpriced += 1
-        return (cost, mix.payers(model)) if cost else None
+        return (cost, payers) if cost else None
 
 
 class Meter:
@@ -236,16 +223,19 @@ class Meter:
         mix = self._mixes.get(names)
         if mix is None:
             mix = self._mix(*names)
-        now = slot(self.clock.monotonic())
+        now = self.clock.monotonic()
         now_ns = self.clock.now_ns() if mix.budgets else 0
         mix.ask(now, now_ns, tokens, nano_usd)
-        for budget, _ in mix.budgets:
-            budget.reserved += nano_usd
         for _, rate in mix.requests:
             rate.take(now, 1)
+        hold = Hold(self, mix, tokens, [], (nano_usd, mix.names) if mix.budgets else None)
+        for _, rate in mix.tokens:
+            hold.parts.append((rate, rate.take(now, tokens)))
         for slots in mix.slots:
             slots.running += 1
-        return Hold(self, mix, tokens, nano_usd, now)
+        for budget, _, _ in mix.budgets:
+            budget.reserved += nano_usd
+        return hold
 
     def budgets(self) -> list[BudgetState]:
         """Every budget as it stands; of keys those that were named, or have made calls."""
@@ -286,7 +276,7 @@ class Meter:
         return scope
 
 
-def _too_many(where: _Where, rate: Rate, now: int, unit: str, amount: int) -> Saturated | TooLarge:
+def _too_many(where: _Where, rate: Rate, now: float, unit: str, amount: int) -> Saturated | TooLarge:
     whose, setting = where
     if amount > rate.limit:
         return TooLarge(
