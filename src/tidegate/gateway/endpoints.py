@@ -20,14 +20,31 @@ from tidegate.gateway.edge import Request
 from tidegate.gateway.json_array import JsonArrayReply
 from tidegate.ports import Reply
 
-CALLS: dict[str, Dialect] = {
-    "/v1/chat/completions": openai_chat.DIALECT,
-    "/v1/responses": openai_responses.DIALECT,
-    "/v1/messages": anthropic.DIALECT,
-    "/v1/messages/count_tokens": counting.ANTHROPIC,
-    "/v1/embeddings": openai_embeddings.DIALECT,
+
+def _as_is(reply: Reply) -> Reply:
+    return reply
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where calls of one dialect come in."""
+
+    dialect: Dialect
+    model: str | None = None
+    """Where the URL says it, percent-decoded."""
+    stream: bool | None = None
+    """Likewise."""
+    form: Callable[[Reply], Reply] = _as_is
+    """What stands before the reply when the client wants another form of the stream."""
+
+
+CALLS = {
+    "/v1/chat/completions": Endpoint(openai_chat.DIALECT),
+    "/v1/responses": Endpoint(openai_responses.DIALECT),
+    "/v1/messages": Endpoint(anthropic.DIALECT),
+    "/v1/messages/count_tokens": Endpoint(counting.ANTHROPIC),
+    "/v1/embeddings": Endpoint(openai_embeddings.DIALECT),
 }
-"""Path → dialect, where the body says everything else."""
+"""Paths of calls whose body says everything else."""
 _METHODS = "generateContent|streamGenerateContent|countTokens"
 GEMINI = re.compile(rf"/v1(?:beta|alpha)?/models/(?P<model>.+):(?P<method>{_METHODS})")
 """The model may hold slashes and colons (`prompt:NAME`): the last colon parts it from the method."""
@@ -49,27 +66,11 @@ WIRES: tuple[Wire, ...] = (*DIALECTS, bedrock.DIALECT)
 """What providers are spoken to in."""
 
 
-def _as_is(reply: Reply) -> Reply:
-    return reply
-
-
-class Endpoint(msgspec.Struct, frozen=True):
-    """Where calls of one dialect come in."""
-
-    dialect: Dialect
-    model: str | None = None
-    """Where the URL says it, percent-decoded."""
-    stream: bool | None = None
-    """Likewise."""
-    form: Callable[[Reply], Reply] = _as_is
-    """What stands before the reply when the client wants another form of the stream."""
-
-
 def endpoint(request: Request) -> Endpoint | None:
     """The endpoint of a path, or None when calls do not come in there. Raises InvalidRequest for a bad encoding."""
-    dialect = CALLS.get(request.path)
-    if dialect is not None:
-        return Endpoint(dialect)
+    known = CALLS.get(request.path)
+    if known is not None:
+        return known
     try:
         found = GEMINI.fullmatch(unquote(request.path, errors="strict"))
     except UnicodeDecodeError as error:
@@ -85,9 +86,9 @@ def endpoint(request: Request) -> Endpoint | None:
 
 def dialect_of(path: str) -> Dialect:
     """What whoever asks for `path` understands; OpenAI's error shape where nothing tells."""
-    dialect = CALLS.get(path)
-    if dialect is not None:
-        return dialect
+    known = CALLS.get(path)
+    if known is not None:
+        return known.dialect
     return next((family for prefix, family in _FAMILIES.items() if path.startswith(prefix)), openai_chat.DIALECT)
 
 
@@ -95,8 +96,8 @@ def client_key(request: Request) -> str | None:
     """The credential of a client, where the SDK of its dialect puts it. It is never logged and never goes upstream."""
     headers = request.headers
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
+    if scheme.lower() == "bearer" and (given := token.strip()):
+        return given
     for name in ("x-api-key", "x-goog-api-key"):
         if given := headers.get(name, "").strip():
             return given

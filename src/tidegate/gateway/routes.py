@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
 from urllib.parse import unquote
 
 import msgspec
@@ -28,16 +27,13 @@ from tidegate.dialects.capabilities import Capabilities, capabilities
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway import cache_page, listing, prompt_page
 from tidegate.gateway.auth import identify
-from tidegate.gateway.cache_control import EVERYTHING, cache_control
-from tidegate.gateway.call import Call, parse_tags
+from tidegate.gateway.call import Call, described, label
 from tidegate.gateway.edge import Request
-from tidegate.gateway.endpoints import CALLS, DIALECTS, GEMINI_PATHS, WIRES, Endpoint, client_key, dialect_of, endpoint
+from tidegate.gateway.endpoints import CALLS, DIALECTS, GEMINI_PATHS, WIRES, client_key, dialect_of, endpoint
 from tidegate.gateway.pipeline import Services, serve
 from tidegate.gateway.relay import JSON_HEADERS
 from tidegate.ports import Reply
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
-_LABEL = re.compile(r"[\w.:@/+=-]{1,128}\Z")
 _MODEL = re.compile(r"/v1(?:beta)?/models/(?P<name>.+)")
 ANSWERS = ("/v1/models", "/v1beta/models", "/v1/capabilities", "/v1/budgets", "/livez", "/readyz")
 """Paths that are read, without a call."""
@@ -54,15 +50,23 @@ class Routes:
         self._services = services
 
     async def __call__(self, request: Request, reply: Reply) -> None:
-        dialect = dialect_of(request.path)
         try:
             found = endpoint(request)
         except InvalidRequest as error:
-            await _error(reply, dialect, error)
+            await _error(reply, dialect_of(request.path), error)
             return
-        if found is not None:
-            await self._call(found, request, reply)
-            return
+        if found is None:
+            await self._other(request, reply)
+        elif request.method != "POST":
+            await _wrong_method(reply, found.dialect, request, "POST")
+        else:
+            key = client_key(request)
+            call = Call(request.body, found.dialect, found.model, found.stream, key, request.peer, request.headers)
+            await serve(described(call), found.form(reply), self._services)
+
+    async def _other(self, request: Request, reply: Reply) -> None:
+        """Everything that is no call."""
+        dialect = dialect_of(request.path)
         try:
             access = self._access(request)
         except RequestError as error:
@@ -82,12 +86,6 @@ class Routes:
             await _wrong_method(reply, dialect, request, ", ".join(READS))
         else:
             await _json(reply, await self._answer(request, access))
-
-    async def _call(self, found: Endpoint, request: Request, reply: Reply) -> None:
-        if request.method != "POST":
-            await _wrong_method(reply, found.dialect, request, "POST")
-            return
-        await serve(_call(found, request), found.form(reply), self._services)
 
     def _access(self, request: Request) -> Access:
         """What the client may do. Raises Unauthenticated, except for what everybody may ask."""
@@ -147,44 +145,10 @@ class Routes:
         return [*routes, *prompts, *models]
 
 
-def _call(found: Endpoint, request: Request) -> Call:
-    headers = request.headers
-    trace = _TRACEPARENT.match(headers["traceparent"]) if "traceparent" in headers else None
-    tags: Mapping[str, str] = {}
-    cache, wrong = EVERYTHING, None
-    try:
-        tags = parse_tags(headers.get("x-tidegate-tags"))
-        cache = cache_control(headers)
-    except RequestError as error:
-        wrong = error
-    return Call(
-        body=request.body,
-        dialect=found.dialect,
-        model=found.model,
-        stream=found.stream,
-        key=client_key(request),
-        peer=request.peer,
-        origin=headers.get("x-tidegate-origin"),
-        service=_label(headers.get("x-tidegate-service")),
-        conversation_id=_label(headers.get("x-tidegate-conversation")),
-        user_id=_label(headers.get("x-tidegate-user")),
-        trace_id=trace.group(1) if trace else None,
-        tags=tags,
-        wrong=wrong,
-        request_id=_label(headers.get("x-request-id")),
-        headers=headers,
-        cache=cache,
-    )
-
-
 def _caller(request: Request) -> str | None:
     """Who a split goes by, as for a call."""
     headers = request.headers
-    return _label(headers.get("x-tidegate-user")) or _label(headers.get("x-tidegate-conversation"))
-
-
-def _label(text: str | None) -> str | None:
-    return text if text is not None and _LABEL.match(text) else None
+    return label(headers.get("x-tidegate-user")) or label(headers.get("x-tidegate-conversation"))
 
 
 async def _json(reply: Reply, value: object) -> None:
