@@ -47,8 +47,8 @@ def test_a_table_says_what_is_spent_and_left(config: Path, capsys: pytest.Captur
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["of", "per", "budget", "spent", "held", "left", "begins", "anew"]
     rows = [line.split() for line in lines[1:]]
-    assert rows[0][:6] == ["total", "day", "$2.000000", "$1.700000", "$0.000000", "$0.300000"]
-    assert any(row[:6] == ["key", "ann", "month", "$10.000000", "$1.700000", "$0.000000"] for row in rows)
+    assert rows[0][:6] == ["total", "day", "$2.00", "$1.70", "$0.00", "$0.30"]
+    assert any(row[:6] == ["key", "ann", "month", "$10.00", "$1.70", "$0.00"] for row in rows)
     assert lines[2].split() == ["80", "%", "are", "spent"]
     assert all(len(line) <= 80 for line in lines)
 

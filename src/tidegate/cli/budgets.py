@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 from rich.text import Text
 
 from tidegate import compose
+from tidegate.cli import table
 from tidegate.cli.output import moment, out, print_json, usd, visible
 from tidegate.core.budgets import BudgetState
 
+MONEY = ("budget", "spent", "held", "left")
+TITLES = ("of", "per", *MONEY, "begins anew")
 NONE = "No budgets: nothing caps what calls cost. `budgets:` in tidegate.yaml does."
 
 
@@ -41,28 +43,25 @@ def budgets_(*, config: Annotated[Path | None, Parameter(name=["--config", "-c"]
     elif not states:
         out.print(Text(NONE))
     else:
-        out.print(_table(states, project.config.timezone), soft_wrap=False)
+        table.show(TITLES, _rows(states, project.config.timezone), right=MONEY)
 
 
-def _table(states: Sequence[BudgetState], zone: str) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("of", overflow="fold", min_width=12)
-    table.add_column("per", no_wrap=True)
-    for title in ("budget", "spent", "held", "left"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("begins anew", no_wrap=True)
-    for state in states:
-        note = _note(state)
-        table.add_row(
-            Text.assemble((visible(state.scope), "bold"), (f"\n{note}" if note else "", "yellow")),
-            state.period,
-            usd(state.cap_nano_usd),
-            usd(state.spent_nano_usd),
-            usd(state.reserved_nano_usd),
-            usd(state.left_nano_usd),
-            moment(state.resets_at, zone)[5:],
+def _rows(states: Sequence[BudgetState], zone: str) -> list[table.Row]:
+    return [
+        table.Row(
+            (
+                Text(visible(state.scope), "bold"),
+                state.period,
+                usd(state.cap_nano_usd),
+                usd(state.spent_nano_usd),
+                usd(state.reserved_nano_usd),
+                usd(state.left_nano_usd),
+                moment(state.resets_at, zone)[5:],
+            ),
+            Text(_note(state), "yellow"),
         )
-    return table
+        for state in states
+    ]
 
 
 def _note(state: BudgetState) -> str:

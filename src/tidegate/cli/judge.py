@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate import compose
+from tidegate.cli import table
 from tidegate.cli.output import out, print_json, usd, visible
 from tidegate.config import Project
 from tidegate.core.errors import BadInput, NotFound, Unusable, nearest
@@ -102,7 +103,7 @@ async def calibrated(
         for juror in judge.jurors:
             require_models(juror.file.front, juror.artifact, compose.serving(project, registry))
         async with calls(project, registry) as caller:
-            made = uuid7(clock.now_ns() // 1_000_000, SystemRandom().bits(74))
+            made = uuid7(clock.now_ns() // 1_000_000, SystemRandom().bits(80))
             found = await calibrate(judge, labels, registry, caller, clock=clock, run_id=made)
         stored = registry.run(found.run_id)
         return found, None if run is None else corrected(judge, labels, stored, run)
@@ -170,19 +171,21 @@ def _list(project: Project, *, json: bool) -> None:
     if not rows:
         out.print(Text("No suite has a judge. `judges:` in eval.yaml names them."))
         return
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for title in ("judge", "of", "kind", "κ", "labels", "may gate"):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(
-            Text(row["judge"], "bold"),
-            row["prompt"],
-            row["kind"],
-            _shown(row["kappa"]),
-            str(row["labels"]),
-            Text("yes", "green") if row["gates"] is None else Text(visible(row["gates"]), "yellow"),
+    lines = [
+        table.Row(
+            (
+                Text(row["judge"], "bold"),
+                row["prompt"],
+                row["kind"],
+                _shown(row["kappa"]),
+                str(row["labels"]),
+                Text("yes", "green") if row["gates"] is None else Text("no", "yellow"),
+            ),
+            Text(visible(row["gates"] or ""), "yellow"),
         )
-    out.print(table, soft_wrap=False)
+        for row in rows
+    ]
+    table.show(("judge", "of", "kind", "κ", "labels", "may gate"), lines)
 
 
 def _print(found: Calibration, fixed: Corrected | None) -> None:

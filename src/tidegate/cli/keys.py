@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from cyclopts import Parameter
-from rich.table import Table
 from rich.text import Text
 
 from tidegate import compose
+from tidegate.cli import table
 from tidegate.cli.output import err, moment, out, print_json, visible, who
 from tidegate.core.errors import BadInput
 from tidegate.core.instant import iso_utc
@@ -147,25 +147,30 @@ def _list(keys: Sequence[Key], zone: str, *, json: bool) -> None:
     if not keys:
         out.print(Text("No keys: everybody on this machine may do everything. `tidegate keys create` makes the first."))
         return
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for title in ("name", "prefix", "role", "allows", "made", "by", "state"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("prefix", "role", "made"))
-    for key in keys:
-        style = "" if state(key) == "valid" else "dim"
-        until = f" until {moment(key.expires_at, zone)}" if key.expires_at and state(key) == "valid" else ""
-        table.add_row(
-            Text(key.name, "bold"),
-            key.prefix,
-            key.role,
-            Text(_allows(key)),
-            moment(key.created_at, zone),
-            Text(visible(key.created_by)),
-            Text(f"{state(key)}{until}"),
-            style=style,
+    rows = [
+        table.Row(
+            (
+                Text(key.name, "bold"),
+                key.prefix,
+                key.role,
+                moment(key.created_at, zone)[:10],
+                visible(key.created_by),
+                f"{state(key)}{_until(key, zone)}",
+            ),
+            Text(_only(key)),
+            "" if state(key) == "valid" else "dim",
         )
-    out.print(table, soft_wrap=False)
+        for key in keys
+    ]
+    table.show(("name", "prefix", "role", "made", "by", "state"), rows)
 
 
-def _allows(key: Key) -> str:
+def _until(key: Key, zone: str) -> str:
+    return f" until {moment(key.expires_at, zone)[:10]}" if key.expires_at and state(key) == "valid" else ""
+
+
+def _only(key: Key) -> str:
+    """What a key is limited to; empty for one that is not."""
     lists = {"prompts": key.prompts, "models": key.models, "in": key.environments}
-    return "; ".join(f"{name} {', '.join(names)}" for name, names in lists.items() if names) or "everything"
+    given = "; ".join(f"{name} {', '.join(names)}" for name, names in lists.items() if names)
+    return f"only {given}" if given else ""

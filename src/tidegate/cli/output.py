@@ -31,11 +31,13 @@ def print_json(value: Any, *, lines: bool = False) -> None:
 
 
 def usd(nano: int | None) -> str:
-    """Nano-USD for people: `$0.000123`; `–` when the price is not known."""
+    """Nano-USD for people, in at most nine characters up to $9,999: `$0.000123`, `$12.3456`, `$0.25`; `–` for None."""
     if nano is None:
         return "–"
     dollars = nano / 1e9
-    return f"${dollars:,.2f}" if abs(dollars) >= 100 else f"${dollars:.6f}"
+    if abs(dollars) >= 100 or nano % 10_000_000 == 0:
+        return f"${dollars:,.2f}"
+    return f"${dollars:.4f}" if abs(dollars) >= 1 else f"${dollars:.6f}"
 
 
 def moment(instant: str, timezone: str) -> str:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import Parameter, validators
-from rich.table import Table
 from rich.text import Text
 
 from tidegate import compose
-from tidegate.cli.output import moment, out, print_json
+from tidegate.cli import table
+from tidegate.cli.output import moment, out, print_json, visible
 from tidegate.config import Project
 from tidegate.core.errors import NotFound, nearest
 from tidegate.core.ledger import Deployment, Pointer, approving_move
@@ -129,19 +129,20 @@ def _names(versions: Sequence[int]) -> list[str] | msgspec.UnsetType:
 
 
 def _print(rows: list[Live], timezone: str, minutes: int) -> None:
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for title in ("prompt", "environment", "live", "since", "by", "served"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("live", "since"))
-    for row in rows:
-        table.add_row(
-            Text(row.prompt, "bold"),
-            row.environment,
-            Text(shown(row).replace(" / ", "\n"), "bold green"),  # a split takes two lines, and no more columns
-            moment((row.split or row).since, timezone),
-            Text((row.split or row).by),
-            Text(", ".join(f"{version} {share:.0%}" for version, share in row.served.items()) or "no calls"),
+    lines = [
+        table.Row(
+            (
+                Text(row.prompt, "bold"),
+                row.environment,
+                Text(shown(row).replace(" / ", "\n"), "bold green"),  # a split takes two lines, and no more columns
+                moment((row.split or row).since, timezone),
+                visible((row.split or row).by),
+                ", ".join(f"{version} {share:.0%}" for version, share in row.served.items()) or "no calls",
+            )
         )
-    out.print(table, soft_wrap=False)
+        for row in rows
+    ]
+    table.show(("prompt", "environment", "live", "since", "by", "served"), lines)
     out.print(Text(f"served: what answered each environment's calls of the last {minutes} min", "dim"))
     for row in rows:
         if row.measure_changed:
