@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,8 +27,12 @@ NEWEST = 1_000
 """How many of the newest calls a tail looks at each time."""
 SHOWN_ID = 8
 """The last characters of an id tell calls apart; the first ones are the time."""
-HEAD = ("call", "time", "prompt", "model", "outcome", "tokens", "cost", "took", "valid")
-WIDTHS = (SHOWN_ID, 14, 18, 14, 8, 9, 9, 6, 5)
+HEAD = ("call", "time", "prompt or model", "outcome", "took", "tokens", "cost", "answered by")
+WIDTHS = (SHOWN_ID, 14, 18, 8, 6, 9, 11)
+"""Of all but the last column, in a narrow terminal."""
+NARROW = sum(WIDTHS) + len(WIDTHS) - 1
+MIN_MODEL = 12
+MIN_MESSAGE = 10
 OUTCOMES = {"ok": "green", "error": "red", "lost": "red", "rejected": "yellow", "client_closed": "yellow"}
 
 
@@ -77,7 +81,7 @@ def calls_(
         return
     rows = log.calls(where, limit)
     if not json:
-        out.print(Text(line(HEAD), style="bold"))
+        out.print(head())
     if follow:
         rows = rows[::-1]
     show(rows, zone, json=json)
@@ -94,7 +98,7 @@ def show_newest(project: Project, where: str | None, limit: int) -> None:
             Text("No such calls yet." if where else "No calls yet. `tidegate serve` records every one it serves.")
         )
         return
-    out.print(Text(line(HEAD), style="bold"))
+    out.print(head())
     show(rows, ZoneInfo(project.config.timezone), json=False)
 
 
@@ -142,36 +146,69 @@ def find(log: CallLog | RemoteCallLog, call: str) -> dict[str, Any]:
     return named
 
 
-def line(cells: tuple[str, ...]) -> str:
-    """Cells in their columns: 99 characters."""
-    fitted = (cut(cell, width).ljust(width) for cell, width in zip(cells, WIDTHS, strict=True))
-    return " ".join(fitted).rstrip()
+def head() -> Text:
+    """The titles of the list."""
+    return Text(_line(HEAD), style="bold")
 
 
 def listed(row: dict[str, Any], zone: ZoneInfo) -> Text:
-    """One call as a line of the list."""
-    version = "" if row["version"] is None else f" v{row['version']}"
-    prompt = "–" if row["prompt"] is None else cut(_one_line(row["prompt"]), WIDTHS[2] - len(version)) + version
-    tokens = "–" if row["input_tokens"] is None else f"{row['input_tokens']}→{row['output_tokens'] or 0}"
-    valid = {True: "yes", False: "no", None: "–"}[row["output_valid"]]
-    outcome = "closed" if row["outcome"] == "client_closed" else row["outcome"]
-    cells = (
+    """One call as a line of the list, as wide as the terminal; of one that failed it says why."""
+    widths = _widths()
+    invalid = row["outcome"] == "ok" and row["output_valid"] is False
+    outcome = "invalid" if invalid else "closed" if row["outcome"] == "client_closed" else row["outcome"]
+    cells = [
         _one_line(row["id"][-SHOWN_ID:]),
         f"{_local(row['start'], zone):%m-%d %H:%M:%S}",
-        prompt,
-        _one_line(row["response_model"] or row["request_model"] or "–"),
+        _called(row, widths[2]),
         outcome,
-        tokens,
-        usd(row["cost_nano_usd"]),
         seconds(row["latency_s"]),
-        valid,
-    )
-    text = Text(line(cells))
-    before = sum(WIDTHS[:4]) + 4
-    text.stylize(OUTCOMES.get(row["outcome"], ""), before, before + WIDTHS[4])
-    if row["output_valid"] is False:
-        text.stylize("red", len(text) - 2)
+    ]
+    if row["error_type"] is not None:
+        start = _line(cells) + " "
+        text = Text(start + _why(row, out.width - len(start)))
+    else:
+        tokens = (row["input_tokens"], row["output_tokens"] or 0)
+        cells.append("–" if tokens[0] is None else "→".join(map(_count, tokens)))
+        text = Text(_line([*cells, usd(row["cost_nano_usd"]), _one_line(row["response_model"] or "–")]).rstrip())
+    before = sum(widths[:3]) + 3
+    text.stylize("red" if invalid else OUTCOMES.get(row["outcome"], ""), before, before + widths[3])
     return text
+
+
+def _called(row: dict[str, Any], width: int) -> str:
+    if row["prompt"] is None:
+        return _one_line(row["request_model"] or "–")
+    version = "" if row["version"] is None else f" v{row['version']}"
+    return cut(_one_line(row["prompt"]), width - len(version)) + version
+
+
+def _why(row: dict[str, Any], room: int) -> str:
+    """The type of an error, and as much of its message as there is room for, if that says anything."""
+    code, message = _one_line(row["error_type"]), _one_line(row["error_message"] or "")
+    room -= len(code) + 2
+    return f"{code}: {cut(message, room)}" if message and room >= min(MIN_MESSAGE, len(message)) else code
+
+
+def _widths() -> tuple[int, ...]:
+    """Of the columns: a terminal of 80 has no room for the model that answered, and a wide one most of it."""
+    spare = max(0, out.width - NARROW)
+    wider = spare // 3
+    model = spare - wider - 1
+    if model < MIN_MODEL:
+        wider, model = spare, 0
+    return *WIDTHS[:2], WIDTHS[2] + wider, *WIDTHS[3:], model
+
+
+def _line(cells: Sequence[str]) -> str:
+    """The first cells of a line in their columns; a column without width is not there."""
+    return " ".join(cut(cell, width).ljust(width) for cell, width in zip(cells, _widths(), strict=False) if width)
+
+
+def _count(tokens: int) -> str:
+    """In at most four characters, up to 999 million."""
+    if tokens < 10_000:
+        return str(tokens)
+    return f"{tokens / 1_000:.0f}k" if tokens < 999_500 else f"{tokens / 1_000_000:.0f}M"
 
 
 def whole(row: dict[str, Any], zone: ZoneInfo) -> Text:

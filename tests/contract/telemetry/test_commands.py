@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 from tests.contract.telemetry.records import Places, entry, line
 from tidegate.cli.calls import calls_
+from tidegate.cli.output import out
 from tidegate.cli.sql import sql_
 from tidegate.core.errors import BadInput, NotFound, Refused
 from tidegate.telemetry.record import AttemptRow
@@ -38,7 +39,14 @@ def config(tmp_path: Path) -> Path:
     places = Places(tmp_path / ".tidegate")
     places.spool_lines(
         line(1, start=NOON, outcome="ok", output_valid=True, **FIELDS),
-        line(2, start=NOON, outcome="error", output_valid=False, error_message="\x1b[2J\x07boom", **FIELDS),
+        line(
+            2,
+            start=NOON,
+            outcome="error",
+            error_type="upstream_unavailable",
+            error_message="\x1b[2J\x07boom: no connection to the provider",
+            **FIELDS,
+        ),
         line(3, start=NOON, outcome="client_closed", prompt=None, version=None),
         line(4, start=NOON, outcome="ok", prompt="a/very/long/name/of/a/prompt\x1b", version=123, service="\x9b31m"),
     )
@@ -49,16 +57,45 @@ def ident(number: int) -> str:
     return entry(number, start=NOON).call.id
 
 
-def test_the_list_fits_100_columns_and_obeys_nothing_stored(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_the_list_fits_its_terminal_and_obeys_nothing_stored(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr(out, "width", width)
     calls_(config=config)
     shown = capsys.readouterr().out
     lines = shown.splitlines()
-    assert lines[0].split() == ["call", "time", "prompt", "model", "outcome", "tokens", "cost", "took", "valid"]
+    assert lines[0].startswith("call     time           prompt or model")
     assert len(lines) == 5
-    assert max(cell_len(text) for text in lines) <= 100
+    assert max(cell_len(text) for text in lines) <= width
     assert "\x1b" not in shown
-    assert lines[1].startswith(f"{ident(4)[-8:]} 03-01 13:00:00 a/very/long/… v123 –")
-    assert lines[3].split()[-6:] == ["error", "12345→300", "$0.000123", "1.23", "s", "no"]
+    assert "␛[2J␇" in shown or width == 80
+
+
+def test_a_line_says_what_was_called_what_came_of_it_and_what_it_cost(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "width", 80)
+    Places(config.parent / ".tidegate").spool_lines(
+        line(5, start=NOON, outcome="ok", output_valid=False, **FIELDS), writer="later"
+    )
+    calls_(config=config)
+    assert [text.partition(" 03-01 13:00:00 ")[2] for text in capsys.readouterr().out.splitlines()[1:]] == [
+        "support/answer v1  invalid  1.23 s 12k→300   $0.000123",
+        "a/very/long/… v123 ok       0.00 s –         –",
+        "–                  closed   0.00 s –         –",
+        "support/answer v1  error    1.23 s upstream_unavailable",
+        "support/answer v1  ok       1.23 s 12k→300   $0.000123",
+    ]
+
+
+def test_a_call_that_failed_says_why_as_far_as_there_is_room(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "width", 120)
+    calls_(config=config, where="outcome = 'error'")
+    (failed,) = capsys.readouterr().out.splitlines()[1:]
+    assert failed.endswith("error    1.23 s upstream_unavailable: ␛[2J␇boom: no connection …")
 
 
 def test_one_call_is_shown_whole_by_id_or_its_end(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
