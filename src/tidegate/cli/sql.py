@@ -54,7 +54,7 @@ def sql_(
     elif csv:
         write_csv(table)
     else:
-        show(table)
+        show(table, width=out.width if out.is_terminal else None)
     if table.more:
         err.print(Text(f"There are more; these are the first {len(table.rows):,} rows."))
 
@@ -66,17 +66,33 @@ def write_csv(table: Table) -> None:
     writer.writerows([_plain(value) for value in row] for row in table.rows)
 
 
-def show(table: Table) -> None:
-    """The table in aligned columns: numbers to the right, long cells cut, control characters shown."""
+def show(table: Table, *, width: int | None = None) -> None:
+    """
+    The table in aligned columns: numbers to the right, long cells cut, control characters shown.
+
+    Args:
+        width: what is wider than that has a line for each value instead, row by row.
+    """
     rows = [[_cell(value) for value in row] for row in table.rows]
     widths = [max(map(len, column)) for column in zip([_cell(name) for name in table.columns], *rows, strict=True)]
     numbers = [
         all(isinstance(row[index], int | float) or row[index] is None for row in table.rows)
         for index in range(len(widths))
     ]
+    if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        _show_values(table)
+        return
     out.print(Text(_aligned(table.columns, widths, numbers), style="bold"))
     for row in rows:
         out.print(Text(_aligned(row, widths, numbers)))
+
+
+def _show_values(table: Table) -> None:
+    names = [_cell(name) for name in table.columns]
+    for number, row in enumerate(table.rows, 1):
+        out.print(Text(f"row {number}", style="bold"))
+        for name, value in zip(names, row, strict=True):
+            out.print(Text.assemble((f"  {name:<{max(map(len, names))}}  ", "dim"), _cell(value)))
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int], numbers: Sequence[bool]) -> str:

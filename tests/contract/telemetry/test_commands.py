@@ -15,8 +15,9 @@ from rich.cells import cell_len
 from tests.contract.telemetry.records import Places, entry, line
 from tidegate.cli.calls import calls_
 from tidegate.cli.output import out
-from tidegate.cli.sql import sql_
+from tidegate.cli.sql import show, sql_
 from tidegate.core.errors import BadInput, NotFound, Refused
+from tidegate.core.table import Table
 from tidegate.telemetry.record import AttemptRow
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -175,6 +176,17 @@ def test_sql_as_a_table_json_and_csv(config: Path, capsys: pytest.CaptureFixture
     table = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert table[0] == ["outcome", "error_message", "start", "n"]
     assert table[2] == ["ok", "", "2026-03-01T12:00:00Z", "1"]
+
+
+def test_sql_that_is_wider_than_the_terminal_has_a_line_for_each_value(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(["prompt", "n"], [("support/answer", 1), (None, 20)])
+    show(table, width=17)
+    assert capsys.readouterr().out.splitlines() == [
+        *("row 1", "  prompt  support/answer", "  n       1"),
+        *("row 2", "  prompt  –", "  n       20"),
+    ]
+    show(table, width=18)
+    assert capsys.readouterr().out.splitlines() == ["prompt           n", "support/answer   1", "–               20"]
 
 
 def test_sql_says_when_rows_were_cut(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
