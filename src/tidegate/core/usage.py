@@ -37,3 +37,8 @@ class Usage(msgspec.Struct, frozen=True):
 def estimate_tokens(chars: int) -> int:
     """A rough count for when a provider reports none: one token per four characters, rounded up, at least 0."""
     return (chars + 3) // 4
+
+
+def counted(given: int | None) -> int:
+    """A provider's count; what it leaves out, or puts below 0, is 0."""
+    return given if given and given > 0 else 0

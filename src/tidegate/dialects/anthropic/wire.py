@@ -10,7 +10,7 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
-from tidegate.core.usage import Usage
+from tidegate.core.usage import Usage, counted
 
 FINISH: dict[str, chat.FinishReason] = {
     "end_turn": "stop",
@@ -170,20 +170,20 @@ def usage_in(usage: WireUsage | None) -> Usage | None:
     if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
         return None
     split = usage.cache_creation or CacheCreation()
-    long = _count(split.ephemeral_1h_input_tokens)
-    read = _count(usage.cache_read_input_tokens)
+    long = counted(split.ephemeral_1h_input_tokens)
+    read = counted(usage.cache_read_input_tokens)
     written = usage.cache_creation_input_tokens
-    write = _count(written) if written is not None else long + _count(split.ephemeral_5m_input_tokens)
-    output = _count(usage.output_tokens)
+    write = counted(written) if written is not None else long + counted(split.ephemeral_5m_input_tokens)
+    output = counted(usage.output_tokens)
     requests = (usage.server_tool_use or {}).values()
     return Usage(
-        input_tokens=_count(usage.input_tokens) + read + write,
+        input_tokens=counted(usage.input_tokens) + read + write,
         output_tokens=output,
         cache_read_input_tokens=read,
         cache_write_input_tokens=write,
         cache_write_1h_input_tokens=min(long, write),
-        reasoning_output_tokens=min(_count((usage.output_tokens_details or OutputDetails()).thinking_tokens), output),
-        server_tool_requests=sum(_count(count) for count in requests if isinstance(count, int)),
+        reasoning_output_tokens=min(counted((usage.output_tokens_details or OutputDetails()).thinking_tokens), output),
+        server_tool_requests=sum(counted(count) for count in requests if isinstance(count, int)),
         service_tier=usage.service_tier if usage.speed in (None, "standard") else usage.speed,
     )
 
@@ -203,7 +203,3 @@ def usage_out(usage: Usage) -> dict[str, Any]:
     if usage.reasoning_output_tokens:
         counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_output_tokens}
     return counts
-
-
-def _count(given: int | None) -> int:
-    return max(given or 0, 0)

@@ -9,7 +9,7 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
-from tidegate.core.usage import Usage
+from tidegate.core.usage import Usage, counted
 
 SEAL = "bedrock:"
 """Stands before a signature that came through Bedrock: whose it is, only the model that is asked next can tell."""
@@ -152,11 +152,11 @@ def usage_in(usage: WireUsage | None, tier: Tier | None) -> Usage | None:
     """Usage in our arithmetic: input includes the cached part. None when nothing was counted."""
     if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
         return None
-    read, written = _count(usage.cache_read_input_tokens), _count(usage.cache_write_input_tokens)
-    long = sum(_count(detail.input_tokens) for detail in usage.cache_details or () if detail.ttl == "1h")
+    read, written = counted(usage.cache_read_input_tokens), counted(usage.cache_write_input_tokens)
+    long = sum(counted(detail.input_tokens) for detail in usage.cache_details or () if detail.ttl == "1h")
     return Usage(
-        input_tokens=_count(usage.input_tokens) + read + written,
-        output_tokens=_count(usage.output_tokens),
+        input_tokens=counted(usage.input_tokens) + read + written,
+        output_tokens=counted(usage.output_tokens),
         cache_read_input_tokens=read,
         cache_write_input_tokens=written,
         cache_write_1h_input_tokens=min(long, written),
@@ -183,7 +183,3 @@ def _thinking_in(reasoning: Reasoning) -> Iterator[chat.Thinking]:
         yield chat.Thinking(redacted=SEAL + reasoning.redacted_content)
     elif (said := reasoning.reasoning_text) is not None:
         yield chat.Thinking(said.text, SEAL + said.signature if said.signature else None)
-
-
-def _count(given: int | None) -> int:
-    return max(given or 0, 0)

@@ -10,7 +10,7 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
-from tidegate.core.usage import Usage
+from tidegate.core.usage import Usage, counted
 from tidegate.dialects.dialect import Answer
 from tidegate.dialects.fields import encode
 from tidegate.dialects.gemini import signatures, speech
@@ -117,11 +117,11 @@ class Generated(msgspec.Struct, rename="camel"):
         given = self.usage_metadata
         if given is None or given.prompt_token_count is None:
             return None
-        thoughts = max(given.thoughts_token_count or 0, 0)
+        thoughts = counted(given.thoughts_token_count)
         return Usage(
-            input_tokens=max(given.prompt_token_count, 0) + max(given.tool_use_prompt_token_count or 0, 0),
-            output_tokens=max(given.candidates_token_count or 0, 0) + thoughts,
-            cache_read_input_tokens=max(given.cached_content_token_count or 0, 0),
+            input_tokens=counted(given.prompt_token_count) + counted(given.tool_use_prompt_token_count),
+            output_tokens=counted(given.candidates_token_count) + thoughts,
+            cache_read_input_tokens=counted(given.cached_content_token_count),
             reasoning_output_tokens=thoughts,
             audio_input_tokens=_audio(given.prompt_tokens_details) + _audio(given.tool_use_prompt_tokens_details),
             audio_cache_read_input_tokens=_audio(given.cache_tokens_details),
@@ -131,7 +131,7 @@ class Generated(msgspec.Struct, rename="camel"):
 
 
 def _audio(details: list[_Modality] | None) -> int:
-    return sum([max(part.token_count or 0, 0) for part in details or () if part.modality == "AUDIO"])
+    return sum([counted(part.token_count) for part in details or () if part.modality == "AUDIO"])
 
 
 def _tier(usage: _UsageMetadata) -> str | None:

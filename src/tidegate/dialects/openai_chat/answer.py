@@ -10,7 +10,7 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
-from tidegate.core.usage import Usage
+from tidegate.core.usage import Usage, counted
 from tidegate.dialects.dialect import Answer, Seen
 from tidegate.dialects.fields import encode
 from tidegate.dialects.openai_chat.request import tool_call_out
@@ -424,8 +424,11 @@ def _unseen(message: _Message | None, choice: int) -> int:
     """Characters that the record's text does not hold: reasoning, tool calls, and every answer but the first."""
     if message is None:
         return 0
-    called = [len(call.function.arguments or "") for call in message.tool_calls or () if call.function is not None]
-    return sum(called) + len(message.reasoning_content or "") + (len(_text(message)) if choice else 0)
+    unseen = len(message.reasoning_content or "")
+    for call in message.tool_calls or ():
+        if call.function is not None:
+            unseen += len(call.function.arguments or "")
+    return unseen + len(_text(message)) if choice else unseen
 
 
 def _usage_in(completion: _Completion) -> Usage | None:
@@ -433,21 +436,24 @@ def _usage_in(completion: _Completion) -> Usage | None:
     usage = completion.usage
     if usage is None or usage.prompt_tokens is None:
         return None
-    given = usage.prompt_tokens_details or _PromptDetails()
-    made = usage.completion_tokens_details or _CompletionDetails()
+    given = usage.prompt_tokens_details or _NOTHING_GIVEN
+    made = usage.completion_tokens_details or _NOTHING_MADE
+    heard = given.cached_tokens_details
     return Usage(
-        input_tokens=max(usage.prompt_tokens, 0),
-        output_tokens=max(usage.completion_tokens or 0, 0),
-        cache_read_input_tokens=max(given.cached_tokens or 0, 0),
-        cache_write_input_tokens=max(given.cache_write_tokens or 0, 0),
-        reasoning_output_tokens=max(made.reasoning_tokens or 0, 0),
-        audio_input_tokens=max(given.audio_tokens or 0, 0),
-        audio_cache_read_input_tokens=max((given.cached_tokens_details or _Cached()).audio_tokens or 0, 0),
-        audio_output_tokens=max(made.audio_tokens or 0, 0),
+        input_tokens=counted(usage.prompt_tokens),
+        output_tokens=counted(usage.completion_tokens),
+        cache_read_input_tokens=counted(given.cached_tokens),
+        cache_write_input_tokens=counted(given.cache_write_tokens),
+        reasoning_output_tokens=counted(made.reasoning_tokens),
+        audio_input_tokens=counted(given.audio_tokens),
+        audio_cache_read_input_tokens=counted(heard.audio_tokens) if heard is not None else 0,
+        audio_output_tokens=counted(made.audio_tokens),
         service_tier=completion.service_tier,
     )
 
 
+_NOTHING_GIVEN = _PromptDetails()
+_NOTHING_MADE = _CompletionDetails()
 _NOTHING = Seen(show=False, content=False)
 _META = Seen(show=True, content=False)
 _CONTENT = Seen(show=True, content=True)

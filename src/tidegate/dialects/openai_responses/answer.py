@@ -11,7 +11,7 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
-from tidegate.core.usage import Usage
+from tidegate.core.usage import Usage, counted
 from tidegate.dialects.dialect import Answer
 from tidegate.dialects.fields import encode
 from tidegate.dialects.openai_responses import items
@@ -234,14 +234,14 @@ def usage_in(response: Response, output: Output) -> Usage | None:
         return None
     given, made = usage.input_tokens_details or _InputDetails(), usage.output_tokens_details or _OutputDetails()
     return Usage(
-        input_tokens=max(usage.input_tokens, 0),
-        output_tokens=max(usage.output_tokens or 0, 0),
-        cache_read_input_tokens=max(given.cached_tokens or 0, 0),
-        cache_write_input_tokens=max(given.cache_write_tokens or 0, 0),
-        reasoning_output_tokens=max(made.reasoning_tokens or 0, 0),
+        input_tokens=counted(usage.input_tokens),
+        output_tokens=counted(usage.output_tokens),
+        cache_read_input_tokens=counted(given.cached_tokens),
+        cache_write_input_tokens=counted(given.cache_write_tokens),
+        reasoning_output_tokens=counted(made.reasoning_tokens),
         server_tool_requests=output.server_tools,
-        audio_input_tokens=max(given.audio_tokens or 0, 0),
-        audio_output_tokens=max(made.audio_tokens or 0, 0),
+        audio_input_tokens=counted(given.audio_tokens),
+        audio_output_tokens=counted(made.audio_tokens),
         service_tier=response.service_tier,
     )
 
