@@ -66,7 +66,8 @@ class RetryBudget:
 
     def call(self) -> None:
         """One more client call."""
-        self._tokens = min(self._most, self._tokens + self._share)
+        if self._tokens < self._most:
+            self._tokens += self._share
 
     def spend(self) -> bool:
         """Takes one retry out of the budget; False when there is none."""

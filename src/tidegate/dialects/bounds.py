@@ -32,11 +32,11 @@ def check(fields: Fields, bounds: Mapping[str, int], place: str = "") -> None:
 
     `place` (`generationConfig.`) stands before a key in the error.
     """
-    if bounds.keys().isdisjoint(fields):
-        return
-    for key in bounds.keys() & fields.keys():
+    for key, most in bounds.items():
+        if key not in fields:
+            continue
         given = value(fields, key, _Any, "JSON")
         size = len(given) if isinstance(given, list) else given if isinstance(given, int | float) else 0
-        if size > bounds[key]:
+        if size > most:
             what = "has more than" if isinstance(given, list) else "is more than"
-            raise InvalidRequest(f"{place}{key} {what} {bounds[key]:,}.", param=f"{place}{key}")
+            raise InvalidRequest(f"{place}{key} {what} {most:,}.", param=f"{place}{key}")

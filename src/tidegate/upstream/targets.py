@@ -113,14 +113,12 @@ class Target:
 
     def passed(self, headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Which of a client's headers go along: where its trace stands, and what the provider's configuration names."""
-        named = self.named(headers)
-        if "traceparent" in headers and _TRACEPARENT.fullmatch(headers["traceparent"]):
-            return (*named, ("traceparent", headers["traceparent"]))
-        return named
+        named, trace = self.named(headers), headers.get("traceparent")
+        return named if trace is None or not _TRACEPARENT.fullmatch(trace) else (*named, ("traceparent", trace))
 
     def named(self, headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Those of them that may make another answer of it."""
-        return tuple([(name, headers[name]) for name in self.forward if name in headers])
+        return tuple([(name, headers[name]) for name in self.forward if name in headers]) if self.forward else ()
 
     def refuses_in(self, wire: Wire) -> bool:
         """Whether the body of its errors is what a client of this dialect understands."""

@@ -93,6 +93,8 @@ class _Role(msgspec.Struct):
     content: msgspec.Raw = msgspec.Raw(b"")
 
 
+_ROLES_ONLY = list[_Role]
+_OBJECT = dict[str, Any]
 _MODES: dict[str, Literal["auto", "none", "required"]] = {"auto": "auto", "none": "none", "required": "required"}
 _ROLES: dict[str, chat.Role] = {
     "system": "system",
@@ -118,38 +120,39 @@ def parse_request(body: bytes) -> Incoming:
     model = value(fields, "model", str, "a string")
     if not model:
         raise InvalidRequest("model is missing: the name of a route, provider/model, or prompt:NAME.", param="model")
-    options = value(fields, "stream_options", dict[str, Any], "an object") or {}
+    options = value(fields, "stream_options", _OBJECT, "an object") or {}
     return Incoming(
         fields=fields,
         model=model,
         stream=bool(value(fields, "stream", bool, "true or false")),
         wants_usage=options.get("include_usage") is True,
-        variables=value(fields, "variables", dict[str, Any], "an object"),
+        variables=value(fields, "variables", _OBJECT, "an object"),
     )
 
 
 def same_body(incoming: Incoming, *, model: str) -> bytes:
     """The request as a provider of this dialect gets it; every value that need not change keeps its bytes."""
-    changed = dict(incoming.fields)
+    changed: dict[str, Any] = {**incoming.fields, "model": model}
     for key in OWN_KEYS:
         changed.pop(key, None)
-    changed["model"] = msgspec.Raw(encode(model))
     if incoming.stream:
-        options = value(incoming.fields, "stream_options", dict[str, Any], "an object") or {}
-        changed["stream_options"] = msgspec.Raw(encode({**options, "include_usage": True}))
+        options = value(incoming.fields, "stream_options", _OBJECT, "an object") or {}
+        changed["stream_options"] = {**options, "include_usage": True}
     return encode(changed)
 
 
 def system_bytes(incoming: Incoming) -> bytes:
     """What shapes an answer besides the conversation: the system messages, tools and params, as the client's bytes."""
     fields = incoming.fields
-    messages = value(fields, "messages", list[_Role], "a list of messages") or []
-    system = [bytes(message.content) for message in messages if message.role in ("system", "developer")]
-    rest = [key.encode() + b"=" + bytes(fields[key]) for key in sorted(_SHAPING & fields.keys())]
+    messages = value(fields, "messages", _ROLES_ONLY, "a list of messages") or []
+    system = [message.content for message in messages if message.role in ("system", "developer")]
+    rest = [_SHAPING[key] + fields[key] for key in sorted([key for key in fields if key in _SHAPING])]
     return b"\n".join([*rest, *system])
 
 
-_SHAPING = _READ - {"model", "messages", "stream", "stream_options", "variables", "user"}
+_SHAPING = {
+    key: key.encode() + b"=" for key in _READ - {"model", "messages", "stream", "stream_options", "variables", "user"}
+}
 
 
 def input_text(incoming: Incoming) -> str:
