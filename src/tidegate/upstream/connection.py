@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import httptools
 
 from tidegate.core.errors import StreamBroken, UpstreamError, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
+from tidegate.upstream.headers import Headers
 
 HEAD_LIMIT = 64 << 10
 """Bytes in a row that are not body: the head of an answer, later chunk framing and trailers."""
@@ -28,14 +28,10 @@ UNREAD_LIMIT = 256 << 10
 """Bytes that wait for a slow reader before the provider has to wait."""
 PIECE_COST = 64
 """What one piece of body costs beside its bytes, so that a drip of tiny pieces is bounded too."""
+NO_HEADERS: Mapping[str, str] = {}
 NEVER = float("inf")
 SLACK_S = 0.001
 """Timers of uvloop tick in milliseconds and may be early by one."""
-
-
-@lru_cache(1_024)
-def _name(name: bytes) -> str:
-    return str(name, "latin-1").lower()
 
 
 class Connection(asyncio.Protocol):
@@ -50,7 +46,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, place: str, gone: Callable[[Connection], None]) -> None:
         self.status = 0
         """0 until the head of the answer is whole."""
-        self.headers: dict[str, str] = {}
+        self.headers = NO_HEADERS
         self.requests = 0
         self.answered = False
         """Whether a byte of this answer has come."""
@@ -73,7 +69,6 @@ class Connection(asyncio.Protocol):
         self._fed = 0
         self._head: dict[bytes, bytes] = {}
         self._head_only = False
-        self._until_eof = False
         self._keep_alive = False
         self._paused = False
         self._sink: Callable[[bytes], bool] | None = None
@@ -91,7 +86,7 @@ class Connection(asyncio.Protocol):
         self.requests += 1
         self._discard_body()
         self.status = self._barren = 0
-        self.headers = {}
+        self.headers = NO_HEADERS
         self._head.clear()
         self.answered = self.complete = self._keep_alive = False
         self._head_only = head_only
@@ -233,12 +228,20 @@ class Connection(asyncio.Protocol):
     def _ended(self, *, cut: bool) -> None:
         if self.closed:
             return
-        if self._until_eof and self.status and not cut:
+        if self.status and not cut and self._ends_with_connection():
             self.complete = True
         if self.status:
             self.fail(StreamBroken(f"{self._place}: the connection broke in the middle of the answer."))
         else:
             self.fail(UpstreamUnavailable(f"{self._place}: the connection broke before an answer."))
+
+    def _ends_with_connection(self) -> bool:
+        headers = self.headers
+        return (
+            "content-length" not in headers
+            and self.status not in (204, 304)
+            and not headers.get("transfer-encoding", "").lower().endswith("chunked")
+        )
 
     # The parser's side.
 
@@ -256,14 +259,8 @@ class Connection(asyncio.Protocol):
             return
         if len(head) > HEADER_LIMIT or (self._fed > HEAD_LIMIT and sum(map(len, (*head, *head.values()))) > HEAD_LIMIT):
             raise self._too_long()
-        # Of a name that comes twice the last one counts; trailers come too late to be seen.
-        headers = self.headers = {_name(name): str(value, "latin-1").strip() for name, value in head.items()}
+        self.headers = Headers(head.copy())  # trailers come too late to be seen
         self.status = status
-        self._until_eof = (
-            "content-length" not in headers
-            and status not in (204, 304)
-            and not headers.get("transfer-encoding", "").lower().endswith("chunked")
-        )
         if self._head_only:
             self.complete = True
             raise self._nonsense()  # httptools can not be told that no body follows: this connection ends here
@@ -291,18 +288,17 @@ class Connection(asyncio.Protocol):
 
     # Waiting.
 
-    async def _wait(self, patience_s: float, phase: str) -> None:
-        waiter = self._waiter = self._loop.create_future()
+    def _wait(self, patience_s: float, phase: str) -> asyncio.Future[None]:
+        """To be awaited at once: done when there is news for the owner."""
         self._expire_after(patience_s, phase)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-            self._deadline = NEVER
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            self._deadline = NEVER
+            waiter.set_result(None)
 
     def _discard_body(self) -> None:
         self._body.clear()
@@ -328,7 +324,7 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._expire)
         elif self._phase == "rest":
             self.close()
-        else:
+        elif self._waiter is not None and not self._waiter.done():
             gap = "no answer" if self._phase == "first_byte" else "the answer stood still"
             message = f"{self._place}: {gap} for {self._patience_s:g} s."
             self.fail(UpstreamTimeout(message, phase=self._phase))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -106,6 +107,26 @@ async def test_header_names_are_lower_case_and_the_last_of_repeats_counts() -> N
         assert got.headers == {"x-one": "b", "x-empty": "", "content-length": "0"}
 
 
+async def test_an_answer_keeps_its_headers_while_its_connection_goes_on() -> None:
+    answers = iter((b"X-A: 1\r\n", b"X-A: 2\r\n", b"x-a: 3\r\nX-B: 4\r\n"))
+
+    async def script(talk: Talk) -> None:
+        for lines in answers:
+            await talk.request()
+            await talk.send(HEAD + lines + b"content-length: 0\r\n\r\n")
+
+    async with Provider(script) as provider, pooled() as pool:
+        got = []
+        for _ in range(3):
+            async with pool.request(ask(provider.origin)) as answer:
+                await answer.read(0)
+            got.append(answer.headers)
+        assert provider.connections == 1
+    assert [headers["x-a"] for headers in got] == ["1", "2", "3"]
+    assert ["x-b" in headers for headers in got] == [False, False, True]
+    assert [headers.get("x-b") for headers in got] == [None, None, "4"]
+
+
 async def test_pieces_arrive_as_they_are_sent() -> None:
     """A piece is handed on before the provider sends the next one."""
     heard = asyncio.Event()
@@ -205,7 +226,7 @@ def connected(loop: asyncio.AbstractEventLoop) -> tuple[Wire, Connection]:
     return wire, connection
 
 
-def receive(pieces: list[bytes]) -> tuple[int, dict[str, str], bytes, bool]:
+def receive(pieces: list[bytes]) -> tuple[int, Mapping[str, str], bytes, bool]:
     """(status, headers, body, reusable) of one answer that comes in these pieces."""
     loop = asyncio.new_event_loop()
     _, connection = connected(loop)
