@@ -78,8 +78,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         """While a request is being handled: the connection's own task."""
         self._worker: asyncio.Task[None] | None = None
-        self._next: tuple[Request, HttpReply] | None = None
-        self._idle: asyncio.Future[None] | None = None
+        self._next: asyncio.Future[tuple[Request, HttpReply]] = shared.loop.create_future()
         self._held = bytearray()
         # The way out.
         self._drained: asyncio.Future[None] | None = None
@@ -177,35 +176,23 @@ class Connection(asyncio.Protocol):
     # --- one request after the other --------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        arrived = self._parser.ready.popleft()
-        if isinstance(arrived, Refusal):
-            self._refuse(arrived)
+        request = self._parser.ready.popleft()
+        if isinstance(request, Refusal):
+            self._refuse(request)
             return
         self._deadline = math.inf
-        request, shared = arrived.request, self._shared
-        head_only = request.method == "HEAD"
-        reply = HttpReply(self, head_only=head_only, keep_alive=arrived.keep_alive, old=arrived.old)
-        self._next = (request, reply)
-        worker = self._worker
-        if worker is None:
-            self._worker = worker = shared.loop.create_task(self._work())
-        elif self._idle is not None:
-            self._idle.set_result(None)
-            self._idle = None
-        self._task = worker
-        shared.tasks.add(worker)
+        self._next.set_result((request, HttpReply(self, request.method == "HEAD", request.old, request.keep_alive)))
+        if self._worker is None:
+            self._worker = self._shared.loop.create_task(self._work())
+        self._task = self._worker
+        self._shared.tasks.add(self._worker)
 
     async def _work(self) -> None:
         """One task for all requests of a connection: one for each would cost as much as parsing it."""
-        while True:
-            if self._next is None:
-                if self._closing:
-                    return
-                self._idle = self._shared.loop.create_future()
-                await self._idle
-            else:
-                (request, reply), self._next = self._next, None
-                await self._serve(request, reply)
+        while not self._closing:
+            request, reply = await self._next
+            self._next = self._shared.loop.create_future()
+            await self._serve(request, reply)
 
     async def _serve(self, request: Request, reply: HttpReply) -> None:
         """Owner of one handler: whatever it does, the client gets a whole answer or a visibly broken one."""

@@ -38,6 +38,10 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     peer: str
     """The client's IP address."""
+    keep_alive: bool = True
+    """Its client wants to send more after the answer."""
+    old: bool = False
+    """HTTP/1.0."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -69,15 +73,6 @@ class Refusal(Exception):
         """Of the refused request, as far as it was read: it says what its client understands."""
 
 
-class Arrived(msgspec.Struct, frozen=True, gc=False):
-    """A whole request, and how its client wants the answer."""
-
-    request: Request
-    keep_alive: bool
-    old: bool
-    """HTTP/1.0."""
-
-
 class RequestParser:
     """
     Feed it slices of at most SLICE_BYTES; whole requests come out of `ready`, and at the end of it perhaps a Refusal,
@@ -89,12 +84,15 @@ class RequestParser:
         self._max_body_bytes = max_body_bytes
         self._peer = peer
         self._parser = httptools.HttpRequestParser(self)
-        self.ready: deque[Arrived | Refusal] = deque()
+        self.ready: deque[Request | Refusal] = deque()
         self.partial = False
         """A request has begun and is not whole."""
         self._refused: Refusal | None = None
         self._dry_bytes = 0
         """Bytes since the message began or its body last grew: bounds headers, trailers and chunk framing."""
+        self._last_url = b""
+        self._path = self._query = ""
+        """Of `_last_url`."""
         self._forget_message()
 
     def _forget_message(self) -> None:
@@ -106,8 +104,6 @@ class RequestParser:
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._old = False
-        self._upgrading = False
-        self._replaying = False
         self.continue_due = False
         """Its client waits for 100 Continue before it sends the body."""
 
@@ -137,8 +133,6 @@ class RequestParser:
         persistence = "close" if "close" in headers.get("connection", "").lower() else "keep-alive"
         method = self._method()
         self._parser = httptools.HttpRequestParser(self)
-        self._upgrading = False
-        self._replaying = True
         head = f"{method} / HTTP/1.1\r\nConnection: {persistence}\r\n{framing}: {headers.get(framing, '0')}\r\n\r\n"
         self.feed(head.encode("latin-1"))
 
@@ -167,7 +161,7 @@ class RequestParser:
     # --- llhttp's callbacks -------------------------------------------------------------------------------------
 
     def on_url(self, part: bytes) -> None:
-        if self._replaying:
+        if self.head_done:  # of what is replayed
             return
         self.partial = True
         self._url += part
@@ -175,7 +169,7 @@ class RequestParser:
             self._fail(414, f"The request's target is longer than {self._limits.target_bytes} bytes.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._replaying or self.head_done:  # trailers are dropped
+        if self.head_done:  # trailers are dropped
             return
         key = _NAMES.get(name) or name.decode("latin-1").lower()
         text = value.decode("latin-1").rstrip(" \t")
@@ -193,70 +187,69 @@ class RequestParser:
         self._headers[key] += ("; " if key == "cookie" else ", ") + text
 
     def on_headers_complete(self) -> None:
-        if self._replaying:
+        if self.head_done:
             return
         self.head_done = True
-        headers = self._headers
-        version = self._parser.get_http_version()
-        if version != "1.1":
-            self._old = True
-            if version != "1.0":
-                self._fail(505, "This server speaks HTTP/1.1 and HTTP/1.0.")
-        elif "host" not in headers:
-            self._fail(400, "The request has no Host header.")
-        self._check_size()
+        headers, limits = self._headers, self._limits
+        self._check_version()
+        if len(headers) + self._repeats > limits.headers:
+            self._fail_many_headers()
+        if self._dry_bytes > limits.head_bytes:
+            self._check_head_size()
         if "content-length" in headers:
-            self._check_body(int(headers["content-length"]))
+            if int(headers["content-length"]) > self._max_body_bytes:
+                self._fail_large_body()
         elif "transfer-encoding" in headers and (self._old or headers["transfer-encoding"].lower() != "chunked"):
             self._fail(400, "The only transfer coding accepted is chunked, with HTTP/1.1.")
         if "content-encoding" in headers and headers["content-encoding"].lower() != "identity":
             self._fail(415, "Compressed request bodies are not accepted. Send the body without Content-Encoding.")
         if "expect" in headers:
             self._expect(headers["expect"])
-        if self._parser.should_upgrade():
-            self._upgrade()
+        if self._parser.should_upgrade() and self._parser.get_method() == b"CONNECT":
+            self._fail(501, "This server is not a proxy.")
 
-    def _check_size(self) -> None:
-        headers, limits = self._headers, self._limits
-        if len(headers) + self._repeats > limits.headers:
-            self._fail_many_headers()
-        if self._dry_bytes > limits.head_bytes:
-            size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
-            if size > limits.head_bytes:
-                self._fail_large_head()
+    def _check_version(self) -> None:
+        # HTTP/1.1 alone is kept alive unasked: to have the number spelled would take longer than all other checks.
+        if "connection" in self._headers or not self._parser.should_keep_alive():
+            version = self._parser.get_http_version()
+            if version not in ("1.0", "1.1"):
+                self._fail(505, "This server speaks HTTP/1.1 and HTTP/1.0.")
+            self._old = version == "1.0"
+        if not self._old and "host" not in self._headers:
+            self._fail(400, "The request has no Host header.")
+
+    def _check_head_size(self) -> None:
+        size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers.items())
+        if size > self._limits.head_bytes:
+            self._fail_large_head()
 
     def _expect(self, what: str) -> None:
         if what.lower() != "100-continue":
             self._fail(417, "The only expectation that can be met is 100-continue.")
         self.continue_due = not self._old
 
-    def _upgrade(self) -> None:
-        if self._parser.get_method() == b"CONNECT":
-            self._fail(501, "This server is not a proxy.")
-        self._upgrading = True
-
     def on_body(self, part: bytes) -> None:
         self._dry_bytes = 0
         self.continue_due = False
         self._body_bytes += len(part)
-        self._check_body(self._body_bytes)
+        if self._body_bytes > self._max_body_bytes:
+            self._fail_large_body()
         self._body.append(part)
 
-    def _check_body(self, size: int) -> None:
-        if size > self._max_body_bytes:
-            self._fail(
-                413, f"The request's body is larger than {self._max_body_bytes:,} bytes (gateway.max_body_bytes)."
-            )
+    def _fail_large_body(self) -> NoReturn:
+        self._fail(413, f"The request's body is larger than {self._max_body_bytes:,} bytes (gateway.max_body_bytes).")
 
     def on_message_complete(self) -> None:
-        if self._upgrading:
+        if self._parser.should_upgrade():
             return  # not complete at all, see _replay
-        method = self._method()
-        path, query = self._target()
+        if self._url != self._last_url:  # on one connection it is mostly the same again
+            self._path, self._query = self._target()
+            self._last_url = self._url
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         keep_alive = self._parser.should_keep_alive()
-        request = Request(method, path, query, self._headers, body, self._peer)
-        self.ready.append(Arrived(request, keep_alive, self._old))
+        self.ready.append(
+            Request(self._method(), self._path, self._query, self._headers, body, self._peer, keep_alive, self._old)
+        )
         self.partial = False
         self._dry_bytes = 0
         self._forget_message()

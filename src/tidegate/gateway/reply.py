@@ -8,14 +8,16 @@ names are checked, so that no value from outside can split a head and no copied 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol
 
 import msgspec
 
-_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _FRAMING = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding", "upgrade"})
 _BODILESS = frozenset({204, 304})
+_SPLITS = "a header may not hold CR, LF or NUL."
 
 
 class Wire(Protocol):
@@ -32,7 +34,7 @@ class Wire(Protocol):
         ...
 
 
-class HttpReply:
+class HttpReply(msgspec.Struct, eq=False):
     """
     The answer to one request: one `start`, any number of `send`, one `end` (ports.Reply).
 
@@ -42,20 +44,18 @@ class HttpReply:
     client has left, which only a handler that swallowed its cancellation can see. One task at a time.
     """
 
-    __slots__ = ("_bodiless", "_body", "_chunked", "_head", "_old", "_streamed", "_wire", "ended", "keep_alive", "sent")
-
-    def __init__(self, wire: Wire, *, head_only: bool, keep_alive: bool, old: bool) -> None:
-        self._wire = wire
-        self._bodiless = head_only
-        self._old = old
-        self._streamed = self._chunked = False
-        self._head: bytes | None = None
-        self._body: list[bytes] | None = None
-        self.keep_alive = keep_alive
-        """The connection takes another request after this answer."""
-        self.sent = False
-        """The head is on its way: it is too late for another status."""
-        self.ended = False
+    _wire: Wire
+    _bodiless: bool
+    _old: bool
+    keep_alive: bool
+    """The connection takes another request after this answer."""
+    sent: bool = False
+    """The head is on its way: it is too late for another status."""
+    ended: bool = False
+    _streamed: bool = False
+    _chunked: bool = False
+    _head: bytes | None = None
+    _body: list[bytes] | None = None
 
     @property
     def started(self) -> bool:
@@ -134,12 +134,22 @@ class HttpReply:
 
 def head_bytes(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
     """Status line and header lines. Raises ValueError on a header that is the edge's own or could split the head."""
-    if not _FRAMING.isdisjoint([name.lower() for name, _ in headers]):
+    names, values = zip(*headers, strict=True) if headers else ((), ())
+    said = "".join(values)
+    if "\n" in said or "\r" in said or "\0" in said:
+        raise ValueError(_SPLITS)
+    return (_head_format(status, names) % values).encode("latin-1")
+
+
+@lru_cache(256)
+def _head_format(status: int, names: tuple[str, ...]) -> str:
+    """The head of such an answer, with a `%s` for each value."""
+    if not _FRAMING.isdisjoint([name.lower() for name in names]):
         raise ValueError(f"a header of {', '.join(sorted(_FRAMING))} belongs to the edge.")
-    text = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
-        raise ValueError("a header may not hold CR, LF or NUL.")
-    return (_LINES.get(status) or f"HTTP/1.1 {status} \r\n".encode()) + text.encode("latin-1")
+    if any(mark in name for name in names for mark in "\r\n\0"):
+        raise ValueError(_SPLITS)
+    lines = "".join([name.replace("%", "%%") + ": %s\r\n" for name in names])
+    return f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n{lines}"
 
 
 def error_body(status: int, message: str, _path: str = "") -> bytes:

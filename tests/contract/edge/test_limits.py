@@ -32,6 +32,7 @@ from tidegate.gateway.edge import HttpReply, Request
         (POST + b"Expect: the-unexpected\r\nContent-Length: 3\r\n\r\nabc", 417),
         (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
         (b"GET / HTTP/0.9\r\n\r\n", 505),
+        (b"GET / HTTP/2.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", 505),
         (b"GET /\r\n\r\n", 505),
     ],
 )
@@ -171,6 +172,7 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
         b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\n: no name\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET relative HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -156,6 +156,21 @@ async def test_a_header_that_could_split_or_contradict_the_head_is_refused(heade
     assert len(refused) == 1
 
 
+async def test_any_name_and_value_that_http_allows_goes_out_as_it_is() -> None:
+    odd = (("x-%s", "100 %"), ("X-Many", "a"), ("x-many", "b: %d"), ("x-empty", ""), ("x-latin", "é"))
+
+    async def handler(request: Request, reply: HttpReply) -> None:
+        await reply.start(299, odd, streamed=False)
+        await reply.end()
+
+    async with serving(handler) as port, Client(port) as client:
+        client.send(PLAIN)
+        status, headers, _ = await client.answer()
+        assert status == 299
+        said = {name: headers[name] for name in ("x-%s", "x-many", "x-empty", "x-latin")}
+        assert said == {"x-%s": "100 %", "x-many": "b: %d", "x-empty": "", "x-latin": "é"}
+
+
 async def test_an_offer_to_upgrade_is_ignored_and_its_body_read() -> None:
     """Java's HTTP client offers h2c with its first request."""
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
