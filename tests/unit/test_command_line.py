@@ -3,11 +3,13 @@
 import io
 import json
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from tidegate.cli import main
+from tidegate.cli import COMMANDS, build, main
 
 PROMPT = "---\nmodel: local/m-2026-03-01\n---\nGrüß den Gast – höflich.\n"
 
@@ -48,6 +50,26 @@ def test_a_terminal_that_can_not_show_a_character_still_shows_the_rest(
 def test_json_loses_nothing_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = on_an_ascii_terminal(monkeypatch, "render", "greet", "--json", "--config", str(project))
     assert json.loads(shown)["messages"] == [{"role": "user", "content": "Grüß den Gast – höflich."}]
+
+
+def help_of(name: str) -> list[str]:
+    shown = io.StringIO()
+    build(name).help_print([name], console=Console(file=shown, width=80))
+    return [line.strip(" │") for line in shown.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_that_stays_on_its_line(name: str) -> None:
+    lines = help_of(name)
+    examples = [line[10:-1] for line in lines if line.startswith("Example: `") and line.endswith("`")]
+    if "For example:" in lines:
+        examples = list(takewhile(bool, lines[lines.index("For example:") + 1 :]))
+    assert examples
+    assert all(example.startswith(f"tidegate {name}") for example in examples)
+
+
+def test_what_an_option_does_is_one_text_wherever_its_docstring_breaks() -> None:
+    assert "prompt. With this list it calls no other model." in help_of("keys")
 
 
 def test_an_argument_too_many_is_named_with_the_help_that_says_what_fits(

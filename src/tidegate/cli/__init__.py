@@ -69,10 +69,25 @@ def _function(name: str) -> str:
 
 
 def _whole_help(name: str) -> str:
-    """A command's docstring down to its parameters; each paragraph one line, so that it wraps to any terminal."""
+    """A command's docstring down to its parameters; all but examples without line breaks, to wrap to any terminal."""
     command = getattr(import_module(_module(name)), _function(name))
-    description = cleandoc(command.__doc__ or "").split("\nParameters\n")[0]
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in description.split("\n\n"))
+    command.__doc__ = _unbroken(cleandoc(command.__doc__ or ""))  # what stands there of its parameters is read later
+    description = command.__doc__.split("\nParameters\n")[0].rstrip()
+    return "\n\n".join(
+        paragraph if paragraph.startswith("For example:") else " ".join(paragraph.split())
+        for paragraph in description.split("\n\n")
+    )
+
+
+def _unbroken(doc: str) -> str:
+    """A docstring whose parameters have their text on one line each."""
+    lines: list[str] = []
+    for line in doc.splitlines():
+        if lines and line.startswith("    ") and lines[-1].startswith("    "):
+            lines[-1] += f" {line.strip()}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def _told(reason: str) -> str:

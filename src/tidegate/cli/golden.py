@@ -34,7 +34,9 @@ def golden_(
     `add` appends one case with the call's inputs to the file that eval.yaml names, in the file's own format, and
     touches no other line. What was expected of the answer is yours to say.
 
-    Example: `tidegate golden add support/answer 5e1f09a2c7d4 --expected '{"must_mention": "30 days"}' --tags returns`
+    For example:
+      tidegate golden add support/answer 5e1f09a2c7d4 --expected "30 days"
+      tidegate golden schema > golden.schema.json
 
     Parameters
     ----------

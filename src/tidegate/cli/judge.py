@@ -47,7 +47,9 @@ def judge_(
     calibration is stored under the judge's digest: any change to its prompt, model or votes asks for a new one. Exit
     codes: 0 the judge may gate, 3 it may not.
 
-    Example: `tidegate judge calibrate grounded --labels judges/grounded/labels.jsonl`
+    For example:
+      tidegate judge calibrate grounded --labels labels.jsonl
+      tidegate judge list
 
     Parameters
     ----------

@@ -47,7 +47,11 @@ def keys_(
     Roles: a viewer reads all of the project; a caller makes calls; an editor does both, and runs evals; a deployer
     also deploys, rolls back and approves; an admin also overrules the policy, and makes keys.
 
-    Example: `tidegate keys create ci --role deployer --environments production --expires 90d`
+    For example:
+      tidegate keys create shop --role caller --prompts 'support/*'
+      tidegate keys create ci --role deployer --expires 90d
+      tidegate keys list
+      tidegate keys revoke ci
 
     Parameters
     ----------

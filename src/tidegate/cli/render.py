@@ -32,7 +32,7 @@ def render_(
     """
     Print the messages a call would send. Nothing is called, nothing is stored.
 
-    Example: `tidegate render support/answer --var question="How do I pay?" --var context="By card."`
+    Example: `tidegate render support/answer --var question="How do I pay?"`
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ def sql_(
     """
     Run one SELECT (DuckDB's SQL) over the tables `calls` and `content`. It can read nothing else and change nothing.
 
-    Example: `tidegate sql "select version, avg(latency_s) from calls group by version"`
+    Example: `tidegate sql "select version, avg(latency_s) from calls group by all"`
 
     Parameters
     ----------
