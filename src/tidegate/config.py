@@ -642,4 +642,6 @@ def locate(start: Path, explicit: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if (folder / FILE).is_file():
             return folder / FILE
-    raise BadInput(f"no {FILE} in {here} or above it. Go to your project, or name it with --config.")
+    raise BadInput(
+        f"no {FILE} in {here} or above it. Go to your project, name it with --config, or make one: `tidegate init`."
+    )

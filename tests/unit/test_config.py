@@ -100,7 +100,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no tidegate.yaml in .* or above it"):
+    with pytest.raises(BadInput, match=r"no tidegate.yaml in .* or above it.*tidegate init"):
         find(tmp_path)
     with pytest.raises(BadInput, match="no such file"):
         load(tmp_path / "tidegate.yaml")
