@@ -9,7 +9,6 @@ listener, the one timer that enforces every deadline, and the graceful end. Runs
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from email.utils import formatdate
 
 from tidegate.gateway.connection import Connection, ErrorBody, Handler, Shared
@@ -97,16 +96,20 @@ class Edge:
             if not task.cancelling():
                 task.cancel(SERVER_CLOSING)
         await _finish(shared, LAST_WORDS_S)
-        while shared.connections and time() < end:  # noqa: ASYNC110  answers on their way to slow readers
-            await asyncio.sleep(0.01)
+        await _emptied(shared, end)  # answers on their way to slow readers
         for connection in list(shared.connections):
             connection.abort()
         if self._timer is not None:
             self._timer.cancel()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(server.wait_closed(), LAST_WORDS_S)
+        await _emptied(shared, time() + LAST_WORDS_S)  # an aborted one hears of it in one of the loop's next turns
 
 
 async def _finish(shared: Shared, timeout_s: float) -> None:
     if shared.tasks:
         await asyncio.wait(shared.tasks, timeout=timeout_s)
+
+
+async def _emptied(shared: Shared, end: float) -> None:
+    """Returns when no connection is left, at the latest at `end`."""
+    while shared.connections and shared.loop.time() < end:  # noqa: ASYNC110  an event would cost every connection
+        await asyncio.sleep(0.01)
