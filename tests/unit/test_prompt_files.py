@@ -323,7 +323,7 @@ def test_all_problems_are_found_at_once(tmp_path: Path) -> None:
     ("schema", "line", "message"),
     [
         ('{"type": "object",\n "type": "array"}', 2, "type: this key stands twice in one object."),
-        ('{"type": "object",\n}', 2, "not valid JSON: "),
+        ('{"type": "object"\n "a": 1}', 2, "not valid JSON: "),
         ('{"maximum": NaN}', 1, "NaN is not JSON."),
         ("[]", 1, "a JSON Schema must be an object."),
         ('{"properties": {"a": {"type": "objct"}}}', 1, "properties.a.type: not a valid JSON Schema: "),
