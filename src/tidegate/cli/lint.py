@@ -140,7 +140,7 @@ def _lint_one(prompts: Path, known: Config | None, name: str, files: list[str]) 
 
 def _each(work: Work, chosen: Mapping[str, list[str]], *, quiet: bool) -> Iterator[tuple[bool, list[Notice]]]:
     """The work on each prompt, in order: in this process, or on all processors when there are many prompts."""
-    processors = min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    processors = min(os.cpu_count() or 1, MOST_PROCESSES)
     if len(chosen) < MANY or processors == 1:
         yield from map(work, chosen, chosen.values())
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import math
 import os
 import signal
@@ -49,7 +50,7 @@ async def _serve(options: argparse.Namespace) -> None:
     try:
         await simulator.__aenter__()
     except OSError as error:
-        reason = "is already in use" if error.errno == 98 else f"can not be listened on: {error.strerror}"
+        reason = "is already in use" if error.errno == errno.EADDRINUSE else f"can not be listened on: {error.strerror}"
         raise BadInput(f"{options.host}:{options.port} {reason}. Choose another with --port.") from error
     sys.stdout.write(f"simulated provider ready at {simulator.url}\n")
     sys.stdout.flush()

@@ -11,6 +11,7 @@ find the disk full. It is kept as slots of 1 KiB, and a call that needs more has
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import mmap
 import os
@@ -125,7 +126,8 @@ class RunningCalls:
             end, more = os.fstat(self._handle).st_size, max(STEP, row * SLOT)
             begin = -(-end // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
             try:
-                os.posix_fallocate(self._handle, begin, more)
+                if os.pwrite(self._handle, bytes(more), begin) < more:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 chunk = mmap.mmap(self._handle, more, offset=begin)
             except OSError:
                 os.ftruncate(self._handle, end)
