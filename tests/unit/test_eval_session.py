@@ -20,9 +20,10 @@ from tidegate.cli import build, main
 from tidegate.cli import simulated as simulated_module
 from tidegate.config import Project
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Unusable
-from tidegate.core.evaluation import GateReport
+from tidegate.core.evaluation import CheckResult, GateReport, Repeat
 from tidegate.evals.report import gate_report, plan_line, run_report
 from tidegate.evals.runner import Progress
+from tidegate.evals.said import UNDECIDED
 from tidegate.evals.session import Planned, Session, Watcher
 from tidegate.fakes import FixedClock, FixedRandom
 from tidegate.ports import PromptAnswer, PromptCall
@@ -341,11 +342,32 @@ async def test_what_a_model_says_stays_text(world: World) -> None:
     assert len(text.splitlines()) < 80, "an answer does not push the verdict off the screen"
 
 
+@pytest.mark.parametrize(
+    ("weights", "sentence", "rows"),
+    [
+        ((0, 0), UNDECIDED, ["– a –", "– b –"]),
+        ((0, 1), "1 of 1 cases pass in every repeat, and nothing decides about 1.", ["– a –", "✓ b 1/1"]),
+        ((1, 1), "2 of 2 cases pass in every repeat.", ["✓ a 1/1", "✓ b 1/1"]),
+    ],
+)
+async def test_a_run_report_says_where_nothing_decides(
+    world: World, weights: tuple[float, float], sentence: str, rows: list[str]
+) -> None:
+    run = await world.session.evaluate(world.prompt)
+    results = [
+        Repeat(case, 0, "x", (CheckResult("contains", True, "", weight=weight),))
+        for case, weight in zip("ab", weights, strict=True)
+    ]
+    text = " ".join(on_a_terminal(run_report(msgspec.structs.replace(run, results=results)), width=80).split())
+    assert f"v1 {sentence}" in text
+    assert all(row in text for row in rows)
+
+
 async def test_a_run_report_tells_each_case(world: World) -> None:
     world.befriend()
     run = await world.session.evaluate(world.prompt)
     text = " ".join(on_a_terminal(run_report(run), width=80).split())
-    assert "v1 2/3 cases pass" in text
+    assert "v1 2 of 3 cases pass in every repeat." in text
     assert "✗ password-new-phone 0/3 is-json: not JSON at column 1" in text
 
 
@@ -521,7 +543,7 @@ def test_eval_prints_the_run(commands: World, capsys: pytest.CaptureFixture[str]
     assert command(commands, "eval", NAME, "--repeats", "2", "--json") == 0
     assert len(json.loads(capsys.readouterr().out)["results"]) == 6
     assert command(commands, "eval", NAME) == 0
-    assert "3/3 cases pass" in capsys.readouterr().out
+    assert "3 of 3 cases pass in every repeat." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["--agains", "v1"], ["--json=maybe"]])

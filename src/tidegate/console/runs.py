@@ -25,7 +25,7 @@ from tidegate.evals.regate import Asked, asked, regate
 from tidegate.evals.reports import figures
 from tidegate.evals.reports.judged import measured
 from tidegate.evals.reports.page import metric_view, slice_view
-from tidegate.evals.said import label, passed_cases, per_call, usable
+from tidegate.evals.said import label, passed_cases, passing, per_call, usable
 from tidegate.evals.session import known_judges
 from tidegate.evals.summary import KAPPA, summarise
 from tidegate.prompts.files import check_name
@@ -267,9 +267,8 @@ def _headline(run: Run, report: GateReport | None) -> dict[str, Any]:
     """The sentence that everything else explains."""
     if report is not None:
         return _verdict(report) | {"baseline": report.baseline}
-    total = len({result.case_id for result in run.results})
     errors = sum(result.error is not None for result in run.results)
-    reason = f"{passed_cases(run)} of {total} cases pass in every repeat. Measured, not gated."
+    reason = f"{passing(run)} Measured, not gated."
     if not usable(run):
         reason = f"{errors} of {len(run.results)} calls ended in errors: nothing can be said of this run."
     return {"verdict": run.verdict, "reason": (run.gate or {}).get("reason") or reason, "notes": (), "baseline": None}

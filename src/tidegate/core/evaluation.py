@@ -89,6 +89,12 @@ class Repeat(msgspec.Struct, frozen=True):
         done = self.error is None and self.unfinished is None
         return done and self._checked() and all(score.passed is not False for score in self.scores)
 
+    @property
+    def decided(self) -> bool:
+        """Whether anything says if it passes; where nothing does, `passed` only says that nothing is against it."""
+        said = any(check.weight > 0 for check in self.checks) or any(score.passed is not None for score in self.scores)
+        return said or not self.passed
+
     def _checked(self) -> bool:
         counted = [check for check in self.checks if check.weight > 0]
         if self.threshold is None:

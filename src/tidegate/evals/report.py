@@ -32,7 +32,7 @@ from tidegate.evals.judges.tally import Tally, tallies
 from tidegate.evals.reports.figures import asked, change, figure, interval
 from tidegate.evals.reports.judged import measured, outcome
 from tidegate.evals.reports.plain import one_line
-from tidegate.evals.said import AGAIN, because, by_case, kinds, label, passed_cases, per_call, usable, way
+from tidegate.evals.said import AGAIN, because, by_case, kinds, label, passing, per_call, usable, way
 from tidegate.evals.session import Planned
 
 COLOURS: Mapping[Verdict, str] = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNUSABLE": "magenta"}
@@ -94,13 +94,13 @@ def run_report(run: Run) -> RenderableType:
         passed = sum(result.passed for result in results)
         failing = next((result for result in results if not result.passed), None)
         good = passed == len(results)
+        open_ = good and not any(result.decided for result in results)
         table.add_row(
-            _mark(good, case_id),
-            Text(f"{passed}/{len(results)}", "green" if good else "red"),
+            Text.assemble(("– ", "dim"), visible(case_id)) if open_ else _mark(good, case_id),
+            Text("–", "dim") if open_ else Text(f"{passed}/{len(results)}", "green" if good else "red"),
             Text("" if failing is None else visible(clip(because(failing), SHOWN_REASON))),
         )
-    total = len({result.case_id for result in run.results})
-    head = Text.assemble(("  " + label(run), "bold"), f"  {passed_cases(run)}/{total} cases pass")
+    head = Text.assemble(("  " + label(run), "bold"), f"  {passing(run)}")
     judges = tallies(run)
     paid = sum(result.cost_nano_usd or 0 for result in run.results) + sum(one.cost_nano_usd or 0 for one in judges)
     foot = _spent(per_call(run), paid / 1e9)

@@ -11,6 +11,7 @@ from typing import Any
 from tidegate.core.evaluation import PerCall, Repeat, Run, ToolUse
 
 MAX_ERROR_SHARE = 0.02
+UNDECIDED = "Nothing decides whether an answer passes: no check has a weight, and no judge a verdict."
 AGAIN = "the same command makes only the failed ones again"
 SHARE = (0.0, 1.0)
 """The scale of what is said in percent, and its changes in points: pass rates, and judges that give a share."""
@@ -45,6 +46,21 @@ def by_case(results: Iterable[Repeat], *, answered: bool = False) -> dict[str, l
 def passed_cases(run: Run) -> int:
     """Cases that passed in every answered repeat."""
     return sum(all(result.passed for result in results) for results in by_case(run.results, answered=True).values())
+
+
+def undecided_cases(run: Run) -> int:
+    """Cases with answers of which nothing says whether they pass; `passed_cases` has them too."""
+    answered = by_case(run.results, answered=True).values()
+    return sum(not any(result.decided for result in results) for results in answered)
+
+
+def passing(run: Run) -> str:
+    """How many cases of a run pass, as a sentence."""
+    total, undecided = len(by_case(run.results)), undecided_cases(run)
+    if undecided == total > 0:
+        return UNDECIDED
+    said = f"{passed_cases(run) - undecided} of {total - undecided} cases pass in every repeat"
+    return f"{said}, and nothing decides about {undecided}." if undecided else f"{said}."
 
 
 def per_call(run: Run) -> PerCall:

@@ -22,7 +22,7 @@ from tidegate.core.evaluation import CaseVerdict, GateReport, MetricVerdict, Rep
 from tidegate.evals.reports import figures
 from tidegate.evals.reports.judged import Judged, Outcome, outcome
 from tidegate.evals.reports.plain import cut, one_line, plain
-from tidegate.evals.said import label, passed_cases, per_call, usable, way
+from tidegate.evals.said import label, passed_cases, passing, per_call, undecided_cases, usable, way
 
 HEAD = b"<!doctype html>\n<!-- tidegate report -->"
 """How every page of ours begins."""
@@ -180,8 +180,8 @@ def _prompt(number: int, judged: Judged, share: int) -> PromptView:
         passed, total = report.passed_cases, report.total_cases
     else:
         verdict = "MEASURED" if usable(run) else "UNUSABLE"
-        passed, total = passed_cases(run), len(cases)
-        reason = f"{passed} of {total} cases pass in every repeat."
+        passed, total = passed_cases(run) - undecided_cases(run), len(cases)
+        reason = passing(run)
         if not usable(run):
             reason = f"{errors} of {len(run.results)} calls ended in errors: nothing can be said of this run."
     spent = sum(result.cost_nano_usd or 0 for result in run.results) / 1e9 if report is None else report.cost_usd
