@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import cast
 
 import httptools
@@ -28,7 +28,7 @@ UNREAD_LIMIT = 256 << 10
 """Bytes that wait for a slow reader before the provider has to wait."""
 PIECE_COST = 64
 """What one piece of body costs beside its bytes, so that a drip of tiny pieces is bounded too."""
-NO_HEADERS: Mapping[str, str] = {}
+NO_HEADERS = Headers({})
 NEVER = float("inf")
 SLACK_S = 0.001
 """Timers of uvloop tick in milliseconds and may be early by one."""
@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
         self._failure: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = NEVER
         self._deadline = NEVER
         self._patience_s = 0.0
         self._phase = ""
@@ -92,12 +93,21 @@ class Connection(asyncio.Protocol):
         self._head_only = head_only
         self._transport.write(payload)
 
-    async def head(self, patience_s: float) -> None:
-        """Waits for `status` and `headers`. Raises UpstreamUnavailable, -Protocol, -Timeout(phase=first_byte)."""
-        if not self.status and self._failure is None:
-            await self._wait(patience_s, "first_byte")
-        if not self.status and self._failure is not None:
-            raise self._failure
+    async def ask(self, payload: bytes, patience_s: float, *, head_only: bool) -> None:
+        """
+        As `send`, and waits for `status` and `headers`; closed when they do not come.
+
+        Raises UpstreamUnavailable, -Protocol, -Timeout(phase=first_byte).
+        """
+        try:
+            self.send(payload, head_only=head_only)
+            if self._failure is None:
+                await self._wait(patience_s, "first_byte")
+            if not self.status and self._failure is not None:
+                raise self._failure
+        except BaseException:  # a cancel too: the answer may still come
+            self.close()
+            raise
 
     async def body(self, patience_s: float) -> bytes:
         """What came of the body since last time; empty at its end. Raises StreamBroken, -Protocol, -Timeout(idle)."""
@@ -207,14 +217,15 @@ class Connection(asyncio.Protocol):
                 self.fail(self._too_long())
             return
         self._barren = 0
-        self._unread += len(data) + pieces * PIECE_COST
-        if self._unread > UNREAD_LIMIT and not self.complete and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
         if self._sink is not None and pieces:
             self._pour(self._sink)
             if self._sink is not None and not self.complete:
                 return  # the owner need not know
+        else:
+            self._unread += len(data) + pieces * PIECE_COST
+            if self._unread > UNREAD_LIMIT and not self.complete and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> None:
@@ -311,17 +322,21 @@ class Connection(asyncio.Protocol):
         deadline = self._deadline = self._loop.time() + patience_s
         self._patience_s = patience_s
         self._phase = phase
-        if self._timer is None or self._timer.when() > deadline:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._expire)
+        if deadline < self._timer_at:
+            self._set_timer(deadline)
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._expire)
 
     def _expire(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, NEVER
         if self._deadline == NEVER:
             return
         if self._loop.time() < self._deadline - SLACK_S:
-            self._timer = self._loop.call_at(self._deadline, self._expire)
+            self._set_timer(self._deadline)
         elif self._phase == "rest":
             self.close()
         elif self._waiter is not None and not self._waiter.done():

@@ -30,8 +30,9 @@ from tidegate.core.errors import (
     UpstreamUnavailable,
 )
 from tidegate.ports import UpstreamRequest
-from tidegate.upstream.connection import Connection
+from tidegate.upstream.connection import NO_HEADERS, Connection
 from tidegate.upstream.dial import Network, dial, trust
+from tidegate.upstream.headers import Headers
 from tidegate.upstream.proxy import DIRECT, Proxies
 
 IDLE_S = 60.0
@@ -126,27 +127,29 @@ class Pool:
             await asyncio.wait(lost, timeout=1)
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One request and its answer: `ports.UpstreamExchange` and, inside its block, `ports.UpstreamAnswer`."""
 
-    def __init__(self, origin: _Origin, request: UpstreamRequest, payload: bytes) -> None:
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
-        self._origin = origin
-        self._request = request
-        self._payload = payload
-        self._connection: Connection | None = None
+    _origin: _Origin
+    _request: UpstreamRequest
+    _payload: bytes
+    _connection: Connection | None = None
+    status: int = 0
+    headers: Headers = NO_HEADERS
 
     async def __aenter__(self) -> Exchange:
-        origin = self._origin
-        connection = origin.take() or await origin.lease(self._request.connect_s)
+        origin, request = self._origin, self._request
+        head_only = request.method == "HEAD"
+        connection = origin.take() or await origin.lease(request.connect_s)
         try:
-            await self._ask(connection)
+            await connection.ask(self._payload, request.first_byte_s, head_only=head_only)
         except UpstreamUnavailable:
             if connection.answered or connection.requests == 1:
                 raise
-            connection = await origin.lease(self._request.connect_s, fresh=True)
-            await self._ask(connection)
+            connection = await origin.lease(request.connect_s, fresh=True)
+            await connection.ask(self._payload, request.first_byte_s, head_only=head_only)
+        if "content-encoding" in connection.headers and connection.status < 300:
+            self._check_coding(connection)
         self._connection = connection
         self.status = connection.status
         self.headers = connection.headers
@@ -188,20 +191,11 @@ class Exchange:
             pieces.append(piece)
         return b"".join(pieces)
 
-    async def _ask(self, connection: Connection) -> None:
-        try:
-            connection.send(self._payload, head_only=self._request.method == "HEAD")
-            await connection.head(self._request.first_byte_s)
-            if "content-encoding" in connection.headers and connection.status < 300:
-                self._check_coding(connection.headers["content-encoding"])
-        except BaseException:  # a cancel too: the answer may still come
-            connection.close()
-            raise
-
-    def _check_coding(self, coding: str) -> None:
+    def _check_coding(self, connection: Connection) -> None:
         """We ask for plain bytes. Refusing what comes compressed all the same leaves no bomb to defuse."""
         asked = any(name.lower() == "accept-encoding" for name, _ in self._request.headers)
-        if not asked and coding.strip().lower() not in ("", "identity"):
+        if not asked and connection.headers["content-encoding"].lower() not in ("", "identity"):
+            connection.close()
             raise UpstreamProtocol(f"{self._origin.place}: the answer is compressed, which was not asked for.")
 
     def _leased(self) -> Connection:

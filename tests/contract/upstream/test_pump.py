@@ -167,3 +167,25 @@ async def test_a_reader_that_is_cancelled_leaves_the_rest_to_the_next() -> None:
         async for piece in pieces:
             got.append(piece)
         assert b"".join(got) == b"".join(PIECES)
+
+
+async def test_no_deadline_runs_while_nobody_waits() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.send(STREAM + chunk(b"a"))
+        await asyncio.sleep(0.4)
+        await talk.send(chunk(b"bb") + chunk(b""))
+
+    async with (
+        Provider(script) as provider,
+        pooled() as pool,
+        pool.request(ask(provider.origin, idle_s=0.2)) as answer,
+    ):
+        pieces, got = answer.chunks(), list[bytes]()
+        first = asyncio.create_task(pieces.pump(lambda piece: got.append(piece) is None))  # type: ignore[func-returns-value]
+        await asyncio.sleep(0.1)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await asyncio.sleep(0.25)
+        got += [piece async for piece in pieces]
+        assert got == [b"a", b"bb"]
