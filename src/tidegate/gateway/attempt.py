@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections.abc import Awaitable
 
 from tidegate.core.errors import InvalidRequest, TidegateError, UpstreamError, UpstreamRejected, UpstreamUnavailable
 from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
@@ -17,8 +18,8 @@ from tidegate.dialects.reason import reason
 from tidegate.gateway.flight import SharedAnswer
 from tidegate.gateway.outages import Outages
 from tidegate.gateway.record import Record
-from tidegate.gateway.resolve import Plan, off_loop
-from tidegate.gateway.source import Source, StreamSource, WholeSource
+from tidegate.gateway.resolve import Plan
+from tidegate.gateway.source import Source, StreamSource, read_whole
 from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamExchange, UpstreamRequest
 from tidegate.upstream.targets import Target
 
@@ -56,7 +57,7 @@ class Attempts:
 
     async def try_targets(self, plan: Plan, record: Record) -> tuple[Source, UpstreamExchange]:
         """
-        The answer, and the exchange that whoever takes it has to leave: a SharedAnswer where answers are kept.
+        The answer, and the exchange that whoever takes it has to leave: a SharedAnswer where streams are kept.
 
         Raises as `attempt` does.
         """
@@ -77,7 +78,7 @@ class Attempts:
         raise last
 
     async def _try_target(self, plan: Plan, target: Target, record: Record) -> tuple[Source, UpstreamExchange]:
-        request = await off_loop(plan.large, _request, plan, target)
+        request = await asyncio.to_thread(_request, plan, target) if plan.large else _request(plan, target)
         retry = 0
         while True:
             began = self._clock.monotonic()
@@ -110,7 +111,7 @@ class Attempts:
         if signer is not None:
             request = await signer.sign(request, self._upstream, self._clock)
         exchange = self._upstream.request(request)
-        if plan.path.exact_ttl_s is not None:
+        if plan.path.exact_ttl_s is not None and plan.incoming.stream:
             exchange = SharedAnswer(exchange)
         answer = await exchange.__aenter__()
         try:
@@ -118,8 +119,7 @@ class Attempts:
                 if signer is not None and answer.status in CREDENTIAL_REFUSED:
                     signer.refused()
                 raise _rejected(target, answer, await _error_body(answer))
-            source = open_source(answer, plan, target, call_id, self._clock.now_ns() // 1_000_000_000)
-            await source.begin()
+            source = await open_source(answer, plan, target, call_id, self._clock)
         except BaseException:
             # A failed try gives its connection back before the next one waits or asks.
             await exchange.__aexit__(*sys.exc_info())
@@ -145,12 +145,12 @@ class Attempt:
         await self._exchange.__aexit__(*exc)
 
 
-def open_source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str, created: int) -> Source:
-    """An answer in the form that the client asked for, stream or whole; `created` in seconds since 1970."""
+def open_source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str, clock: Clock) -> Awaitable[Source]:
+    """An answer that has begun well, in the form that the client asked for, stream or whole. Raises UpstreamError."""
     wire = plan.wire(target)
     if plan.incoming.stream:
-        return StreamSource(answer, wire, plan.client, plan.incoming, call_id=call_id, created=created)
-    return WholeSource(answer, wire, plan.client, plan.incoming, call_id=call_id, created=created)
+        return StreamSource(answer, wire, plan.client, plan.incoming, call_id=call_id, clock=clock).begin()
+    return read_whole(answer, wire, plan.client, plan.incoming, call_id=call_id, clock=clock)
 
 
 def _rejected(target: Target, answer: UpstreamAnswer, body: bytes) -> UpstreamRejected:

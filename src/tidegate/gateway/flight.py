@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from tidegate.core import chat
 from tidegate.core.errors import TidegateError, UpstreamError
 from tidegate.gateway.source import MAX_ANSWER_BYTES
@@ -18,7 +20,7 @@ from tidegate.upstream.targets import Target
 
 
 class SharedAnswer:
-    """An exchange whose answer any number of readers follow. Implements ports.UpstreamExchange and -Answer."""
+    """A streamed answer that any number of readers follow. Implements ports.UpstreamExchange and -Answer."""
 
     def __init__(self, exchange: UpstreamExchange) -> None:
         self.status = 0
@@ -58,11 +60,8 @@ class SharedAnswer:
         return None if self._gone else b"".join(self._pieces)
 
     async def read(self, limit: int) -> bytes:
-        """The whole body, for a reader of an answer that is not a stream."""
-        if not self.ended:
-            body = await self._answer.read(limit)
-            self._pieces, self.size, self.ended = [body], len(body), True
-        return self._pieces[0]
+        """The whole body of what is no answer but a refusal; nobody shares that."""
+        return await self._answer.read(limit)
 
     def chunks(self) -> _Pieces:
         """The pieces from the first on."""
@@ -183,51 +182,53 @@ class _Pieces(Pieces):
         return ended
 
 
-class Flight:
+class Flight(msgspec.Struct, eq=False):
     """Who takes part in one call, and who pays for it. Made by its leader, who makes the call."""
 
-    def __init__(self, *, streamed: bool, keeps: bool, generation: int) -> None:
-        self.streamed = streamed
-        self.keeps = keeps
-        """Its answer may be kept; not any more once it is."""
-        self.generation = generation
-        """Of the cache, when it began: a purge in between is not undone by what was asked before."""
-        self.answer: SharedAnswer | None = None
-        """Once it has begun well."""
-        self.target: Target | None = None
-        self.losses: tuple[chat.Loss, ...] = ()
-        self.failure: TidegateError | None = None
-        self._parties = 1
-        self._paid = False
-        self._waiting: list[asyncio.Future[None]] = []
+    streamed: bool
+    keeps: bool
+    """Its answer may be kept; not any more once it is."""
+    generation: int
+    """Of the cache, when it began: a purge in between is not undone by what was asked before."""
+    answer: SharedAnswer | bytes | None = None
+    """Once it has begun well: a stream, or all of what is none."""
+    exchange: UpstreamExchange | None = None
+    """With the answer: what the last one has to leave."""
+    target: Target | None = None
+    losses: tuple[chat.Loss, ...] = ()
+    failure: TidegateError | None = None
+    parties: int = 1
+    paid: bool = False
+    waiting: list[asyncio.Future[None]] = []
 
     @property
     def open(self) -> bool:
         """Others may still join."""
-        return self.answer is None or self.answer.open
+        return self.answer is None or (isinstance(self.answer, SharedAnswer) and self.answer.open)
 
     @property
-    def last(self) -> bool:
-        """Only one takes part now."""
-        return self._parties == 1
+    def whole(self) -> bytes | None:
+        """All of the answer that has come; None when some of it was not kept."""
+        return self.answer.whole if isinstance(self.answer, SharedAnswer) else self.answer
 
-    def begun(self, answer: SharedAnswer, target: Target | None, losses: tuple[chat.Loss, ...], limit: int) -> None:
-        """The leader has an answer."""
-        self.answer, self.target, self.losses = answer, target, losses
-        answer.limit, answer.readers = limit if self.keeps else 0, self._parties
-        _wake(self._waiting)
+    def begun(self, answer: SharedAnswer | bytes, exchange: UpstreamExchange, limit: int) -> None:
+        """The leader has an answer; of a stream more than `limit` bytes are not kept while nobody else takes part."""
+        self.answer, self.exchange = answer, exchange
+        if isinstance(answer, SharedAnswer):
+            answer.limit, answer.readers = limit, self.parties
+        _wake(self.waiting)
 
-    def failed(self, error: TidegateError | None, target: Target | None = None) -> None:
+    def failed(self, error: TidegateError | None) -> None:
         """The leader has none: all who wait fail alike; without an error it has just left, and they go on."""
-        self.failure, self.target = error, target
-        _wake(self._waiting)
+        self.failure = error
+        _wake(self.waiting)
 
     async def join(self) -> None:
         """Takes part; returns once there is an answer, a failure, or no leader any more. Cancelled: takes no part."""
         self._count(1)
         if self.answer is None:
             turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+            self.waiting.append(turn)
             try:
                 await turn
             except BaseException:
@@ -237,19 +238,19 @@ class Flight:
     async def leave(self, *exc: object) -> None:
         """Takes no more part. The last one leaves the exchange, which cancels an answer that is not whole."""
         self._count(-1)
-        if not self._parties and self.answer is not None:
-            await self.answer.__aexit__(*exc)
+        if not self.parties and self.exchange is not None:
+            await self.exchange.__aexit__(*exc)
 
     def charge(self, whole: bool) -> bool:
         """Whether one who has an answer, whole or not, pays for it: the first who has all of it, or else the last."""
-        pays = not self._paid and (whole or self._parties == 1)
-        self._paid = self._paid or pays
+        pays = not self.paid and (whole or self.parties == 1)
+        self.paid = self.paid or pays
         return pays
 
     def _count(self, change: int) -> None:
-        self._parties += change
-        if self.answer is not None:
-            self.answer.readers = self._parties
+        self.parties += change
+        if isinstance(self.answer, SharedAnswer):
+            self.answer.readers = self.parties
 
 
 def _wake(waiting: list[asyncio.Future[None]]) -> None:

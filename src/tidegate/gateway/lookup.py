@@ -7,7 +7,11 @@ client that wants the other form, stream or whole, gets it retold. Concurrent ca
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import cast
+
+import msgspec
 
 from tidegate.core.errors import TidegateError, UpstreamError
 from tidegate.core.kept import KeptAnswer, answer_key
@@ -17,9 +21,9 @@ from tidegate.gateway.cache_control import CacheControl
 from tidegate.gateway.flight import Flight, SharedAnswer
 from tidegate.gateway.record import Record
 from tidegate.gateway.replay import Replay
-from tidegate.gateway.resolve import Plan, off_loop
-from tidegate.gateway.retold import ToldAsStream, ToldWhole, crosses
-from tidegate.gateway.source import Source
+from tidegate.gateway.resolve import Plan
+from tidegate.gateway.retold import crosses, told_as_stream, told_whole
+from tidegate.gateway.source import Source, WholeSource
 from tidegate.ports import AnswerCache, Clock, UpstreamAnswer
 from tidegate.upstream.targets import Target
 
@@ -71,44 +75,42 @@ class Lookup:
         return answer_key(self._secret, scope, plan.incoming.fields)
 
 
-class Part:
+class Part(msgspec.Struct, eq=False):
     """One call's part, as a block: a kept answer, a flight of its own, or a share in another's."""
 
-    __slots__ = ("_access", "_crosses", "_flight", "_key", "_lookup", "_plan", "_record", "_wish")
-
-    def __init__(self, lookup: Lookup, plan: Plan, record: Record, access: Access, wish: CacheControl) -> None:
-        self._lookup = lookup
-        self._plan = plan
-        self._record = record
-        self._access = access
-        self._wish = wish
-        self._key = b""
-        self._crosses: bool | None = None
-        """Whether the other form of an answer will do; None: nobody has looked."""
-        self._flight: Flight | None = None
+    lookup: Lookup
+    plan: Plan
+    record: Record
+    access: Access
+    wish: CacheControl
+    key: bytes = b""
+    crosses: bool | None = None
+    """Whether the other form of an answer will do; None: nobody has looked."""
+    flight: Flight | None = None
 
     async def __aenter__(self) -> Source:
-        lookup, plan, row, wish = self._lookup, self._plan, self._record.row, self._wish
+        lookup, plan, row, wish = self.lookup, self.plan, self.record.row, self.wish
         row.cache = "bypass"
         if row.origin != "live" or not (wish.read or wish.write) or not repeatable(plan):
             return await self._lead(keeps=False)
-        self._key = await off_loop(plan.large, lookup.key, plan, row.project, self._access)
+        asked = (plan, row.project, self.access)
+        self.key = await asyncio.to_thread(lookup.key, *asked) if plan.large else lookup.key(*asked)
         if not wish.read:
             return await self._lead(keeps=True)
         while True:
-            kept = await lookup.answers.get(self._key)
+            kept = await lookup.answers.get(self.key)
             if kept is not None and (source := await self._replay(kept)) is not None:
                 row.cache = "hit"
                 return source
-            flight = lookup.flights.get(self._key)
+            flight = lookup.flights.get(self.key)
             if flight is None or not flight.open:
                 row.cache = "miss"
                 return await self._lead(keeps=wish.write, shared=wish.write)
             if flight.streamed != plan.incoming.stream:
-                if self._crosses is None:
+                if self.crosses is None:
                     await self._see_if_it_crosses()
                     continue
-                if not self._crosses:
+                if not self.crosses:
                     row.cache = "miss"
                     return await self._lead(keeps=wish.write)
             row.cache = "shared"
@@ -116,70 +118,73 @@ class Part:
                 return source
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        flight = self._flight
+        flight = self.flight
         if flight is None:
             return
         try:
-            if kind is None and flight.keeps:
-                await self._keep(flight)
+            if kind is None and flight.keeps and (kept := self._kept(flight)) is not None:
+                flight.keeps = False
+                await self.lookup.answers.put(self.key, kept, self.plan.path.exact_ttl_s or 0)
         finally:
-            if flight.last:
+            if flight.parties == 1:
                 self._forget(flight)
             await flight.leave(kind, *exc)
 
     async def _lead(self, *, keeps: bool, shared: bool = False) -> Source:
         """Makes the call."""
-        lookup, plan, record = self._lookup, self._plan, self._record
+        lookup, plan, record = self.lookup, self.plan, self.record
         flight = Flight(streamed=plan.incoming.stream, keeps=keeps, generation=lookup.generation)
         if shared:
-            lookup.flights[self._key] = flight
+            lookup.flights[self.key] = flight
         try:
             source, exchange = await lookup.attempts.try_targets(plan, record)
         except BaseException as error:
             self._forget(flight)
-            flight.failed(error if isinstance(error, TidegateError) else None, record.target)
+            flight.target = record.target
+            flight.failed(error if isinstance(error, TidegateError) else None)
             raise
         if record.target is not plan.path.targets[0]:
             flight.keeps = False  # what another model says is not this one's answer
-        flight.begun(cast("SharedAnswer", exchange), record.target, tuple(plan.losses), lookup.answers.largest)
+        flight.target, flight.losses = record.target, tuple(plan.losses)
+        answer = exchange if isinstance(exchange, SharedAnswer) else cast("WholeSource", source).raw
+        flight.begun(answer, exchange, lookup.answers.largest if flight.keeps else 0)
         record.charge = flight.charge
-        self._flight = flight
+        self.flight = flight
         return source
 
     async def _follow(self, flight: Flight) -> Source | None:
         """Takes part in another's call; None when that came to nothing for reasons of the other's own."""
         await flight.join()
         if flight.target is not None:
-            self._record.use(flight.target)
+            self.record.use(flight.target)
         if flight.failure is not None:
             raise flight.failure
         if flight.answer is None or flight.target is None:
             return None
-        self._plan.losses[:] = flight.losses
-        source = self._open(flight.answer, flight.target, streamed=flight.streamed)
+        self.plan.losses[:] = flight.losses
         try:
-            await source.begin()
+            answer = flight.answer if isinstance(flight.answer, SharedAnswer) else Replay(flight.answer)
+            source = await self._open(answer, flight.target, streamed=flight.streamed)
         except BaseException as error:
             await flight.leave()
             if isinstance(error, UpstreamError):  # it broke before this client saw any of it
                 self._forget(flight)
                 return None
             raise
-        self._record.charge = flight.charge
-        self._flight = flight
+        self.record.charge = flight.charge
+        self.flight = flight
         return source
 
     async def _replay(self, kept: KeptAnswer) -> Source | None:
         """A kept answer; None when it is too old, or in the wrong form, or can not be read."""
-        plan, record, age = self._plan, self._record, self._wish.max_age_s
-        if age is not None and self._lookup.clock.now_ns() - kept.kept_ns > age * 1_000_000_000:
+        plan, record, age = self.plan, self.record, self.wish.max_age_s
+        if age is not None and self.lookup.clock.now_ns() - kept.kept_ns > age * 1_000_000_000:
             return None
         if kept.streamed != plan.incoming.stream and not await self._see_if_it_crosses():
             return None
         target = plan.path.targets[0]
-        source = self._open(Replay(kept.body), target, streamed=kept.streamed)
         try:
-            await source.begin()
+            source = await self._open(Replay(kept.body), target, streamed=kept.streamed)
         except UpstreamError:
             return None
         plan.losses[:] = kept.losses
@@ -188,42 +193,32 @@ class Part:
         return source
 
     async def _see_if_it_crosses(self) -> bool:
-        plan = self._plan
-        if self._crosses is None:
-            self._crosses = await off_loop(plan.large, crosses, plan)
-        return self._crosses
+        plan = self.plan
+        if self.crosses is None:
+            self.crosses = await asyncio.to_thread(crosses, plan) if plan.large else crosses(plan)
+        return self.crosses
 
-    def _open(self, answer: UpstreamAnswer, target: Target, *, streamed: bool) -> Source:
-        plan, call_id, created = self._plan, self._record.id, self._lookup.clock.now_ns() // 1_000_000_000
+    def _open(self, answer: UpstreamAnswer, target: Target, *, streamed: bool) -> Awaitable[Source]:
+        plan, call_id, clock = self.plan, self.record.id, self.lookup.clock
         if streamed == plan.incoming.stream:
-            return open_source(answer, plan, target, call_id, created)
+            return open_source(answer, plan, target, call_id, clock)
         if streamed:
-            return ToldWhole(answer, plan, target, created=created)
-        return ToldAsStream(answer, plan, target, call_id=call_id, created=created)
+            return told_whole(answer, plan, target, clock)
+        return told_as_stream(answer, plan, target, call_id, clock)
 
-    async def _keep(self, flight: Flight) -> None:
-        """Keeps a whole answer that may be given again; its client has it already."""
-        lookup, plan, row = self._lookup, self._plan, self._record.row
+    def _kept(self, flight: Flight) -> KeptAnswer | None:
+        """What is kept of an answer that its client has already; None when it may not be given again."""
+        lookup, row, body = self.lookup, self.record.row, flight.whole
         finished = row.finish_reason in COMPLETE or row.operation == "embeddings"
-        body = flight.answer.whole if flight.answer is not None else None
         if not finished or row.output_valid is False or body is None or flight.generation != lookup.generation:
-            return
-        flight.keeps = False
-        kept = KeptAnswer(
-            body=body,
-            streamed=flight.streamed,
-            kept_ns=lookup.clock.now_ns(),
-            prompt=row.prompt,
-            digest=row.digest,
-            losses=flight.losses,
-        )
-        await lookup.answers.put(self._key, kept, plan.path.exact_ttl_s or 0)
+            return None
+        return KeptAnswer(body, flight.streamed, lookup.clock.now_ns(), row.prompt, row.digest, flight.losses)
 
     def _forget(self, flight: Flight) -> None:
         """Nobody joins it any more."""
-        flights = self._lookup.flights
-        if flights.get(self._key) is flight:
-            del flights[self._key]
+        flights = self.lookup.flights
+        if flights.get(self.key) is flight:
+            del flights[self.key]
 
 
 def repeatable(plan: Plan) -> bool:

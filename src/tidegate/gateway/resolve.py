@@ -5,10 +5,10 @@ From a call to a plan: which prompt version, which request, which targets.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import ParamSpec, TypeVar
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
 
 import msgspec
 
@@ -30,9 +30,8 @@ from tidegate.upstream.targets import Path, Target, Targets
 
 MAX_NAMES = 20
 MAX_NAME = 80
+MAX_KEPT_SYSTEM = 4 << 10
 _UNPRINTABLE = re.compile(r"[^!-~]")
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -92,11 +91,6 @@ def _extras(incoming: Incoming, request: chat.Request) -> Fields:
     return {key: incoming.fields[key] for key in incoming.fields if key in unread and key not in OWN_KEYS}
 
 
-async def off_loop(large: bool, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    """Does `work` here, or in a thread when it is large: so that other calls never wait for it."""
-    return await asyncio.to_thread(work, *args, **named) if large else work(*args, **named)
-
-
 def names(losses: Sequence[chat.Loss]) -> str:
     """The fields of losses, fit for a header: what a client called them may hold anything."""
     fields = sorted({_UNPRINTABLE.sub("?", loss.field[:MAX_NAME]) for loss in losses})
@@ -135,7 +129,8 @@ async def resolve(
             _say_prompt(incoming.model, prompts, access)
             raise
         row.route = path.route
-        row.system_digest = hashlib.sha256(await off_loop(large, client.system_bytes, incoming)).hexdigest()
+        system = await asyncio.to_thread(client.system_bytes, incoming) if large else client.system_bytes(incoming)
+        row.system_digest = _kept_digest(system) if len(system) <= MAX_KEPT_SYSTEM else _digest(system)
         record.input = without_data(client.input_text(incoming))
         return Plan(client, incoming, path, large=large, headers=headers)
     access.require_prompt(name.prompt)
@@ -164,7 +159,7 @@ async def resolve(
     variables = incoming.variables or {}
     record.variables = without_images(variables)
     rendered = render(artifact, variables)
-    asked = await off_loop(large, client.request_in, incoming)
+    asked = await asyncio.to_thread(client.request_in, incoming) if large else client.request_in(incoming)
     prompted = prompt_call.compose(artifact, rendered, incoming, asked)
     record.input = without_data(msgspec.json.encode(messages_out(prompted.messages, [])).decode())
     path = targets.find(artifact.model, artifact.fallbacks)
@@ -181,6 +176,14 @@ def _say_prompt(model: str, prompts: PromptSource, access: Access) -> None:
     name = model.partition("@")[0]
     if name in prompts.names() and access.may_call(prompt=name):
         raise UnknownModel(f"{model!r} is a prompt: call it as 'prompt:{model}'.", param="model")
+
+
+def _digest(system: bytes) -> str:
+    return sha256(system).hexdigest()
+
+
+_kept_digest = lru_cache(1_024)(_digest)
+"""The same system prompts come again and again."""
 
 
 class _Metadata(msgspec.Struct):

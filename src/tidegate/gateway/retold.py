@@ -9,10 +9,10 @@ from __future__ import annotations
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
 from tidegate.core.streamed import events_of, response_of
-from tidegate.dialects.dialect import Answer
+from tidegate.dialects.dialect import Answer, EventsOut
 from tidegate.gateway.resolve import Plan
-from tidegate.gateway.source import MAX_ANSWER_BYTES, Push, summary
-from tidegate.ports import UpstreamAnswer
+from tidegate.gateway.source import MAX_ANSWER_BYTES, Push, WholeSource, seconds, summary
+from tidegate.ports import Clock, UpstreamAnswer
 from tidegate.upstream.targets import Target
 
 
@@ -27,61 +27,38 @@ def crosses(plan: Plan) -> bool:
     return not asked.losses and asked.logprobs is None
 
 
-class ToldWhole:
-    """A stream, for a client that asked for a whole answer. Implements source.Source."""
+async def told_whole(upstream: UpstreamAnswer, plan: Plan, target: Target, clock: Clock) -> WholeSource:
+    """A stream, for a client that asked for a whole answer. Raises UpstreamError."""
+    wire = plan.wire(target)
+    splitter, events_in = wire.splitter(), wire.events_in()
+    events: list[chat.Event] = []
+    async for chunk in upstream.chunks():
+        for wire_event in splitter.feed(chunk):
+            events += events_in.read(wire_event)
+    response = response_of(events, created=seconds(clock))
+    return WholeSource(plan.client.answer_out(response), summary(response))
 
-    def __init__(self, upstream: UpstreamAnswer, plan: Plan, target: Target, *, created: int) -> None:
-        self._upstream = upstream
-        self._wire = plan.wire(target)
-        self._client = plan.client
-        self._created = created
-        self._body = b""
-        self._answer = Answer()
 
-    async def begin(self) -> None:
-        """Reads and understands all of the stream. Raises UpstreamError."""
-        splitter, events_in = self._wire.splitter(), self._wire.events_in()
-        events: list[chat.Event] = []
-        async for chunk in self._upstream.chunks():
-            for wire_event in splitter.feed(chunk):
-                events += events_in.read(wire_event)
-        response = response_of(events, created=self._created)
-        self._answer, self._body = summary(response), self._client.answer_out(response)
-
-    async def pour(self, push: Push) -> bool:
-        """Nothing: a whole answer is its own end."""
-        return False
-
-    def end(self) -> bytes:
-        """The body."""
-        return self._body
-
-    def answer(self) -> Answer:
-        """What the record needs."""
-        return self._answer
-
-    async def read_out(self) -> None:
-        """It is read out already."""
+async def told_as_stream(
+    upstream: UpstreamAnswer, plan: Plan, target: Target, call_id: str, clock: Clock
+) -> ToldAsStream:
+    """A whole answer, for a client that asked for a stream. Raises UpstreamError."""
+    response = plan.wire(target).answer_in(await upstream.read(MAX_ANSWER_BYTES))
+    asked = plan.incoming
+    out = plan.client.events_out(
+        call_id=call_id, model=asked.model, created=seconds(clock), wants_usage=asked.wants_usage
+    )
+    shown = out.write([event for event in events_of(response) if not isinstance(event, chat.Ended)])
+    return ToldAsStream(out, shown, summary(response))
 
 
 class ToldAsStream:
-    """A whole answer, for a client that asked for a stream. Implements source.Source."""
+    """A whole answer that goes out as events. Implements source.Source."""
 
-    def __init__(self, upstream: UpstreamAnswer, plan: Plan, target: Target, *, call_id: str, created: int) -> None:
-        self._upstream = upstream
-        self._wire = plan.wire(target)
-        asked = plan.incoming
-        self._out = plan.client.events_out(
-            call_id=call_id, model=asked.model, created=created, wants_usage=asked.wants_usage
-        )
-        self._shown = b""
-        self._answer = Answer()
-
-    async def begin(self) -> None:
-        """Reads and understands the whole answer. Raises UpstreamError."""
-        response = self._wire.answer_in(await self._upstream.read(MAX_ANSWER_BYTES))
-        self._answer = summary(response)
-        self._shown = self._out.write([event for event in events_of(response) if not isinstance(event, chat.Ended)])
+    def __init__(self, out: EventsOut, shown: bytes, answer: Answer) -> None:
+        self._out = out
+        self._shown = shown
+        self._answer = answer
 
     async def pour(self, push: Push) -> bool:
         """All but the end, at once."""

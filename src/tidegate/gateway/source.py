@@ -1,7 +1,7 @@
 """
 An answer on its way from a provider to a client: passed through, or carried from one dialect into another.
 
-A source `begin`s inside an attempt: a whole answer is read and understood, a stream is read up to its first content. So
+A source begins inside an attempt: a whole answer is read and understood, a stream is read up to its first content. So
 everything that goes wrong before the client has seen anything may still be tried again, or elsewhere. Afterwards the
 relay has it `pour`ed, ready for the client.
 """
@@ -18,7 +18,7 @@ import msgspec
 from tidegate.core import chat
 from tidegate.core.errors import StreamBroken, UpstreamError
 from tidegate.dialects.dialect import Answer, Dialect, Incoming, Wire
-from tidegate.ports import UpstreamAnswer
+from tidegate.ports import Clock, UpstreamAnswer
 
 MAX_ANSWER_BYTES = 64 << 20
 READ_OUT_S = 0.5
@@ -28,11 +28,7 @@ CONTENT = (chat.TextDelta, chat.ThinkingDelta, chat.RefusalDelta, chat.ToolCallS
 
 
 class Source(Protocol):
-    """One answer. Implementations: WholeSource, StreamSource."""
-
-    async def begin(self) -> None:
-        """Reads until something can be shown. Raises UpstreamError."""
-        ...
+    """One answer that has begun well."""
 
     async def pour(self, push: Push) -> bool:
         """
@@ -55,33 +51,13 @@ class Source(Protocol):
         ...
 
 
-class WholeSource:
-    """A unary answer."""
+class WholeSource(msgspec.Struct):
+    """A unary answer, all of it."""
 
-    def __init__(
-        self, upstream: UpstreamAnswer, wire: Wire, client: Dialect, incoming: Incoming, *, call_id: str, created: int
-    ) -> None:
-        self._created = created
-        self._upstream = upstream
-        self._wire = wire
-        self._client = client
-        self._incoming = incoming
-        self._call_id = call_id
-        self._body = b""
-        self._answer = Answer()
-
-    async def begin(self) -> None:
-        """Reads and understands the whole answer. Raises UpstreamError."""
-        body = await self._upstream.read(MAX_ANSWER_BYTES)
-        if self._wire is self._client:
-            self._answer, self._body = self._client.read_answer(body), body
-            return
-        response = self._wire.answer_in(body)
-        self._answer = summary(response)
-        if not response.id or not response.model or not response.created:  # Bedrock says none of them
-            said = {"id": response.id or self._call_id, "model": response.model or self._incoming.model}
-            response = msgspec.structs.replace(response, **said, created=response.created or self._created)
-        self._body = self._client.answer_out(response)
+    body: bytes
+    read: Answer
+    raw: bytes = b""
+    """As the provider sent it, where that was whole too."""
 
     async def pour(self, push: Push) -> bool:
         """Nothing: a whole answer is its own end."""
@@ -89,14 +65,29 @@ class WholeSource:
 
     def end(self) -> bytes:
         """The body."""
-        return self._body
+        return self.body
 
     def answer(self) -> Answer:
         """What the record needs."""
-        return self._answer
+        return self.read
 
     async def read_out(self) -> None:
         """It is read out already."""
+
+
+async def read_whole(
+    upstream: UpstreamAnswer, wire: Wire, client: Dialect, incoming: Incoming, *, call_id: str, clock: Clock
+) -> WholeSource:
+    """Reads and understands a unary answer. Raises UpstreamError."""
+    body = await upstream.read(MAX_ANSWER_BYTES)
+    if wire is client:
+        return WholeSource(body, client.read_answer(body), body)
+    response = wire.answer_in(body)
+    read = summary(response)
+    if not response.id or not response.model or not response.created:  # Bedrock says none of them
+        said = {"id": response.id or call_id, "model": response.model or incoming.model}
+        response = msgspec.structs.replace(response, **said, created=response.created or seconds(clock))
+    return WholeSource(client.answer_out(response), read, body)
 
 
 class _Follower(Protocol):
@@ -113,34 +104,28 @@ class StreamSource:
     """A streamed answer."""
 
     def __init__(
-        self,
-        upstream: UpstreamAnswer,
-        wire: Wire,
-        client: Dialect,
-        incoming: Incoming,
-        *,
-        call_id: str,
-        created: int,
+        self, upstream: UpstreamAnswer, wire: Wire, client: Dialect, incoming: Incoming, *, call_id: str, clock: Clock
     ) -> None:
         self._chunks = upstream.chunks()
         self._splitter = wire.splitter()
         self._follower: _Follower = (
             _Same(client, incoming)
             if wire is client
-            else _Crossing(wire, client, incoming, call_id=call_id, created=created)
+            else _Crossing(wire, client, incoming, call_id=call_id, created=seconds(clock))
         )
         self._held = b""
         self._push: Push
         self._full = False
 
-    async def begin(self) -> None:
+    async def begin(self) -> StreamSource:
         """Reads up to the first content; what came before it is held. Raises UpstreamError."""
         async for chunk in self._chunks:
             visible, content = self._follower.follow(self._splitter.feed(chunk))
             self._held += visible
             if content or self._follower.done:
-                return
+                return self
         self._check_end()
+        return self
 
     async def pour(self, push: Push) -> bool:
         """What was held, then the rest in the moment it comes; the events of one read are one piece."""
@@ -264,6 +249,11 @@ class _Crossing:
                 answer.usage = event.usage
             case _:
                 pass
+
+
+def seconds(clock: Clock) -> int:
+    """Since 1970, as providers say when they made an answer."""
+    return clock.now_ns() // 1_000_000_000
 
 
 def summary(response: chat.Response) -> Answer:
