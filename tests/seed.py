@@ -92,7 +92,7 @@ class Seeded:
         writer.close()
 
     def call_id(self, at: datetime) -> str:
-        return uuid7(int(at.timestamp() * 1_000), self.random.getrandbits(74))
+        return uuid7(int(at.timestamp() * 1_000), self.random.getrandbits(80))
 
 
 @contextmanager
@@ -213,7 +213,7 @@ def run_of(seeded: Seeded, version: Version, at: datetime, baseline: Run | None)
         for case in ("password-long", "invoice-date", "unknown-topic")
         for repeat in (1, 2, 3)
     ]
-    run_id = uuid7(int(at.timestamp() * 1_000), seeded.random.getrandbits(74))
+    run_id = uuid7(int(at.timestamp() * 1_000), seeded.random.getrandbits(80))
     verdict: Verdict = "FAIL" if broken else "PASS"
     report = GateReport(
         prompt=NAME,

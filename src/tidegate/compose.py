@@ -161,7 +161,7 @@ async def services(
     prompts = LivePrompts(registry, clock, snapshot)
     await prompts.refresh()
     telemetry = config.telemetry
-    writer_id = uuid7(clock.now_ns() // 1_000_000, random.bits(74))
+    writer_id = uuid7(clock.now_ns() // 1_000_000, random.bits(80))
     spool = SpoolWriter(
         project.spool, clock=clock, writer_id=writer_id, fsync_s=telemetry.fsync_s, segment_s=telemetry.segment_s
     )

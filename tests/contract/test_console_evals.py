@@ -79,7 +79,7 @@ def save(
         for repeat in range(2)
     ]
     run = Run(
-        id=uuid7(int(at.timestamp() * 1_000), project.random.getrandbits(74)),
+        id=uuid7(int(at.timestamp() * 1_000), project.random.getrandbits(80)),
         prompt=seed.NAME,
         version=version,
         digest=digest,
@@ -102,7 +102,7 @@ def calibrate(project: seed.Seeded, *, wrong: int = 0) -> Run:
     text = json.dumps(JUDGE, sort_keys=True, separators=(",", ":"))
     golden = "\n".join(json.dumps(label) for label in labels)
     run = Run(
-        id=uuid7(int(NOW.timestamp() * 1_000), project.random.getrandbits(74)),
+        id=uuid7(int(NOW.timestamp() * 1_000), project.random.getrandbits(80)),
         prompt="judges/tone",
         version=version.number,
         digest=version.digest,
@@ -329,7 +329,7 @@ def test_a_stored_suite_of_another_shape_is_no_bug(client: TestClient, project: 
         {"checks": [], "judges": [], "gate": {"metrics": {"pass-rate": 3}}},
     ):
         run = save(project, suite=suite)
-        other = msgspec.structs.replace(run, id=uuid7(1, project.random.getrandbits(74)))
+        other = msgspec.structs.replace(run, id=uuid7(1, project.random.getrandbits(80)))
         project.registry.save_run(other, suite=json.dumps(suite), golden="")
         for path in ("/runs", "/runs/trend", f"/runs/{run.id}", f"/runs/compare?a={other.id}&b={run.id}"):
             assert client.get(path).status_code == 200

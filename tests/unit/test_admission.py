@@ -203,7 +203,7 @@ def faulty(line: int) -> Iterator[Faulty]:
 
 
 GATEWAY = str(FilePath(admission.__file__).parent)
-THE_END = ("close", "_elapsed", "encode_entry", "_clip")
+THE_END = ("close", "_since", "encode_entry", "_clip")
 """Where a call is closed and everything given back: nothing in it can fail but the spool, which is broken elsewhere."""
 
 

@@ -116,7 +116,7 @@ async def test_the_record_names_a_key_that_is_used_after_its_end() -> None:
 
 
 async def test_a_revoked_key_does_not_leave_the_door_open_behind_it() -> None:
-    assert not held(BAD["revoked"][0]).open
+    assert (await called(held(BAD["revoked"][0])))[0].status == 401
 
 
 async def test_a_key_expires_at_its_instant_and_not_before() -> None:

@@ -526,7 +526,7 @@ async def calibrated(folder: Path, judge: JudgeSpec, answer: Callable[[PromptCal
         shelf,
         ScriptedCaller(answer),
         clock=FixedClock(),
-        run_id=uuid7(1, FixedRandom().bits(74)),
+        run_id=uuid7(1, FixedRandom().bits(80)),
     )
     return found, shelf
 

@@ -16,6 +16,7 @@ from tidegate.core.keys import OPEN, Access
 from tidegate.core.ledger import Served
 from tidegate.dialects import openai_chat
 from tidegate.fakes import FakePrompts, FixedClock, FixedRandom, MemorySpool
+from tidegate.gateway.call import Call
 from tidegate.gateway.record import Record
 from tidegate.gateway.resolve import Plan, resolve
 from tidegate.telemetry.record import Origin
@@ -42,6 +43,11 @@ def changed(**fields: Any) -> Artifact:
     return msgspec.structs.replace(BASE, **fields)
 
 
+def opened() -> Record:
+    parts: dict[str, Any] = {"clock": FixedClock(), "random": FixedRandom(), "spool": MemorySpool()}
+    return Record(Call(b"{}"), project="default", content_sample=1.0, **parts)
+
+
 async def plan(
     artifact: Artifact,
     *,
@@ -50,7 +56,7 @@ async def plan(
     access: Access = OPEN,
     **body: Any,
 ) -> Plan:
-    record = record or Record(clock=FixedClock(), random=FixedRandom(), spool=MemorySpool(), content_sample=1.0)
+    record = record or opened()
     record.row.origin = origin
     request = {"model": "prompt:p", "variables": {"question": "why?"}, **body}
     return await resolve(
@@ -185,7 +191,7 @@ async def named(model: str, access: Access = OPEN) -> Plan:
     return await resolve(
         openai_chat.DIALECT,
         openai_chat.DIALECT.parse_request(json.dumps({"model": model, "messages": []}).encode()),
-        Record(clock=FixedClock(), random=FixedRandom(), spool=MemorySpool(), content_sample=1.0),
+        opened(),
         FakePrompts({("p/q", "production"): Served("p/q", 1, digest(BASE), BASE)}),
         Targets(config, PriceList({"sim/own-1": Price(input=Decimal(1), output=Decimal(1))}, {"openai": "openai"})),
         access=access,
@@ -199,7 +205,7 @@ async def test_an_image_is_sent_whole_and_recorded_by_its_size() -> None:
         messages=(Message("user", "Look: {{ photo }}\n{{ question }}"),),
         inputs={"photo": Input("image"), "question": Input()},
     )
-    record = Record(clock=FixedClock(), random=FixedRandom(), spool=MemorySpool(), content_sample=1.0)
+    record = opened()
     made = await plan(artifact, record=record, variables={"photo": PNG, "question": "What is it?"})
     (message,) = json.loads(made.body(made.path.targets[0]))["messages"]
     assert message["content"] == [

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+_RANDOM = 0x0FFF_3FFF_FFFF_FFFF_FFFF
+_VERSION = 0x7000_8000_0000_0000_0000
+"""And the variant."""
+
 
 def uuid7(unix_ms: int, random_bits: int) -> str:
     """
@@ -9,10 +13,7 @@ def uuid7(unix_ms: int, random_bits: int) -> str:
 
     Args:
         unix_ms: milliseconds since 1970 UTC, 0 ≤ unix_ms < 2**48.
-        random_bits: at least 74 random bits; higher ones are ignored.
+        random_bits: 80, of which 74 are taken.
     """
-    rand_a = (random_bits >> 62) & 0xFFF
-    rand_b = random_bits & 0x3FFF_FFFF_FFFF_FFFF
-    value = unix_ms << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
-    digits = value.to_bytes(16, "big").hex()
+    digits = (unix_ms << 80 | _VERSION | random_bits & _RANDOM).to_bytes(16, "big").hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

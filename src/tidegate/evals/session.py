@@ -463,7 +463,7 @@ class Session:
             await asyncio.to_thread(self.journals.finished, key)
 
     def _id(self) -> str:
-        return uuid7(self.clock.now_ns() // 1_000_000, self.random.bits(74))
+        return uuid7(self.clock.now_ns() // 1_000_000, self.random.bits(80))
 
 
 def _key(suite: Suite, golden: GoldenSet, version: Version) -> RunKey:

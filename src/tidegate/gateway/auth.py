@@ -37,19 +37,14 @@ class Keys:
     """Only this machine reaches the gateway: then it is open as long as there are no keys."""
     failures: Failures = field(default_factory=Failures)
 
-    @property
-    def open(self) -> bool:
-        return self.loopback and self.ring().empty
 
-
-def authenticate(call: Call, record: Record, keys: Keys, project: str, clock: Clock) -> Access:
+def authenticate(call: Call, record: Record, keys: Keys, clock: Clock) -> Access:
     """
-    What the caller may do; writes project, origin and key into the record.
+    What the caller may do; writes origin and key into the record.
 
     Raises: Unauthenticated, Saturated after too many tries, Forbidden without the right to call, InvalidRequest for an
         origin it may not claim.
     """
-    record.describe(call, project=project, origin="live")
     access = identify(call.key, keys, peer=call.peer, clock=clock, row=record.row)
     record.row.origin = _origin(call, keys, access)
     return access
@@ -57,11 +52,9 @@ def authenticate(call: Call, record: Record, keys: Keys, project: str, clock: Cl
 
 def identify(token: str | None, keys: Keys, *, peer: str, clock: Clock, row: CallRow | None = None) -> Access:
     """What the holder of a credential may do. `row` learns whose it is, also when it is not valid any more."""
-    if is_internal(token, keys):
-        return OPEN
-    if keys.open:
-        return OPEN
     ring = keys.ring()
+    if (keys.loopback and ring.empty) or is_internal(token, keys):
+        return OPEN
     owner = ring.owner(token) if token else None
     if owner is not None:
         if row is not None:

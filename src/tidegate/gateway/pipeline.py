@@ -55,10 +55,12 @@ class Services:
 
 async def serve(call: Call, reply: Reply, s: Services) -> None:
     """Serves one call into `reply`. Raises only CancelledError, when the client is gone; that is recorded too."""
-    record = Record(clock=s.clock, random=s.random, spool=s.spool, content_sample=s.content_sample)
+    record = Record(
+        call, project=s.project, clock=s.clock, random=s.random, spool=s.spool, content_sample=s.content_sample
+    )
     try:
         # Before anything that costs money or tells what exists.
-        access = authenticate(call, record, s.keys, s.project, s.clock)
+        access = authenticate(call, record, s.keys, s.clock)
         if call.wrong is not None:
             raise call.wrong
         incoming = call.dialect.parse_request(call.body, model=call.model, stream=call.stream)

@@ -20,7 +20,7 @@ from tidegate.core.usage import Usage, estimate_tokens
 from tidegate.dialects.dialect import Answer
 from tidegate.gateway.call import Call
 from tidegate.ports import Clock, Hold, Random, Spool
-from tidegate.telemetry.record import AttemptRow, CallRow, ContentRow, Entry, Origin, Outcome, paid
+from tidegate.telemetry.record import AttemptRow, CallRow, ContentRow, Entry, Outcome, paid
 from tidegate.upstream.targets import Target
 
 REQUEST_ID_TAG = "tidegate.request_id"
@@ -35,50 +35,48 @@ _encode = msgspec.json.Encoder().encode
 class Record:
     """Collects the row of one call. Not for use by more than one task."""
 
-    def __init__(self, *, clock: Clock, random: Random, spool: Spool, content_sample: float) -> None:
+    target: Target | None = None
+    input = "[]"
+    output = ""
+    variables: dict[str, Any] | None = None
+    charge: Callable[[bool], bool] | None = None
+    """Whether this call pays for its answer, which is whole or not; None: it does."""
+    free = False
+    """The provider was paid for this answer before, or by another call."""
+    closed = False
+    hold: Hold | None = None
+    """What the call holds of limits and budgets, given back as the record is closed."""
+    _unanswered_nano_usd: int | None = None
+    """For tries that nobody waited for to their end."""
+
+    def __init__(
+        self, call: Call, *, project: str, clock: Clock, random: Random, spool: Spool, content_sample: float
+    ) -> None:
         self._clock = clock
         self._spool = spool
         self._began = clock.monotonic()
-        now = clock.now_ns()
         self._keep_content = random.uniform() < content_sample
-        self.row = CallRow(id=uuid7(now // 1_000_000, random.bits(74)), start=iso_utc(now), attempts=[], tags={})
-        self.target: Target | None = None
-        self.input = "[]"
-        self.output = ""
-        self.variables: dict[str, Any] | None = None
-        self.charge: Callable[[bool], bool] | None = None
-        """Whether this call pays for its answer, which is whole or not; None: it does."""
-        self._unanswered_nano_usd: int | None = None
-        """For tries that nobody waited for to their end."""
-        self.free = False
-        """The provider was paid for this answer before, or by another call."""
-        self.request_id = self.row.id
-        """What the client calls this request, else the call's id."""
-        self.closed = False
-        self.hold: Hold | None = None
-        """What the call holds of limits and budgets, given back as the record is closed."""
-
-    @property
-    def id(self) -> str:
-        return self.row.id
-
-    def describe(self, call: Call, *, project: str, origin: Origin) -> None:
-        """What the client said about its call."""
-        row = self.row
-        row.project = project
-        row.origin = origin
-        row.dialect = call.dialect.name
-        row.operation = call.dialect.operation
-        row.streamed = bool(call.stream)
-        row.request_model = call.model[:200] if call.model else None
-        row.service = call.service
-        row.conversation_id = call.conversation_id
-        row.user_id = call.user_id
-        row.trace_id = call.trace_id
+        now = clock.now_ns()
+        self.id = uuid7(now // 1_000_000, random.bits(80))
+        self.row = CallRow(
+            self.id,
+            iso_utc(now),
+            project,
+            operation=call.dialect.operation,
+            dialect=call.dialect.name,
+            streamed=bool(call.stream),
+            request_model=call.model[:200] if call.model else None,
+            service=call.service,
+            conversation_id=call.conversation_id,
+            user_id=call.user_id,
+            trace_id=call.trace_id,
+        )
         if call.tags:
-            row.tags = dict(call.tags)
+            self.row.tags.update(call.tags)
+        self.request_id = call.request_id or self.id
+        """What the client calls this request, else the call's id."""
         if call.request_id is not None:
-            self.request_id = row.tags[REQUEST_ID_TAG] = call.request_id
+            self.row.tags[REQUEST_ID_TAG] = call.request_id
 
     def use(self, target: Target) -> None:
         """The target now tried."""
@@ -92,8 +90,7 @@ class Record:
         code = error.code if error is not None else None if status else BROKEN_OFF
         if code == BROKEN_OFF or (isinstance(error, UpstreamTimeout) and error.phase != "connect"):
             self._charge_unanswered(target)
-        latency = round(self._clock.monotonic() - began, 6)
-        self.row.attempts.append(AttemptRow(target.name, latency, status=status, error_type=code))
+        self.row.attempts.append(AttemptRow(target.name, self._since(began), status, code))
 
     def _charge_unanswered(self, target: Target) -> None:
         """A try that was sent and not waited for: the provider may bill its input, and nobody will say how much."""
@@ -106,7 +103,7 @@ class Record:
 
     def first_chunk(self) -> None:
         """The first content of a stream has come."""
-        self.row.time_to_first_chunk_s = self._elapsed()
+        self.row.time_to_first_chunk_s = self._since(self._began)
 
     def answered(self, answer: Answer) -> None:
         """Takes over what the answer says: model, finish, usage (or an estimate), cost."""
@@ -163,7 +160,7 @@ class Record:
             row.outcome = outcome
         if status is not None:
             row.http_status = status
-        row.latency_s = self._elapsed()
+        row.latency_s = self._since(self._began)
         if self._unanswered_nano_usd is not None:
             row.cost_nano_usd = (row.cost_nano_usd or 0) + self._unanswered_nano_usd
         hold, charge, recorded = self.hold, None, False
@@ -181,8 +178,9 @@ class Record:
             if hold is not None:
                 hold.end(recorded=recorded)
 
-    def _elapsed(self) -> float:
-        return round(self._clock.monotonic() - self._began, 6)
+    def _since(self, began: float) -> float:
+        """Seconds, in whole microseconds."""
+        return int((self._clock.monotonic() - began) * 1e6 + 0.5) / 1e6
 
 
 def _clip(text: str) -> str:

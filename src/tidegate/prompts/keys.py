@@ -87,7 +87,7 @@ class KeyBook:
         return self._clock.now_ns()
 
     def _id(self, now_ns: int) -> str:
-        return uuid7(now_ns // 1_000_000, self._random.bits(74))
+        return uuid7(now_ns // 1_000_000, self._random.bits(80))
 
 
 def _keys(tx: ControlTransaction) -> tuple[Key, ...]:

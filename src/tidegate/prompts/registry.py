@@ -275,7 +275,7 @@ class Registry:
                     return said
             now_ns = self._clock.now_ns()
             given = Approval(
-                id=uuid7(now_ns // 1_000_000, self._random.bits(74)),
+                id=uuid7(now_ns // 1_000_000, self._random.bits(80)),
                 prompt=prompt,
                 environment=environment,
                 version=version.number,
@@ -393,7 +393,7 @@ class Registry:
     ) -> Deployment:
         now_ns = self._clock.now_ns()
         deployment = Deployment(
-            id=uuid7(now_ns // 1_000_000, self._random.bits(74)),
+            id=uuid7(now_ns // 1_000_000, self._random.bits(80)),
             prompt=version.prompt,
             environment=environment,
             action=action,
