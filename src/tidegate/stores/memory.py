@@ -44,7 +44,8 @@ class MemoryAnswers:
         size = _size(answer)
         if size > self.largest:
             return
-        self._drop(key)
+        if key in self._held:
+            self._drop(key)
         self._held[key] = (answer, self._clock.monotonic() + ttl_s)
         self.bytes += size
         while self.bytes > self._max_bytes:
@@ -63,9 +64,8 @@ class MemoryAnswers:
         return len(keys)
 
     def _drop(self, key: bytes) -> None:
-        held = self._held.pop(key, None)
-        if held is not None:
-            self.bytes -= _size(held[0])
+        answer, _ = self._held.pop(key)
+        self.bytes -= _size(answer)
 
 
 def _size(answer: KeptAnswer) -> int:
