@@ -21,7 +21,7 @@ from tests.repo.tree import ROOT, named
 from tests.repository import Repo
 from tidegate.cli.init import make
 
-EXAMPLES = [ROOT / "examples" / name / "README.md" for name in ("rag", "support-bot")]
+EXAMPLES = [ROOT / "examples" / name / "README.md" for name in ("agent", "rag", "support-bot")]
 GUIDES = [ROOT / "docs" / "guides" / f"{name}.md" for name in ("evals", "gate-a-pull-request", "golden-sets", "import")]
 FOREIGN = {
     "greet.prompt": "---\nmodel: openai/gpt-4.1-2025-04-14\ninput: {schema: {name: string}}\n---\nHello {{name}}!\n",
