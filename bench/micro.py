@@ -25,7 +25,7 @@ import uvloop
 
 from bench.machine import RESULTS, describe
 from tidegate.config import Budgets, Config
-from tidegate.core.kept import KeptAnswer, answer_key
+from tidegate.core.kept import KeptAnswer, answer_key, keyed_hash
 from tidegate.dialects.openai_chat import DIALECT
 from tidegate.dialects.sse import EventSplitter
 from tidegate.fakes import MemorySpool
@@ -184,7 +184,7 @@ def admitting() -> dict[str, float]:
     plan = Plan(DIALECT, DIALECT.parse_request(QUESTION), targets.find("openai/gpt-4.1"))
 
     def stage(meter: Meter) -> float:
-        record = Record(call, project="", clock=clock, random=random, spool=MemorySpool(), content_sample=0)
+        record = Record(call, "shop", clock, random, MemorySpool(), content_sample=0)
         record.row.key = "shop"
 
         def admitted() -> None:
@@ -213,22 +213,22 @@ def caching() -> dict[str, float]:
     """The exact cache without the loop: what it awaits is in memory, and never waits."""
     fields, clock = DIALECT.parse_request(QUESTION).fields, SystemClock()
     scope = ("default", None, None, None, "chat", "openai_chat", "openai_chat", "support", "openai", "gpt-4.1", None)
-    answers, secret, count = MemoryAnswers(max_bytes=64 << 20, clock=clock), bytes(32), iter(range(1 << 30))
-    kept = answer_key(secret, scope, fields)
+    answers, keyed, count = MemoryAnswers(max_bytes=64 << 20, clock=clock), keyed_hash(bytes(32)), iter(range(1 << 30))
+    kept = answer_key(keyed, scope, fields)
 
     def now(work: Coroutine[Any, Any, object]) -> None:
         with suppress(StopIteration):
             work.send(None)
 
     def miss() -> None:
-        key = answer_key(secret, (*scope, next(count)), fields)
+        key = answer_key(keyed, (*scope, next(count)), fields)
         now(answers.get(key))
         now(answers.put(key, KeptAnswer(ANSWER, False, clock.now_ns()), 60))
 
     now(answers.put(kept, KeptAnswer(ANSWER, False, clock.now_ns()), 60))
     return {
-        "cache: key": cpu_us(lambda: answer_key(secret, scope, fields), 20_000),
-        "cache: key and look-up, a hit": cpu_us(lambda: now(answers.get(answer_key(secret, scope, fields))), 20_000),
+        "cache: key": cpu_us(lambda: answer_key(keyed, scope, fields), 20_000),
+        "cache: key and look-up, a hit": cpu_us(lambda: now(answers.get(answer_key(keyed, scope, fields))), 20_000),
         "cache: key, look-up, answer kept": cpu_us(miss, 20_000),
     }
 

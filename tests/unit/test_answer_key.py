@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tidegate.core.kept import NOT_SHAPING, answer_key
+from tidegate.core.kept import NOT_SHAPING, answer_key, keyed_hash
 
 SECRET = b"s" * 32
 SCOPE = ("default", "support", None)
@@ -27,7 +27,7 @@ def raw(body: dict[str, Any]) -> dict[str, msgspec.Raw]:
 
 
 def key(fields: dict[str, msgspec.Raw], *, scope: tuple[object, ...] = SCOPE, secret: bytes = SECRET) -> bytes:
-    return answer_key(secret, scope, fields)
+    return answer_key(keyed_hash(secret), scope, fields)
 
 
 @given(BODIES, BODIES)

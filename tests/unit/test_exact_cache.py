@@ -12,7 +12,7 @@ import pytest
 from tidegate.config import Config
 from tidegate.core.artifact import Artifact, Input, Message, Output, digest
 from tidegate.core.errors import InvalidRequest, StreamBroken
-from tidegate.core.kept import answer_key
+from tidegate.core.kept import answer_key, keyed_hash
 from tidegate.core.keys import ENTROPY_BYTES, OPEN, Key, KeyRing, fingerprint, mint
 from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
@@ -367,7 +367,7 @@ async def test_keys_with_other_restrictions_share_nothing_and_without_the_right_
 
 async def test_the_key_tells_nothing_without_the_secret() -> None:
     fields = openai_chat.DIALECT.parse_request(json.dumps(CHAT).encode()).fields
-    assert answer_key(b"a" * 32, ("p",), fields) != answer_key(b"b" * 32, ("p",), fields)
+    assert answer_key(keyed_hash(b"a" * 32), ("p",), fields) != answer_key(keyed_hash(b"b" * 32), ("p",), fields)
 
 
 # What is not kept.

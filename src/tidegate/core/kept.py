@@ -7,8 +7,8 @@ known not to matter. What is not known to be harmless counts, so that a new para
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from hashlib import blake2b
 
 import msgspec
 
@@ -44,13 +44,22 @@ class KeptAnswer(msgspec.Struct, frozen=True, gc=False):
     """What the target could not be told."""
 
 
-def answer_key(secret: bytes, scope: Sequence[object], fields: Mapping[str, msgspec.Raw]) -> bytes:
+def keyed_hash(secret: bytes) -> blake2b:
+    """What keys are made with: nobody without the `secret` (at most 64 bytes) can tell from them what was asked."""
+    return blake2b(digest_size=32, key=secret)
+
+
+def answer_key(keyed: blake2b, scope: Sequence[object], fields: dict[str, msgspec.Raw]) -> bytes:
     """
-    32 bytes: a keyed hash, so that nobody without the `secret` (at most 64 bytes) can tell what was asked.
+    32 bytes.
 
     Args:
         scope: what decides besides the request: project, restrictions, operation, dialects, route, target, digest.
         fields: the top level of the request. Their order does not matter, each byte of a value does.
     """
-    said = {name: value for name, value in fields.items() if name not in NOT_SHAPING}
-    return hashlib.blake2b(_encode((scope, said)), digest_size=32, key=secret).digest()
+    said = fields.copy()
+    for name in NOT_SHAPING.intersection(fields):
+        del said[name]
+    key = keyed.copy()
+    key.update(_encode((scope, said)))
+    return key.digest()

@@ -27,6 +27,7 @@ BEYOND = 10**12
 GEMINI_CONFIG = ("generationConfig", "generation_config")
 GEMINI_BOUNDS = ("maxOutputTokens", "max_output_tokens")
 GEMINI_COUNTS = ("candidateCount", "candidate_count")
+_decode = msgspec.json.Decoder(int | float | str).decode
 
 
 def admit(call: Call, plan: Plan, record: Record, admission: Admission, *, unbounded: int) -> None:
@@ -99,10 +100,8 @@ def _number(raw: msgspec.Raw | None) -> int | None:
     if raw is None:
         return None
     try:
-        number: float = int(raw)
-    except ValueError:
-        try:
-            number = float(bytes(raw).strip(b'"'))
-        except ValueError:
-            return None
+        said = _decode(raw)
+        number = float(said) if isinstance(said, str) else said
+    except ValueError:  # msgspec's too
+        return None
     return math.ceil(number) if 0 <= number < BEYOND else None

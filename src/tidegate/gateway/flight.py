@@ -216,7 +216,8 @@ class Flight(msgspec.Struct, eq=False):
         self.answer, self.exchange = answer, exchange
         if isinstance(answer, SharedAnswer):
             answer.limit, answer.readers = limit, self.parties
-        _wake(self.waiting)
+        if self.waiting:
+            _wake(self.waiting)
 
     def failed(self, error: TidegateError | None) -> None:
         """The leader has none: all who wait fail alike; without an error it has just left, and they go on."""

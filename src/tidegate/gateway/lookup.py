@@ -14,7 +14,7 @@ from typing import cast
 import msgspec
 
 from tidegate.core.errors import TidegateError, UpstreamError
-from tidegate.core.kept import KeptAnswer, answer_key
+from tidegate.core.kept import KeptAnswer, answer_key, keyed_hash
 from tidegate.core.keys import Access
 from tidegate.gateway.attempt import Attempts, open_source
 from tidegate.gateway.cache_control import CacheControl
@@ -43,7 +43,7 @@ class Lookup:
         self.flights: dict[bytes, Flight] = {}
         self.generation = 0
         """Counts purges."""
-        self._secret = secret
+        self._keyed = keyed_hash(secret)
 
     def attempt(self, plan: Plan, record: Record, access: Access, wish: CacheControl) -> Part:
         """As `Attempts.attempt`; what it raises is what the flight met."""
@@ -72,7 +72,7 @@ class Lookup:
             None if plan.served is None else plan.served.digest,
             target.named(plan.headers),
         )
-        return answer_key(self._secret, scope, plan.incoming.fields)
+        return answer_key(self._keyed, scope, plan.incoming.fields)
 
 
 class Part(msgspec.Struct, eq=False):
