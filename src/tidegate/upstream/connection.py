@@ -67,7 +67,6 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._unread = 0
         self._barren = 0
-        self._fed = 0
         self._head: dict[bytes, bytes] = {}
         self._head_only = False
         self._keep_alive = False
@@ -85,7 +84,7 @@ class Connection(asyncio.Protocol):
     def send(self, payload: bytes, *, head_only: bool) -> None:
         """Sends a whole request. `head_only`: the answer has no body, whatever its head says (HEAD)."""
         self.requests += 1
-        self._discard_body()
+        self.take()  # what nobody read
         self.status = self._barren = 0
         self.headers = NO_HEADERS
         self._head.clear()
@@ -158,7 +157,11 @@ class Connection(asyncio.Protocol):
         """What is there of the body; perhaps nothing."""
         body = self._body
         piece = body[0] if len(body) == 1 else b"".join(body)
-        self._discard_body()
+        body.clear()
+        self._unread = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
         return piece
 
     @property
@@ -189,7 +192,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._timer_at = None, NEVER
         self._transport.abort()
         self._gone(self)
 
@@ -205,14 +208,13 @@ class Connection(asyncio.Protocol):
             return
         self.answered = True
         before = len(self._body)
-        self._fed = self._barren + len(data)
+        self._barren += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._misunderstood(error)
         pieces = len(self._body) - before
         if not pieces and not self.complete:
-            self._barren += len(data)
             if self._barren > HEAD_LIMIT:
                 self.fail(self._too_long())
             return
@@ -268,7 +270,8 @@ class Connection(asyncio.Protocol):
         if status < 200:
             head.clear()
             return
-        if len(head) > HEADER_LIMIT or (self._fed > HEAD_LIMIT and sum(map(len, (*head, *head.values()))) > HEAD_LIMIT):
+        too_large = self._barren > HEAD_LIMIT and sum(map(len, (*head, *head.values()))) > HEAD_LIMIT
+        if too_large or len(head) > HEADER_LIMIT:
             raise self._too_long()
         self.headers = Headers(head.copy())  # trailers come too late to be seen
         self.status = status
@@ -310,13 +313,6 @@ class Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             self._deadline = NEVER
             waiter.set_result(None)
-
-    def _discard_body(self) -> None:
-        self._body.clear()
-        self._unread = 0
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
 
     def _expire_after(self, patience_s: float, phase: str) -> None:
         deadline = self._deadline = self._loop.time() + patience_s
