@@ -207,16 +207,23 @@ def read_lines(files: Sequence[Path], tables: Sequence[LakeTable], *, lenient: b
     parts = ", ".join(table.part for table in tables)
     return (
         f"SELECT filename AS file, {parts} FROM read_json({literal(files)}, format = 'newline_delimited',"  # noqa: S608
-        f" columns = {{{columns}}}, filename = true, maximum_object_size = {MAX_LINE_BYTES},"
+        f" columns = {{{columns}}}, records = true, filename = true, maximum_object_size = {MAX_LINE_BYTES},"
         f" ignore_errors = {str(lenient).lower()})"
     )
 
 
-def connect(*, memory: str = "1GB") -> duckdb.DuckDBPyConnection:
+def read_files(files: Sequence[Path]) -> str:
+    """SQL that reads data files of one table: the columns that any of them has, and `day`."""
+    return (
+        f"read_parquet({literal(files)}, union_by_name = true, hive_partitioning = true, hive_types = {{'day': DATE}})"
+    )
+
+
+def connect(*, memory: str = "1GB", threads: int = 2) -> duckdb.DuckDBPyConnection:
     """A private in-memory DuckDB on UTC that never loads an extension and never spills to disk."""
     connection = duckdb.connect(
         config={
-            "threads": 2,
+            "threads": threads,
             "memory_limit": memory,
             "temp_directory": "",
             "autoinstall_known_extensions": False,
@@ -240,7 +247,7 @@ def open_table(lake: Path, table: LakeTable) -> DeltaTable | None:
 
 
 def make_table(lake: Path, table: LakeTable) -> DeltaTable:
-    """The table, created when it is not there yet. Raises Unusable when it is of a newer tidegate."""
+    """The table, with all columns, created when it is not there yet. Raises Unusable when it is of a newer tidegate."""
     found = open_table(lake, table)
     if found is None:
         return DeltaTable.create(
@@ -257,6 +264,10 @@ def make_table(lake: Path, table: LakeTable) -> DeltaTable:
             f"{lake / table.name}: was written by a newer tidegate (schema {version}; this one knows {SCHEMA_VERSION})."
             " Install that version to record here; records wait in the spool until then."
         )
+    known = {field.name for field in found.schema().fields}
+    missing = [field for field in table.schema.fields if field.name not in known]
+    if missing:
+        found.alter.add_columns(missing)
     return found
 
 

@@ -3,8 +3,9 @@ The recorder: moves sealed spool segments into the lake, exactly once, whatever 
 
 One process owns a lake at a time, by the flock on `recorder.lock`. A segment goes into each table in a commit that also
 says "writer W is in up to sequence N" (a Delta transaction identifier), so after any crash each table itself says what
-it has. A segment is deleted when it is in every table and on disk. DuckDB parses; a line that it can not store is put
-aside into `spool/quarantine/` with the reason, and its neighbours are stored.
+it has. A segment is deleted when it is in every table and on disk. DuckDB parses lines and writes files, Delta keeps
+the log; a line that can not be stored is put aside into `spool/quarantine/` with the reason, and its neighbours are
+stored.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date, datetime
 from itertools import groupby
 from pathlib import Path
+from uuid import uuid4
 
 import duckdb
 import msgspec
-from deltalake import (
-    CommitProperties,
-    PostCommitHookProperties,
-    Transaction,
-    WriterProperties,
-    write_deltalake,
-)
+from deltalake import CommitProperties, PostCommitHookProperties, Transaction
 from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction, RemoveAction
 
 from tidegate.core.errors import TidegateError, Unusable
 from tidegate.telemetry.lake import (
     FLAW,
     TABLES,
     LakeTable,
+    StoredFile,
     connect,
     first_line,
+    literal,
     make_table,
+    read_files,
     read_lines,
     stored_files,
 )
@@ -56,15 +57,17 @@ from tidegate.telemetry.spool import (
 
 BATCH_BYTES = 64 << 20
 SMALL_FILES = 16
-"""So many files of less than COMPACTED_BYTES in a day are rewritten into few."""
+"""So many files of about one size, less than COMPACTED_BYTES, become one."""
 SMALL_FILES_OF_A_PAST_DAY = 4
-COMPACTED_BYTES = 16 << 20
-ROW_GROUP = 122_880
+COMPACTED_BYTES = 4 << 20
 MAYBE_UNSYNCED = 8
 """More commits than one batch makes: so many may a killed recorder have left without fsync."""
 LONGEST_PAUSE_S = 5.0
+REST_S = 30.0
+"""After so long without a segment everything is closed, for its memory."""
 _POISON = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException)
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+_PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE_BYTES '16MB'"
 _log = logging.getLogger(__name__)
 
 
@@ -81,6 +84,8 @@ class Recorder:
         self._lake = lake.resolve()
         self._lock = self._lake / "recorder.lock"
         self._tables: dict[str, _Table] = {}
+        self._kept: duckdb.DuckDBPyConnection | None = None
+        self._stored_at = 0.0
 
     def once(self) -> int:
         """
@@ -108,8 +113,10 @@ class Recorder:
             try:
                 self._drain()
                 pause = poll_s
+                if time.monotonic() - self._stored_at > REST_S:
+                    self._rest()
             except TidegateError as error:
-                self._tables.clear()
+                self._rest()
                 pause = min(pause * 2, LONGEST_PAUSE_S)
                 _log.warning("%s Trying again in %.1f s; records wait in the spool.", error, pause)
             stop.wait(pause)
@@ -121,7 +128,21 @@ class Recorder:
             try:
                 yield owner
             finally:
-                self._tables.clear()
+                self._rest()
+
+    def _rest(self) -> None:
+        self._tables.clear()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    @property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """Made anew it costs 15 ms, and as much again for its memory: kept from batch to batch."""
+        if self._kept is None:
+            self._kept = connect(memory="4GB", threads=1)
+            self._kept.execute("SET preserve_insertion_order = false")  # or it takes no limit for a row group's bytes
+        return self._kept
 
     def _drain(self) -> int:
         with _translated(self._lake):
@@ -156,25 +177,27 @@ class Recorder:
         return min(table.stored_up_to(writer) for table in self._tables.values())
 
     def _store(self, batch: Sequence[Segment]) -> int:
-        with connect(memory="4GB") as connection:
-            files = [segment.path for segment in batch]
-            if _refusal(connection, files) is not None:
-                for segment in batch:
-                    self.quarantined += put_aside(segment)
-                reason = _refusal(connection, files)
-                if reason is not None:
-                    raise Unusable(f"{files[0].parent}: a batch can be neither stored nor put aside: {reason}.")
-            stored = 0
-            for table in self._tables.values():
-                rows = table.append(connection, batch)
-                stored += rows if table.table.name == "calls" else 0
+        connection = self._connection
+        files = [segment.path for segment in batch]
+        if _refusal(connection, files) is not None:
+            for segment in batch:
+                self.quarantined += put_aside(segment)
+            reason = _refusal(connection, files)
+            if reason is not None:
+                raise Unusable(f"{files[0].parent}: a batch can be neither stored nor put aside: {reason}.")
+        stored = 0
+        for table in self._tables.values():
+            rows = table.append(connection, batch)
+            stored += rows if table.table.name == "calls" else 0
+        connection.execute("DROP TABLE batch")
         for table in self._tables.values():
             table.persist()
         for segment in batch:
             segment.path.unlink()
         for table in self._tables.values():
-            table.tidy()
+            table.tidy(connection)
         self.stored += stored
+        self._stored_at = time.monotonic()
         return stored
 
 
@@ -199,22 +222,44 @@ class _Table:
         if not missing:
             return 0
         table = self.table
-        source = f"FROM batch WHERE {table.part} IS NOT NULL AND list_contains($files, file)"
-        files = {"files": [str(segment.path) for segment in missing]}
-        rows = connection.execute(f"SELECT count(*) {source}", files).fetchall()[0][0]
-        now_ms = time.time_ns() // 1_000_000
+        chosen = f"{table.part} IS NOT NULL AND list_contains({literal([segment.path for segment in missing])}, file)"
+        rows = f"SELECT {table.stored_columns} FROM batch WHERE {chosen}"  # noqa: S608 -- our own words
         newest = {segment.writer: segment.sequence for segment in missing}
-        write_deltalake(
-            self._handle,
-            connection.sql(f"SELECT {table.stored_columns} {source}", params=files),
+        self._commit(
+            self._write(connection, rows, new=True),
+            [Transaction(writer, sequence, _now_ms()) for writer, sequence in newest.items()],
+        )
+        return int(connection.sql(f"SELECT count(*) FROM batch WHERE {chosen}").fetchall()[0][0])  # noqa: S608
+
+    def _write(self, connection: duckdb.DuckDBPyConnection, rows: str, *, new: bool) -> list[AddAction]:
+        """Writes the rows of a SELECT into one file per day, which belongs to the table once it is committed."""
+        added = []
+        days = f"SELECT day, count(*), min(start), max(start) FROM ({rows}) GROUP BY day"  # noqa: S608
+        for day, count, oldest, newest in connection.sql(days).fetchall():
+            path = f"day={day}/{uuid4()}.parquet"
+            file = self._folder / path
+            file.parent.mkdir(exist_ok=True)
+            of_day = f"SELECT * EXCLUDE (day) FROM ({rows}) WHERE day = DATE '{day}'"  # noqa: S608
+            connection.execute(f"COPY ({of_day}) TO {literal(file)} ({_PARQUET})")
+            stats = {
+                "numRecords": count,
+                "minValues": {"start": _cut(oldest)},
+                "maxValues": {"start": _cut(newest)},
+            }
+            size = file.stat().st_size
+            added.append(AddAction(path, size, {"day": str(day)}, _now_ms(), new, json.dumps(stats)))
+        return added
+
+    def _commit(self, actions: Sequence[AddAction | RemoveAction], transactions: Sequence[Transaction] = ()) -> None:
+        self._handle.create_write_transaction(
+            list(actions),
             mode="append",
-            schema_mode="merge",
-            commit_properties=CommitProperties(
-                app_transactions=[Transaction(writer, sequence, now_ms) for writer, sequence in newest.items()]
-            ),
+            schema=self._handle.schema(),
+            partition_by=["day"],
+            commit_properties=CommitProperties(app_transactions=list(transactions)),
             post_commithook_properties=_QUIET,
         )
-        return int(rows)
+        self._handle.update_incremental()
 
     def persist(self) -> None:
         """fsyncs every file of the commits since the last time: Delta does not, and the spool is deleted next."""
@@ -234,24 +279,20 @@ class _Table:
             sync_folder(folder)
         self._persisted = self._handle.version()
 
-    def tidy(self) -> None:
+    def tidy(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Many small files become few; the log gets a checkpoint; what nobody reads any more is deleted."""
-        files = stored_files(self._lake, self.table, self._handle)
-        small = Counter(file.day for file in files if file.size < COMPACTED_BYTES)
-        today = max(small, default=None)
-        crowded = [
-            str(day)
-            for day, count in small.items()
-            if count >= (SMALL_FILES if day == today else SMALL_FILES_OF_A_PAST_DAY)
-        ]
-        if not crowded:
+        files = crowded(stored_files(self._lake, self.table, self._handle))
+        if not files:
             return
-        self._handle.optimize.compact(
-            partition_filters=[("day", "in", crowded)],
-            target_size=2 * COMPACTED_BYTES,
-            writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP),
-            post_commithook_properties=_QUIET,
-        )
+        rows = f"SELECT * FROM {read_files([file.path for file in files])}"  # noqa: S608 -- our own words
+        added = self._write(connection, rows, new=False)
+        removed = [
+            RemoveAction(
+                file.path.relative_to(self._folder).as_posix(), False, _now_ms(), file.size, {"day": str(file.day)}
+            )
+            for file in files
+        ]
+        self._commit([*added, *removed])
         self.persist()
         self._handle.create_checkpoint()
         log = self._folder / "_delta_log"
@@ -261,6 +302,27 @@ class _Table:
         self._handle.vacuum(dry_run=False, full=True, post_commithook_properties=_QUIET)
         self.persist()
         self._handle.cleanup_metadata()
+
+
+def crowded(files: Sequence[StoredFile]) -> list[StoredFile]:
+    """
+    The small files that are to become one per day.
+
+    Today's only with others of about their size (within a factor of 16): a row is rewritten as its file grows to the
+    next size, not whenever new files come.
+    """
+    small = [file for file in files if file.size < COMPACTED_BYTES]
+    today = max((file.day for file in small), default=None)
+
+    def group(file: StoredFile) -> tuple[date, int]:
+        return file.day, file.size.bit_length() // 4 if file.day == today else 0
+
+    counts = Counter(group(file) for file in small)
+    return [
+        file
+        for file in small
+        if counts[group(file)] >= (SMALL_FILES if file.day == today else SMALL_FILES_OF_A_PAST_DAY)
+    ]
 
 
 def ready(found: Sequence[Segment], stored_up_to: Callable[[str], int]) -> list[Segment]:
@@ -359,6 +421,15 @@ def _replace(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     scratch.replace(path)
     sync_folder(path.parent)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _cut(instant: datetime) -> str:
+    """An instant as Delta's statistics say it."""
+    return instant.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def _sync(file: Path) -> None:

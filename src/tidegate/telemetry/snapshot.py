@@ -30,6 +30,7 @@ from tidegate.telemetry.lake import (
     connect,
     first_line,
     literal,
+    read_files,
     read_lines,
 )
 from tidegate.telemetry.spool import Segment, segment_name, segments, whole_lines
@@ -127,10 +128,7 @@ class Snapshot:
     def _view(self, table: LakeTable, files: Sequence[Path], waiting: Path | None) -> None:
         parts = [table.nothing]
         if files:
-            parts.append(
-                f"SELECT * FROM read_parquet({literal(files)}, union_by_name = true, hive_partitioning = true,"  # noqa: S608
-                " hive_types = {'day': DATE})"
-            )
+            parts.append(f"SELECT * FROM {read_files(files)}")  # noqa: S608
         if waiting is not None:
             lines = read_lines([waiting], [table], lenient=True)
             row = table.part

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from tests.contract.telemetry.records import Places, entry, line, small_disk
 from tidegate.core.errors import BadInput, Unusable
 from tidegate.telemetry import lake as lake_module
 from tidegate.telemetry import recorder as recorder_module
+from tidegate.telemetry.lake import StoredFile, stored_files
 from tidegate.telemetry.record import AttemptRow, CallRow, ContentRow, Entry
-from tidegate.telemetry.recorder import ready
+from tidegate.telemetry.recorder import crowded, ready
 from tidegate.telemetry.spool import Segment, segment_name, segments
 
 WHOLE = CallRow(
@@ -400,6 +401,39 @@ def test_small_files_become_few_under_a_readers_eyes(places: Places, monkeypatch
     places.spool_lines(line(0, ago_s=86_400 * 3), line(1, ago_s=86_400 * 3), writer="old")
     recorder.once()
     assert places.count()[0] == 14
+
+
+def test_only_files_of_about_one_size_are_put_together_today() -> None:
+    """Otherwise what is large already is rewritten with each few that come."""
+    today, past = date(2026, 3, 2), date(2026, 3, 1)
+
+    def files(day: date, *sizes: int) -> list[StoredFile]:
+        return [StoredFile(Path(f"{day}/{number}"), day, size, None) for number, size in enumerate(sizes)]
+
+    few = files(today, *[5_000] * 15, *[500_000] * 15, *[8 << 20] * 20)
+    assert crowded(few) == []
+    more = files(today, *[5_000] * 16, *[500_000] * 15)
+    assert crowded(more) == more[:16]
+    old = files(past, 5_000, 500_000, 3 << 20, 60_000, 8 << 20)
+    assert crowded([*few, *old]) == old[:4]
+
+
+@pytest.mark.parametrize("number_of_files", [1, 4])
+def test_a_file_says_when_its_last_call_starts(
+    places: Places, monkeypatch: pytest.MonkeyPatch, number_of_files: int
+) -> None:
+    """Queries of the last hour leave older files out by that; also those that were put together."""
+    monkeypatch.setattr(recorder_module, "SMALL_FILES", 4)
+    newest = datetime(2026, 3, 1, 12, 0, 0, 123_456, UTC)
+    for number in range(number_of_files):
+        places.spool_lines(line(number, start=newest - timedelta(seconds=number)), writer=f"w{number}")
+        places.recorder().once()
+    for table in lake_module.TABLES:
+        handle = DeltaTable(places.lake / table.name)
+        (file,) = stored_files(places.lake, table, handle)
+        assert file.newest is not None
+        assert newest <= file.newest < newest + timedelta(milliseconds=2)
+        assert handle.get_add_actions(flatten=True).column("num_records").to_pylist() == [number_of_files]
 
 
 def test_past_days_are_compacted_too(places: Places) -> None:
