@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -90,13 +91,13 @@ async def evaluate(
     from tidegate.upstream.lint import require_models
 
     prompt = load_prompt(project.prompts, name)
-    registry = compose.registry(project)
-    serving = compose.serving(project, registry)
-    require_models(prompt.front, prompt.artifact, serving)
-    suite, _ = read(prompt, render)
-    require_judges(suite, serving)
-    with TerminalWatcher(quiet=quiet) as watcher:
-        async with calling(project, registry, batch=batch) as (caller, batches):
-            return await session(project, registry, caller, watcher, fresh=fresh, batches=batches).evaluate(
-                prompt, repeats=repeats
-            )
+    with closing(compose.registry(project)) as registry:
+        serving = compose.serving(project, registry)
+        require_models(prompt.front, prompt.artifact, serving)
+        suite, _ = read(prompt, render)
+        require_judges(suite, serving)
+        with TerminalWatcher(quiet=quiet) as watcher:
+            async with calling(project, registry, batch=batch) as (caller, batches):
+                return await session(project, registry, caller, watcher, fresh=fresh, batches=batches).evaluate(
+                    prompt, repeats=repeats
+                )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,7 +111,8 @@ def gate_(
             else:
                 reports = [gate_again(project, run, against=against, metrics=metric, quiet=json)]
         if files.any:
-            files.write(project, compose.registry(project), reports)
+            with closing(compose.registry(project)) as registry:
+                files.write(project, registry, reports)
     verdict = max((report.verdict for report in reports), key=BEST_TO_WORST.index)
     if json and len(reports) == 1:
         print_json(reports[0])
@@ -147,25 +148,25 @@ async def gate_prompts(
     prompts = [prompt for prompt in prompts if names or prompt.has_suite]
     if not prompts:
         raise BadInput(f"no prompt under {project.prompts} has an eval.yaml, so there is nothing to gate.")
-    registry = compose.registry(project)
-    if version is None:
+    with closing(compose.registry(project)) as registry:
+        if version is None:
+            for prompt in prompts:
+                require_models(prompt.front, prompt.artifact, compose.serving(project, registry))
+        sides = Sides(registry, project.prompts, environments=registry.policy.protects)
+        if version is not None:
+            prompts = [stored(prompt, sides.find(prompt.name, version)) for prompt in prompts]
         for prompt in prompts:
-            require_models(prompt.front, prompt.artifact, compose.serving(project, registry))
-    sides = Sides(registry, project.prompts, environments=registry.policy.protects)
-    if version is not None:
-        prompts = [stored(prompt, sides.find(prompt.name, version)) for prompt in prompts]
-    for prompt in prompts:
-        suite, _ = read(prompt, render)
-        require_judges(suite, compose.serving(project, registry))
-    rivals = [baseline(sides, registry, prompt.name, against) for prompt in prompts]
-    reports = []
-    async with calling(project, registry, batch=batch) as (caller, batches):
-        for prompt, (rival, notes) in zip(prompts, rivals, strict=True):
-            with TerminalWatcher(quiet=quiet) as watcher:
-                gating = session(project, registry, caller, watcher, fresh=fresh, batches=batches)
-                reports.append(await gating.gate(prompt, against=rival, notes=notes))
-            if not quiet:
-                out.print(gate_report(reports[-1]), soft_wrap=False)
+            suite, _ = read(prompt, render)
+            require_judges(suite, compose.serving(project, registry))
+        rivals = [baseline(sides, registry, prompt.name, against) for prompt in prompts]
+        reports = []
+        async with calling(project, registry, batch=batch) as (caller, batches):
+            for prompt, (rival, notes) in zip(prompts, rivals, strict=True):
+                with TerminalWatcher(quiet=quiet) as watcher:
+                    gating = session(project, registry, caller, watcher, fresh=fresh, batches=batches)
+                    reports.append(await gating.gate(prompt, against=rival, notes=notes))
+                if not quiet:
+                    out.print(gate_report(reports[-1]), soft_wrap=False)
     return reports
 
 
@@ -178,9 +179,9 @@ def gate_again(
     from tidegate.evals.session import known_judges
 
     demands = [asked(text) for text in metrics]
-    registry = compose.registry(project)
-    judges = known_judges(registry, project.prompts / registry.run(run_id).prompt)
-    report = regate(registry, run_id, against=against, metrics=demands, judges=judges)
+    with closing(compose.registry(project)) as registry:
+        judges = known_judges(registry, project.prompts / registry.run(run_id).prompt)
+        report = regate(registry, run_id, against=against, metrics=demands, judges=judges)
     if not quiet:
         out.print(gate_report(report), soft_wrap=False)
     return report
