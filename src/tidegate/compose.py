@@ -8,6 +8,7 @@ process pays only for what it uses.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -451,7 +452,7 @@ async def _bind(
     try:
         return await start(host, port)
     except OSError as error:
-        if error.errno == 98:
+        if error.errno == errno.EADDRINUSE:
             raise BadInput(ADDRESS_IN_USE.format(section=section, port=port, host=host, file=project.file)) from error
         raise BadInput(f"{section}: can not listen on {host}:{port}: {error.strerror or error}.") from error
 
