@@ -32,9 +32,10 @@ def check(fields: Fields, bounds: Mapping[str, int], place: str = "") -> None:
 
     `place` (`generationConfig.`) stands before a key in the error.
     """
-    for key, most in bounds.items():
-        if key not in fields:
+    for key in fields:
+        if key not in bounds:
             continue
+        most = bounds[key]
         given = value(fields, key, _Any, "JSON")
         size = len(given) if isinstance(given, list) else given if isinstance(given, int | float) else 0
         if size > most:

@@ -160,8 +160,11 @@ class Reader:
             answer.usage = _usage_in(chunk) or answer.usage
         if not chunk.choices:
             return _META if chunk.usage is None or self._wants_usage else _NOTHING
-        contents = [self._choice(choice) for choice in chunk.choices]
-        return _CONTENT if True in contents else _META
+        seen = _META
+        for choice in chunk.choices:
+            if self._choice(choice):
+                seen = _CONTENT
+        return seen
 
     def _choice(self, choice: _Choice) -> bool:
         """Takes in one choice; the first is what the record keeps. Returns whether it carries content."""

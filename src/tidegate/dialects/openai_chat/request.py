@@ -145,9 +145,10 @@ def system_bytes(incoming: Incoming) -> bytes:
     """What shapes an answer besides the conversation: the system messages, tools and params, as the client's bytes."""
     fields = incoming.fields
     messages = value(fields, "messages", _ROLES_ONLY, "a list of messages") or []
-    system = [message.content for message in messages if message.role in ("system", "developer")]
-    rest = [_SHAPING[key] + fields[key] for key in sorted([key for key in fields if key in _SHAPING])]
-    return b"\n".join([*rest, *system])
+    # By name: `=` comes before whatever a name goes on with.
+    shaping = sorted([_SHAPING[key] + fields[key] for key in fields if key in _SHAPING])
+    shaping += [message.content for message in messages if message.role in ("system", "developer")]
+    return b"\n".join(shaping)
 
 
 _SHAPING = {
