@@ -318,6 +318,13 @@ def test_signing_in_leads_to_no_other_site(locked: Locked, back: str) -> None:
     assert locked.sign_in("viewer", next=back).headers["location"] == "/overview"
 
 
+def test_who_has_no_key_is_told_how_to_get_one(locked: Locked) -> None:
+    page = locked.client.get("/sign-in").text
+    assert "tidegate keys create NAME --role viewer" in page
+    assert "</svg>tidegate" in page, "whose page this is"
+    assert "data-theme-toggle" in page
+
+
 @pytest.mark.parametrize(("who", "status"), [("expired", 401), ("revoked", 401), ("caller", 403)])
 def test_a_key_that_may_not_look_does_not_sign_in(locked: Locked, who: str, status: int) -> None:
     answer = locked.sign_in(who)
