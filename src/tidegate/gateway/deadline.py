@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
+import msgspec
+
 from tidegate.core.errors import UpstreamTimeout
 
 TICK_S = 0.05
@@ -35,17 +37,13 @@ class Deadlines:
 
     def within(self, seconds: float) -> Deadline:
         """`with` it: raises UpstreamTimeout(phase=total) when the block is not over in time."""
-        return Deadline(self, seconds)
-
-    def add(self, deadline: Deadline) -> None:
-        """It is watched from now on."""
-        self._running.add(deadline)
+        loop = self.loop
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("a deadline is of a task")
         if self._timer is None:
-            self._timer = self.loop.call_later(TICK_S, self._tick)
-
-    def remove(self, deadline: Deadline) -> None:
-        """Its block is over."""
-        self._running.discard(deadline)
+            self._timer = loop.call_later(TICK_S, self._tick)
+        return Deadline(self._running, task, task.cancelling(), loop.time() + seconds)
 
     def _tick(self) -> None:
         now = self.loop.time()
@@ -55,38 +53,28 @@ class Deadlines:
         self._timer = self.loop.call_later(TICK_S, self._tick) if self._running else None
 
 
-class Deadline:
+class Deadline(msgspec.Struct, eq=False):
     """The time of one call: as asyncio.timeout, by the shared timer."""
 
-    __slots__ = ("_cancelled_before", "_deadlines", "_expired", "_seconds", "_task", "end")
+    running: set[Deadline]
+    """It is among these while its block runs."""
+    task: asyncio.Task[object]
+    cancelled_before: int
+    end: float
+    """On the loop's clock."""
+    expired: bool = False
 
-    def __init__(self, deadlines: Deadlines, seconds: float) -> None:
-        self._deadlines = deadlines
-        self._seconds = seconds
-        self._expired = False
-        self._task: asyncio.Task[object]
-        self.end = 0.0
-        """On the loop's clock."""
-
-    def __enter__(self) -> Deadline:
-        loop = self._deadlines.loop
-        task = asyncio.current_task(loop)
-        if task is None:
-            raise RuntimeError("a deadline is of a task")
-        self._task = task
-        self._cancelled_before = task.cancelling()
-        self.end = loop.time() + self._seconds
-        self._deadlines.add(self)
-        return self
+    def __enter__(self) -> None:
+        self.running.add(self)
 
     def expire(self) -> None:
         """Cancels the block."""
-        self._expired = True
-        self._task.cancel()
+        self.expired = True
+        self.task.cancel()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if not self._expired:
-            self._deadlines.remove(self)
-        elif self._task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
+        if not self.expired:
+            self.running.discard(self)
+        elif self.task.uncancel() <= self.cancelled_before and kind is asyncio.CancelledError:
             # Nobody else cancelled the call meanwhile: this is the deadline's doing alone.
             raise UpstreamTimeout(OVERDUE, phase="total") from error
