@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 import msgspec
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from tests.contract.telemetry.records import Places, entry, line, small_disk
 from tidegate.core.errors import BadInput, Unusable
@@ -129,6 +129,10 @@ def test_other_engines_read_plain_partitioned_delta(places: Places) -> None:
     assert table.metadata().partition_columns == ["day"]
     assert table.protocol().min_reader_version == 1
     assert [path.name for path in (places.lake / "calls").glob("day=*")] == ["day=2026-03-01"]
+    read = QueryBuilder().register("calls", table).execute("SELECT id, start, version, day FROM calls").read_all()
+    row = {name: read.column(name).to_pylist() for name in read.column_names}
+    start = datetime(2026, 3, 1, 12, 0, 0, 123_456, UTC)
+    assert row == {"id": [WHOLE.id], "start": [start], "version": [7], "day": [start.date()]}
 
 
 def test_days_are_utc(places: Places) -> None:
@@ -280,6 +284,8 @@ def test_a_lake_of_an_older_tidegate_gets_the_new_columns(places: Places) -> Non
     places.recorder().once()
     rows = places.log().rows("SELECT version FROM calls ORDER BY start")
     assert [row["version"] for row in rows] == [None, 1]
+    columns = {field.name for field in DeltaTable(places.lake / "calls").schema().fields}
+    assert columns == {*CallRow.__struct_fields__, "day"}, "other engines see them too"
 
 
 def test_a_lake_of_a_newer_tidegate_is_not_written(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
