@@ -172,7 +172,7 @@ class RequestParser:
         if self.head_done:  # trailers are dropped
             return
         key = _NAMES.get(name) or name.decode("latin-1").lower()
-        text = value.decode("latin-1").rstrip(" \t")
+        text = value.rstrip().decode("latin-1")
         if key not in self._headers:
             self._headers[key] = text
         else:

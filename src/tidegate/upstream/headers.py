@@ -20,7 +20,7 @@ class Headers(Mapping[str, str]):
         self._sent = _sent(tuple(values))
 
     def __getitem__(self, name: str) -> str:
-        return self._values[self._sent[name]].decode("latin-1").strip()
+        return self._values[self._sent[name]].strip().decode("latin-1")
 
     def __contains__(self, name: object) -> bool:
         return name in self._sent

@@ -249,11 +249,12 @@ class _Origin:
         return head + b"\r\n"
 
     def _lines(self, request: UpstreamRequest) -> bytes:
-        text = "".join([f"{name}: {value}\r\n" for name, value in request.passed if name.lower() not in OURS])
-        if text.count("\r") != text.count("\n") or text.count("\n") > len(request.passed) or "\0" in text:
+        lines = [f"{name}: {value}" for name, value in request.passed if name.lower() not in OURS]
+        said = "".join(lines)
+        if "\n" in said or "\r" in said or "\0" in said:
             raise _unsendable(request)
         try:
-            return text.encode("latin-1")
+            return "\r\n".join((*lines, "")).encode("latin-1")
         except UnicodeEncodeError:
             raise _unsendable(request) from None
 
