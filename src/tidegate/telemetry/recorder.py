@@ -55,7 +55,7 @@ from tidegate.telemetry.spool import (
     sync_folder,
 )
 
-BATCH_BYTES = 64 << 20
+BATCH_BYTES = 32 << 20
 SMALL_FILES = 16
 """So many files of about one size, less than COMPACTED_BYTES, become one."""
 SMALL_FILES_OF_A_PAST_DAY = 4
