@@ -184,7 +184,7 @@ def admitting() -> dict[str, float]:
     plan = Plan(DIALECT, DIALECT.parse_request(QUESTION), targets.find("openai/gpt-4.1"))
 
     def stage(meter: Meter) -> float:
-        record = Record(call, "shop", clock, random, MemorySpool(), content_sample=0)
+        record = Record(call, "shop", clock, random, MemorySpool())
         record.row.key = "shop"
 
         def admitted() -> None:

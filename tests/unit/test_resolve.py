@@ -44,8 +44,7 @@ def changed(**fields: Any) -> Artifact:
 
 
 def opened() -> Record:
-    parts: dict[str, Any] = {"clock": FixedClock(), "random": FixedRandom(), "spool": MemorySpool()}
-    return Record(Call(b"{}"), project="default", content_sample=1.0, **parts)
+    return Record(Call(b"{}"), "default", FixedClock(), FixedRandom(), MemorySpool())
 
 
 async def plan(

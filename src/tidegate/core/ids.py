@@ -15,5 +15,5 @@ def uuid7(unix_ms: int, random_bits: int) -> str:
         unix_ms: milliseconds since 1970 UTC, 0 ≤ unix_ms < 2**48.
         random_bits: 80, of which 74 are taken.
     """
-    digits = (unix_ms << 80 | _VERSION | random_bits & _RANDOM).to_bytes(16, "big").hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    value = (unix_ms << 80 | _VERSION | random_bits & _RANDOM).to_bytes(16, "big")
+    return f"{value[:4].hex()}-{value[4:10].hex('-', 2)}-{value[10:].hex()}"

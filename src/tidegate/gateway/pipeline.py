@@ -22,7 +22,7 @@ from tidegate.gateway.call import Call
 from tidegate.gateway.deadline import Deadlines
 from tidegate.gateway.lookup import Lookup
 from tidegate.gateway.record import Record
-from tidegate.gateway.relay import JSON_HEADERS, identity_headers, relay
+from tidegate.gateway.relay import JSON_HEADERS, identity_headers, relay_stream, relay_whole
 from tidegate.gateway.resolve import resolve
 from tidegate.ports import SERVER_CLOSING, Admission, Clock, PromptSource, Random, Reply, Spool
 from tidegate.upstream.targets import Targets
@@ -55,9 +55,8 @@ class Services:
 
 async def serve(call: Call, reply: Reply, s: Services) -> None:
     """Serves one call into `reply`. Raises only CancelledError, when the client is gone; that is recorded too."""
-    record = Record(
-        call, project=s.project, clock=s.clock, random=s.random, spool=s.spool, content_sample=s.content_sample
-    )
+    record = Record(call, s.project, s.clock, s.random, s.spool)
+    record.keep_content = s.random.uniform() < s.content_sample
     try:
         # Before anything that costs money or tells what exists.
         access = authenticate(call, record, s.keys, s.clock)
@@ -84,7 +83,7 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
                 if s.lookup is None or plan.path.exact_ttl_s is None
                 else s.lookup.attempt(plan, record, access, call.cache)
             ) as source:
-                await relay(plan, source, reply, record)
+                await (relay_stream if incoming.stream else relay_whole)(plan, source, reply, record)
     except asyncio.CancelledError as cancelled:
         if str(cancelled) == SERVER_CLOSING:
             await _refuse(Unusable("the gateway is shutting down; call again"), call.dialect, record, reply)

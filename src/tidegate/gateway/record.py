@@ -46,16 +46,15 @@ class Record:
     closed = False
     hold: Hold | None = None
     """What the call holds of limits and budgets, given back as the record is closed."""
+    keep_content = True
+    """Of a call that went well, too."""
     _unanswered_nano_usd: int | None = None
     """For tries that nobody waited for to their end."""
 
-    def __init__(
-        self, call: Call, *, project: str, clock: Clock, random: Random, spool: Spool, content_sample: float
-    ) -> None:
+    def __init__(self, call: Call, project: str, clock: Clock, random: Random, spool: Spool) -> None:
         self._clock = clock
         self._spool = spool
         self._began = clock.monotonic()
-        self._keep_content = random.uniform() < content_sample
         now = clock.now_ns()
         self.id = uuid7(now // 1_000_000, random.bits(80))
         self.row = CallRow(
@@ -169,7 +168,7 @@ class Record:
             charge = hold.settle(tokens, paid(row), None if self.target is None else self.target.name)
         needed = row.origin != "live" or row.outcome in ("error", "lost") or row.output_valid is False
         content = None
-        if (needed or self._keep_content) and row.outcome != "rejected":
+        if (needed or self.keep_content) and row.outcome != "rejected":
             variables = self.variables if len(self.input) <= MAX_CONTENT_CHARS else None  # they are within it
             content = ContentRow(row.id, row.start, _clip(self.input), _clip(self.output), variables)
         try:

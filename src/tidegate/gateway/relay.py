@@ -23,15 +23,8 @@ STREAM_HEADERS = (
 )
 
 
-async def relay(plan: Plan, source: Source, reply: Reply, record: Record) -> None:
-    """Passes the answer on and closes the record. Raises UpstreamError when the answer can not be had whole."""
-    if plan.incoming.stream:
-        await _relay_stream(plan, source, reply, record)
-    else:
-        await _relay_whole(plan, source, reply, record)
-
-
-async def _relay_whole(plan: Plan, source: Source, reply: Reply, record: Record) -> None:
+async def relay_whole(plan: Plan, source: Source, reply: Reply, record: Record) -> None:
+    """Passes the answer on and closes the record."""
     answer = source.answer()
     record.answered(answer)
     _check_output(plan, record, answer.text, whole=answer.finish_reason != "length")
@@ -43,7 +36,8 @@ async def _relay_whole(plan: Plan, source: Source, reply: Reply, record: Record)
     await reply.end(source.end())
 
 
-async def _relay_stream(plan: Plan, source: Source, reply: Reply, record: Record) -> None:
+async def relay_stream(plan: Plan, source: Source, reply: Reply, record: Record) -> None:
+    """As `relay_whole`, piece by piece. Raises UpstreamError when the answer can not be had whole."""
     record.first_chunk()
     await reply.start(200, [*STREAM_HEADERS, *identity_headers(record), *_losses(plan, record)], streamed=True)
     try:
