@@ -115,6 +115,20 @@ def test_every_page_draws_at_every_width_without_a_complaint(browser: Browser, u
         assert watched.problems == []
 
 
+@pytest.mark.parametrize(
+    ("width", "titles"),
+    [(1280, ["overview", "calls", "prompts", "prompt", "runs"]), (390, ["calls", "prompts", "runs"])],
+)
+def test_a_table_shows_all_its_columns(browser: Browser, url: str, width: int, titles: list[str]) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    for title in titles:
+        page.goto(url + PAGES[title])
+        hidden = "[...document.querySelectorAll('.table-wrap')].map(each => each.scrollWidth - each.clientWidth)"
+        assert max(page.evaluate(hidden), default=0) <= 0, title
+    context.close()
+
+
 def test_charts_are_drawn_and_follow_the_theme(watched: Watched) -> None:
     page = watched.open("/overview")
     canvases = page.locator("[data-chart] canvas")
