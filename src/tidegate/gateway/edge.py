@@ -9,6 +9,7 @@ listener, the one timer that enforces every deadline, and the graceful end. Runs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from email.utils import formatdate
 
 from tidegate.gateway.connection import Connection, ErrorBody, Handler, Shared
@@ -102,6 +103,8 @@ class Edge:
         if self._timer is not None:
             self._timer.cancel()
         await _emptied(shared, time() + LAST_WORDS_S)  # an aborted one hears of it in one of the loop's next turns
+        with contextlib.suppress(TimeoutError):  # and one that was accepted just now is not among them yet
+            await asyncio.wait_for(server.wait_closed(), LAST_WORDS_S)
 
 
 async def _finish(shared: Shared, timeout_s: float) -> None:
