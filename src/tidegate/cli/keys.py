@@ -161,7 +161,7 @@ def _list(keys: Sequence[Key], zone: str, *, json: bool) -> None:
                 visible(key.created_by),
                 f"{state(key)}{_until(key, zone)}",
             ),
-            Text(_only(key)),
+            Text("; ".join(filter(None, (_only(key), _revoked(key, zone))))),
             "" if state(key) == "valid" else "dim",
         )
         for key in keys
@@ -171,6 +171,10 @@ def _list(keys: Sequence[Key], zone: str, *, json: bool) -> None:
 
 def _until(key: Key, zone: str) -> str:
     return f" until {moment(key.expires_at, zone)[:10]}" if key.expires_at and state(key) == "valid" else ""
+
+
+def _revoked(key: Key, zone: str) -> str:
+    return f"revoked {moment(key.revoked_at, zone)} by {visible(key.revoked_by or '')}" if key.revoked_at else ""
 
 
 def _only(key: Key) -> str:
