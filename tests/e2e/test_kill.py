@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,10 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         stage.copy_example("support-bot")
         stage.start_provider("--latency-ms", "15")
         project = compose.project(stage.config)
-        registry = compose.registry(project)
         file = load_prompt(project.prompts, PROMPT)
-        version = registry.register(PROMPT, file.artifact)
-        registry.deploy(PROMPT, version.name, who="test", reason="test", force=True)
+        with closing(compose.registry(project)) as registry:
+            version = registry.register(PROMPT, file.artifact)
+            registry.deploy(PROMPT, version.name, who="test", reason="test", force=True)
         stage.start_serve()
         yield stage
 
