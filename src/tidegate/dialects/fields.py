@@ -32,7 +32,8 @@ def read_fields(body: bytes, *, max_values: int = MAX_VALUES) -> Fields:
         raise InvalidRequest(f"the body holds more than {max_values:,} JSON values.")
     try:
         # The values stay as they came, so it is here that all of them are known to be text.
-        str(body, "utf-8")
+        if not body.isascii():
+            str(body, "utf-8")
         fields = _fields.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is not a JSON object: {error}.") from error
