@@ -25,6 +25,17 @@ def test_the_second_gateway_of_a_folder_is_told_where_the_first_one_is(tmp_path:
     assert running_gateway(lock) is None
 
 
+def test_a_gateway_that_begins_is_not_where_the_last_one_was(tmp_path: Path) -> None:
+    lock = tmp_path / "gateway.lock"
+    for _ in range(2):
+        claim = Claim(lock)
+        claim.take()
+        assert running_gateway(lock) is None
+        claim.publish("http://127.0.0.1:4000")
+        assert running_gateway(lock) is not None
+        claim.release()
+
+
 def test_a_file_where_the_state_folder_goes_is_named(tmp_path: Path) -> None:
     (tmp_path / ".tidegate").touch()
     with pytest.raises(BadInput, match=r"/\.tidegate is in the way"):

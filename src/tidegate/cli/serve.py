@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from tidegate import compose, supervisor
 from tidegate.cli import simulated
 from tidegate.cli.output import err, out
-from tidegate.config import Config, Listen
-from tidegate.gateway.claim import Claim
+from tidegate.config import Listen, Project
+from tidegate.gateway.claim import Claim, running_gateway
 
 
 def serve_(
@@ -43,15 +43,15 @@ def serve_(
     claim.release()
     processes = {**simulated.commands(project.config), **supervisor.commands(str(project.file))}
     parent = supervisor.Supervisor(processes, say=err.print)
-    asyncio.run(_supervise(parent, project.config))
+    asyncio.run(_supervise(parent, project))
 
 
-async def _supervise(parent: supervisor.Supervisor, config: Config) -> None:
+async def _supervise(parent: supervisor.Supervisor, project: Project) -> None:
     async def stop_when_told() -> None:
         await compose.until_told_to_stop()
         parent.stop()
 
-    beside = [asyncio.create_task(stop_when_told()), asyncio.create_task(_say_where(config))]
+    beside = [asyncio.create_task(stop_when_told()), asyncio.create_task(_say_where(project))]
     try:
         await parent.run()
     finally:
@@ -59,11 +59,11 @@ async def _supervise(parent: supervisor.Supervisor, config: Config) -> None:
             task.cancel()
 
 
-async def _say_where(config: Config) -> None:
-    """Prints the addresses once both listen: what is printed can be opened."""
-    for listen in (config.gateway, config.console):
-        while not await _listens(listen):  # noqa: ASYNC110 - it waits for another process
-            await asyncio.sleep(0.05)
+async def _say_where(project: Project) -> None:
+    """Prints the addresses once both listen: what is printed can be opened, and is this project's."""
+    config = project.config
+    while running_gateway(project.lock) is None or not await _listens(config.console):  # noqa: ASYNC110 - of others
+        await asyncio.sleep(0.05)
     out.print(f"gateway  http://{config.gateway.host}:{config.gateway.port}/v1")
     out.print(f"console  http://{config.console.host}:{config.console.port}/")
     out.print("[dim]Ctrl-C ends all of it.[/dim]")

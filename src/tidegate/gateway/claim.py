@@ -49,6 +49,7 @@ class Claim:
             other = running_gateway(self._lock)
             where = f" at {other.url}, as process {other.pid}" if other else ""
             raise BadInput(f"a gateway already serves {self._lock.parent.parent}{where}. Stop it first.") from error
+        _address_file(self._lock).unlink(missing_ok=True)  # the last one's: it is nobody's until this one listens
 
     def publish(self, url: str) -> None:
         """Says where this gateway listens."""
