@@ -72,6 +72,23 @@ def test_what_an_option_does_is_one_text_wherever_its_docstring_breaks() -> None
     assert "prompt. With this list it calls no other model." in help_of("keys")
 
 
+@pytest.mark.parametrize(("command", "missing"), [("eval", "NAME"), ("keys", "ACTION")])
+def test_an_argument_that_is_missing_is_named_with_the_help_that_says_what_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, missing: str
+) -> None:
+    assert run(monkeypatch, command) == 4
+    assert (
+        capsys.readouterr().err == f"tidegate: `tidegate {command}` needs {missing}. See `tidegate {command} --help`.\n"
+    )
+
+
+def test_an_option_without_its_value_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, "deploy", "support/answer", "--reason") == 4
+    assert "--reason" in capsys.readouterr().err
+
+
 def test_an_argument_too_many_is_named_with_the_help_that_says_what_fits(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

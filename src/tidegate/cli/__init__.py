@@ -14,7 +14,7 @@ from inspect import cleandoc
 from io import TextIOWrapper
 from keyword import iskeyword
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from tidegate.core.errors import BadInput, TidegateError
 
@@ -99,6 +99,13 @@ def _told(reason: str) -> str:
     return harmless(reason)
 
 
+def _missing(error: CycloptsError, arguments: list[str]) -> str:
+    """What to say where a command lacks an argument that is no option; empty for every other error."""
+    if not isinstance(error, MissingArgumentError) or error.argument is None or error.argument.name.startswith("-"):
+        return ""
+    return f"`tidegate {arguments[0]}` needs {error.argument.name}. See `tidegate {arguments[0]} --help`."
+
+
 def main() -> None:
     """Entry point of the `tidegate` program."""
     for stream in (sys.stdout, sys.stderr):
@@ -113,7 +120,7 @@ def main() -> None:
         print(f"tidegate: {words!r} is one argument too many. See `tidegate {arguments[0]} --help`.", file=sys.stderr)  # noqa: T201
         sys.exit(BadInput.exit_code)
     except CycloptsError as error:
-        print(f"tidegate: {error}", file=sys.stderr)  # noqa: T201
+        print(f"tidegate: {_missing(error, arguments) or error}", file=sys.stderr)  # noqa: T201
         sys.exit(BadInput.exit_code)
     except TidegateError as error:
         print(f"tidegate: {_told(str(error))}", file=sys.stderr)  # noqa: T201
