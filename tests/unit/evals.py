@@ -98,6 +98,10 @@ class MemoryShelf:
     documents: dict[str, str] = field(default_factory=dict)
     moves: list[Deployment] = field(default_factory=list)
     policy: Policy = field(default_factory=lambda: Policy(frozenset({"production"})))
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
 
     def register(self, prompt: str, artifact: Artifact, *, description: str = "", file_sha256: str = "") -> Version:
         key = digest(artifact)

@@ -388,6 +388,7 @@ def commands(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 def command(world: World, *arguments: str) -> int | str | None:
     with pytest.raises(SystemExit) as ended:
         build()([*arguments, "--config", str(world.root / "tidegate.yaml")])
+    assert world.shelf.closed
     return ended.value.code
 
 
