@@ -20,7 +20,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from tidegate.core.address import Address
 from tidegate.core.document import Document, Strict, parse_yaml, validate
-from tidegate.core.errors import BadInput, InvalidFile, Problem, nearest
+from tidegate.core.errors import BadInput, InvalidFile, Problem, nearest, nearest_model
 
 FILE = "tidegate.yaml"
 MAX_BYTES = 1 << 20
@@ -555,7 +555,7 @@ def _unknown_models(document: Document, config: Config) -> Iterator[Problem]:
         for name in scopes.models:
             provider, slash, model = name.partition("/")
             if name not in config.routes and not (slash and model and provider in config.providers):
-                hint = nearest(name, [*config.routes, *(f"{known}/{model or '…'}" for known in config.providers)])
+                hint = nearest_model(name, config.routes, config.providers)
                 yield document.problem((section, "models", name), f"no route or provider/model {name!r}.{hint}")
 
 

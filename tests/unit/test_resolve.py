@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from pydantic import SecretStr
 
 from tidegate.config import Config, Price, Provider
 from tidegate.core.artifact import Artifact, Input, Message, Output, Tool, digest
-from tidegate.core.errors import InvalidRequest, UnknownModel
+from tidegate.core.errors import InvalidRequest, UnknownModel, Unusable
 from tidegate.core.keys import OPEN, Access
 from tidegate.core.ledger import Served
 from tidegate.dialects import openai_chat
@@ -182,6 +183,19 @@ async def test_a_model_that_nobody_has_is_told_what_to_call(model: str, hint: st
 async def test_a_prompt_that_a_key_may_not_call_is_not_told_of() -> None:
     with pytest.raises(UnknownModel, match="no route"):
         await named("p/q", access=Access(models=("p/*",)))
+
+
+async def test_a_provider_whose_credential_is_missing_is_logged_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    keyless = Config(providers={"openai": Provider(api_key=SecretStr("${env:NO_SUCH_KEY}"))})
+    targets = Targets(keyless, PriceList({}, {}))
+    for model in ("openai/a", "openai/a", "openai/b"):
+        with pytest.raises(Unusable, match="credential is missing"):
+            targets.find(model)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "NO_SUCH_KEY" in said
 
 
 async def named(model: str, access: Access = OPEN) -> Plan:

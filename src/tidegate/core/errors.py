@@ -251,3 +251,12 @@ def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     if 0 < len(names) <= 12:
         return f" Known: {', '.join(names)}."
     return ""
+
+
+def nearest_model(name: str, routes: Iterable[str], providers: Iterable[str]) -> str:
+    """As `nearest`, for a route or `provider/model`: of those it is the provider that may be a little wrong."""
+    providers = sorted(providers)
+    provider, _, model = name.partition("/")
+    close = get_close_matches(provider, providers, n=1) if model else []
+    models = [f"{known}/{model}" for known in close] or [f"{known}/MODEL" for known in providers]
+    return nearest(name, [*routes, *models])

@@ -8,7 +8,7 @@ from typing import Protocol
 from tidegate.config import Config
 from tidegate.core.artifact import Artifact
 from tidegate.core.document import Document
-from tidegate.core.errors import InvalidFile, Problem, nearest
+from tidegate.core.errors import InvalidFile, Problem, nearest_model
 from tidegate.core.notice import Notice
 from tidegate.core.place import Path, dotted
 from tidegate.upstream.model_ids import pinned
@@ -54,8 +54,8 @@ def lint_model(document: Document, at: Path, model: str, serving: Serving | None
             return
         provider, slash, rest = model.partition("/")
         if not slash or not rest or provider not in serving.providers:
-            known = [*serving.routes, *(f"{name}/{rest}" for name in serving.providers)]
-            message = f"no route and no provider of tidegate.yaml serves {model!r}.{nearest(model, known)}"
+            hint = nearest_model(model, serving.routes, serving.providers)
+            message = f"no route and no provider of tidegate.yaml serves {model!r}.{hint}"
             yield Notice("error", document.file, document.line(at), dotted(at), "unknown-model", message)
             return
     if not pinned(model):

@@ -12,14 +12,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from tidegate.config import Config, Provider, Route, Timeouts, Unsupported
-from tidegate.core.errors import BadInput, InvalidRequest, UnknownModel, Unusable, nearest
+from tidegate.core.errors import BadInput, InvalidRequest, UnknownModel, Unusable, nearest_model
 from tidegate.core.pricing import Ceiling, Rates, ceiling
 from tidegate.dialects import anthropic, bedrock, counting, gemini, openai_chat, openai_embeddings, openai_responses
 from tidegate.dialects.dialect import Wire
@@ -169,6 +168,8 @@ class Targets:
         self.unsupported: Unsupported = config.unsupported
         """Where no route says otherwise."""
         self._access: dict[str, Access] = {}
+        self._unusable: set[str] = set()
+        """Whose credential is missing, which was said."""
         self._dynamic = lru_cache(MAX_DYNAMIC_TARGETS)(self._single)
         self._routes: Mapping[str, Path] = {name: self._route(name, route) for name, route in config.routes.items()}
 
@@ -202,7 +203,9 @@ class Targets:
             target = self._target(model)
         except BadInput as error:
             # The caller can not mend the operator's configuration, and need not know its names.
-            log.error("provider %s can not be used: %s", provider, error)
+            if provider not in self._unusable:
+                log.error("provider %s can not be used: %s", provider, error)
+                self._unusable.add(provider)
             raise Unusable(f"provider {provider!r} is not usable: its credential is missing on the server.") from error
         if not self._may_cost(target):
             raise InvalidRequest(
@@ -218,10 +221,7 @@ class Targets:
             full = f"{provider}/{model}"
             if full in listed or self._prices.rates(provider, model) is not None:
                 return f" Did you mean {full!r}?"
-        given, _, name = model.partition("/")
-        close = get_close_matches(given, self._providers, n=1) if name else []
-        models = [f"{provider}/{name}" for provider in close] or [f"{provider}/MODEL" for provider in self._providers]
-        return nearest(model, [*self._routes, *models])
+        return nearest_model(model, self._routes, self._providers)
 
     def _route(self, name: str, route: Route) -> Path:
         targets = [self._target(target) for target in route.targets]
