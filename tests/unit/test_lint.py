@@ -90,7 +90,7 @@ def test_a_clean_project_has_nothing_to_report(tmp_path: Path) -> None:
         (prompt("openai/gpt-4.1-2025-04-14", "main"), []),
         ({"tidegate.yaml": CONFIG + "budgets:\n  prompts: {support/answr: {day: 1}, support/answer: {day: 1}}\n"}, ["warning tidegate.yaml:4 [unknown-prompt] budgets.prompts.support/answr: no prompt named 'support/answr'. Did you mean 'support/answer'?"]),
         (prompt("openai/gpt", "opnai/gpt"), [f"error {ANSWER}/prompt.md:3 [unknown-model] model: no route and no provider of tidegate.yaml serves 'opnai/gpt-4.1-2025-04-14'. Did you mean 'openai/gpt-4.1-2025-04-14'?"]),
-        (prompt("openai/gpt", "anthropic/gpt"), [f"error {ANSWER}/prompt.md:3 [unknown-model] model: no route and no provider of tidegate.yaml serves 'anthropic/gpt-4.1-2025-04-14'. Known: local/MODEL, main, openai/MODEL."]),
+        (prompt("openai/gpt", "anthropic/gpt"), [f"error {ANSWER}/prompt.md:3 [unknown-model] model: no route and no provider of tidegate.yaml serves 'anthropic/gpt-4.1-2025-04-14'. Known: local/MODEL, main, openai/MODEL. Under `providers:` write `anthropic: {{dialect: anthropic, api_key: \"${{env:ANTHROPIC_API_KEY}}\"}}`."]),
         (prompt("openai/gpt-4.1-2025-04-14", "mian"), [f"error {ANSWER}/prompt.md:3 [unknown-model] model: no route"]),
         (prompt("question: string", "question: string, tone: {default: dry}"), [f"warning {ANSWER}/golden.jsonl:0 [input-without-case] inputs.tone: no case sets this input", f"warning {ANSWER}/prompt.md:4 [unused-input] inputs.tone: no message uses this input."]),
         (prompt("question: string}", "question: string}\ntools: [t.json]", **{"t.json": TOOL}), []),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Protocol
 
-from tidegate.config import Config
+from tidegate.config import PUBLIC_BASE_URLS, Config
 from tidegate.core.artifact import Artifact
 from tidegate.core.document import Document
 from tidegate.core.errors import InvalidFile, Problem, nearest_model
@@ -54,7 +54,7 @@ def lint_model(document: Document, at: Path, model: str, serving: Serving | None
             return
         provider, slash, rest = model.partition("/")
         if not slash or not rest or provider not in serving.providers:
-            hint = nearest_model(model, serving.routes, serving.providers)
+            hint = nearest_model(model, serving.routes, serving.providers) + _how_to_add(provider)
             message = f"no route and no provider of tidegate.yaml serves {model!r}.{hint}"
             yield Notice("error", document.file, document.line(at), dotted(at), "unknown-model", message)
             return
@@ -64,6 +64,14 @@ def lint_model(document: Document, at: Path, model: str, serving: Serving | None
             " Name a snapshot, such as gpt-4.1-2025-04-14."
         )
         yield _warning(document, at, "undated-model", message)
+
+
+def _how_to_add(provider: str) -> str:
+    """The line that a tidegate.yaml lacks, where a model names an inventor by its usual name."""
+    if provider not in PUBLIC_BASE_URLS:
+        return ""
+    reference = _reference(provider, "api_key")
+    return f' Under `providers:` write `{provider}: {{dialect: {provider}, api_key: "{reference}"}}`.'
 
 
 def require_models(document: Document, artifact: Artifact, serving: Serving) -> None:
