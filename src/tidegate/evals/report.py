@@ -53,7 +53,7 @@ LINE_LIMIT = 400
 def plan_line(planned: Planned) -> Text:
     """What is about to happen and how small a drop it can see; printed before the run."""
     calls = f"{planned.cases} {_plural('case', planned.cases)} × {planned.repeats} = {planned.calls} "
-    calls += "calls" if planned.steps is None else f"loops of up to {planned.steps} calls"
+    calls += "calls" if planned.steps is None else f"loops of up to {planned.steps} {_plural('call', planned.steps)}"
     if planned.baseline is not None and planned.baseline_stored:
         calls += f" ({planned.baseline.name} is on file)"
     line = Text.assemble((planned.candidate.prompt, "bold"), "  ", (calls, "dim"))
