@@ -158,7 +158,11 @@ async def services(
     config = project.config
     clock, random = SystemClock(), SystemRandom()
     inventors = {name: provider.dialect for name, provider in config.providers.items() if provider.native}
-    targets = Targets(config, PriceList(config.prices, inventors))
+    prices = PriceList(config.prices, inventors)
+    targets = Targets(config, prices)
+    if snapshot is not None:
+        for provider in config.providers:
+            prices.rates(provider, "")  # the catalogue takes 0.4 s to load, for which a gateway's calls should not wait
     prompts = LivePrompts(registry, clock, snapshot)
     await prompts.refresh()
     telemetry = config.telemetry
