@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -210,6 +211,23 @@ async def test_a_models_name_in_the_url_neither(trick: str) -> None:
             model = asked.path.removeprefix("/v1beta/models/").removesuffix(":generateContent")
             assert not set(model) & set("/?#@:;\\ \r\n\0"), model
             _own_host(asked, here)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("model", ["\U0001f600", "\u00fc", "m\rx-split: 1", "m\0", "m\x7f", "100%s", "m x"])
+@wires
+async def test_a_model_may_be_called_anything_and_the_answer_says_so(wire: Wire, model: str, fails: bool) -> None:
+    """Its name stands in a header of the answer, percent-encoded where none could hold it."""
+    script = answers(b"{}", 422) if fails else ANSWER[wire.own]
+    async with whole(script) as here:
+        named = quote(model, safe="") if "MODEL" in wire.path else model
+        reply = await here.client.post(
+            wire.url(f"{wire.own}/{named}"), json=body(wire, f"{wire.own}/{model}"), headers={"x-request-id": "r"}
+        )
+        assert reply.status_code == (422 if fails else 200), reply.text
+        assert unquote(reply.headers["x-tidegate-model"].replace("%s", "%25s")) == f"{wire.own}/{model}"
+        assert "x-split" not in reply.headers
+        assert here.record()["attempts"][0]["target"] == f"{wire.own}/{model}"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def identity_headers(record: Record) -> list[tuple[str, str]]:
         headers.append(("x-tidegate-prompt", row.prompt))
         headers.append(("x-tidegate-version", f"v{row.version}" if row.version else row.digest[:12]))
     if record.target is not None:
-        headers.append(("x-tidegate-model", record.target.name))
+        headers.append(("x-tidegate-model", record.target.shown))
         headers.append(("x-tidegate-attempts", str(len(row.attempts))))
     if row.cache is not None:
         headers.append(("x-tidegate-cache", row.cache))

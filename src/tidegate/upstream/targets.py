@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
 
@@ -30,6 +30,7 @@ from tidegate.upstream.signing import Signer
 from tidegate.upstream.sigv4 import SigV4
 
 MAX_DYNAMIC_TARGETS = 1_024
+_PRINTABLE = "".join(map(chr, range(32, 127)))
 log = logging.getLogger("tidegate.upstream")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 OWN_HEADERS = (("content-type", "application/json"), ("user-agent", "tidegate"))
@@ -82,11 +83,14 @@ class Target:
     """The most that its tokens cost, for who reserves money before a call."""
     name: str = field(init=False)
     """`provider/model`."""
+    shown: str = field(init=False)
+    """`name` as a header can hold it: all but visible ASCII is percent-encoded, as a model may be called anything."""
     _heads: dict[tuple[str, bool], Head] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ceiling", None if self.rates is None else ceiling(self.rates))
         object.__setattr__(self, "name", f"{self.provider}/{self.model}")
+        object.__setattr__(self, "shown", quote(self.name, _PRINTABLE, errors="replace"))
 
     def head(self, wire: Wire, *, stream: bool) -> Head:
         """Path and headers of a request to this target; they are the same for every call."""
