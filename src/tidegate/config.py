@@ -195,7 +195,7 @@ class Route(Strict):
     targets: Annotated[list[str], Field(min_length=1)]
     """`provider/model`, in the order they are tried."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """Of each target, before the next one is tried."""
+    """Of each target, before the next one is tried. One that answers 429 or asks for a wait is left for the next."""
     timeouts: Timeouts = Timeouts()
     unsupported: Unsupported | None = None
     """As at the top level, for this route."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.core.retries import CAP_S, MAX_RETRY_AFTER_S, RetryBudget, backoff_s, retry_after_s
+from tidegate.core.retries import CAP_S, RetryBudget, backoff_s, retry_after_s
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -19,6 +19,9 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after": "Sun, 01 Mar 2026 12:00:09 GMT"}, 9.0),
         ({"retry-after": "Sun, 01 Mar 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "Thu, 01 Mar 2029 12:00:00 GMT"}, 94_694_400.0),
+        ({"retry-after": "Sun, 01 Mar 99999999999999999999 12:00:00 GMT"}, None),
+        ({"retry-after": "Sun, 01 Mar 2026 12:00:00 +99999999"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-3"}, None),
         ({"retry-after": "nan"}, None),
@@ -36,9 +39,9 @@ def test_backoff_is_full_jitter_under_a_cap(retry: int, draw: float) -> None:
     assert 0 <= backoff_s(retry, draw, None) <= min(CAP_S, 0.25 * 2**retry)
 
 
-def test_what_the_provider_asks_for_is_the_lower_bound_but_has_a_limit() -> None:
+def test_what_the_provider_asks_for_is_the_lower_bound() -> None:
     assert backoff_s(0, 0.5, 3.0) == 3.0
-    assert backoff_s(0, 0.5, 3_600.0) == MAX_RETRY_AFTER_S
+    assert backoff_s(3, 0.5, 0.1) == 1.0
 
 
 @given(calls=st.integers(0, 500))

@@ -8,18 +8,19 @@ from email.utils import parsedate_to_datetime
 
 BASE_S = 0.25
 CAP_S = 8.0
-MAX_RETRY_AFTER_S = 30.0
+MAX_WAIT_S = 30.0
+"""Nobody is kept waiting longer for the same target."""
 
 
 def backoff_s(retry: int, draw: float, asked_s: float | None) -> float:
     """
     Seconds before retry number `retry` (0-based): full jitter, `draw` in [0, 1) of min(8 s, 0.25 s × 2^retry).
 
-    What the provider asked for is the lower bound, up to 30 s. Source: AWS Builders' Library, "Timeouts, retries and
-    backoff with jitter".
+    What the provider asked for is the lower bound. Source: AWS Builders' Library, "Timeouts, retries and backoff with
+    jitter".
     """
     jittered = draw * min(CAP_S, BASE_S * float(2**retry))
-    return jittered if asked_s is None else max(min(asked_s, MAX_RETRY_AFTER_S), jittered)
+    return jittered if asked_s is None else max(asked_s, jittered)
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -37,7 +38,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
         return value
     try:
         when = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

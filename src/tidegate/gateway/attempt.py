@@ -2,7 +2,8 @@
 Attempts: retries of one target nest inside the fallback over targets, one deadline over both.
 
 This is the only retry layer. Retries wait with full jitter, honour Retry-After, and spend a budget of 20 % of the
-calls, so that an outage upstream is never made worse by us.
+calls, so that an outage upstream is never made worse by us. A target that asks for patience (429, Retry-After) is left
+for the next one; the last is waited for, unless that would take over 30 s or longer than the call may.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Awaitable
 
 from tidegate.core.errors import InvalidRequest, TidegateError, UpstreamError, UpstreamRejected, UpstreamUnavailable
-from tidegate.core.retries import RetryBudget, backoff_s, retry_after_s
+from tidegate.core.retries import MAX_WAIT_S, RetryBudget, backoff_s, retry_after_s
 from tidegate.dialects.reason import reason
 from tidegate.gateway.flight import SharedAnswer
 from tidegate.gateway.outages import Outages
@@ -93,16 +94,27 @@ class Attempts:
                 record.attempted(target, began, error)
                 if self._outages is not None:
                     self._outages.failed(target.provider, error)
-                if not error.retryable or retry == plan.path.retries or not self._budget.spend():
+                wait_s = self._wait_s(error, retry, plan, target, record)
+                if wait_s is None or not self._budget.spend():
                     raise
-                asked = error.retry_after_s if isinstance(error, UpstreamRejected) else None
-                await asyncio.sleep(backoff_s(retry, self._random.uniform(), asked))
+                await asyncio.sleep(wait_s)
                 retry += 1
             else:
                 record.attempted(target, began, None, 200)
                 if self._outages is not None and self._outages.running:
                     self._outages.answered(target.provider)
                 return answer
+
+    def _wait_s(self, error: UpstreamError, retry: int, plan: Plan, target: Target, record: Record) -> float | None:
+        """How long until this target is tried again; None: it is not, as nobody has that much time or patience."""
+        path = plan.path
+        if not error.retryable or retry == path.retries:
+            return None
+        asked_s = error.retry_after_s if isinstance(error, UpstreamRejected) else None
+        if (asked_s or error.http_status == 429) and target is not path.targets[-1]:
+            return None  # it wants to be left alone, and there is another
+        wait_s = backoff_s(retry, self._random.uniform(), asked_s)
+        return wait_s if wait_s <= min(MAX_WAIT_S, path.timeouts.total_s - record.elapsed_s) else None
 
     async def _call_once(
         self, request: UpstreamRequest, plan: Plan, target: Target, call_id: str

@@ -177,6 +177,11 @@ class Record:
             if hold is not None:
                 hold.end(recorded=recorded)
 
+    @property
+    def elapsed_s(self) -> float:
+        """Since the call came in."""
+        return self._since(self._began)
+
     def _since(self, began: float) -> float:
         """Seconds, in whole microseconds."""
         return int((self._clock.monotonic() - began) * 1e6 + 0.5) / 1e6

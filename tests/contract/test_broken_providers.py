@@ -1,0 +1,83 @@
+"""What a broken or hostile provider does to a whole gateway: what its client gets, how soon, and what is recorded."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contract.bad_requests import ANSWERS, WIRES
+from tests.contract.whole import Asked, Script, Whole, Write, answers, whole
+
+CHAT = WIRES[0]
+SOON_S = 1.0
+GOOD = answers(json.dumps(ANSWERS["anthropic"]).encode())
+FAR = "Thu, 01 Mar 2063 12:00:00 GMT"
+PAST = "Sun, 01 Mar 2015 12:00:00 GMT"
+
+
+async def ask(here: Whole, model: str, **more: Any) -> httpx.Response:
+    said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **more}
+    return await here.client.post(CHAT.path, json=said)
+
+
+def by_turn(*scripts: Script) -> Script:
+    """One after the other; the last for ever."""
+    left = list(scripts)
+
+    async def script(asked: Asked, write: Write) -> None:
+        await (left.pop(0) if len(left) > 1 else left[0])(asked, write)
+
+    return script
+
+
+# --- retries
+
+
+@pytest.mark.parametrize(
+    ("status", "asks"), [(429, {}), (429, {"retry_after": "20"}), (503, {"retry_after_ms": "20000"}), (429, {"x": "y"})]
+)
+async def test_who_asks_for_patience_is_left_for_the_next_target(status: int, asks: dict[str, str]) -> None:
+    routes = {"r": {"targets": ["oai/m", "ant/m"], "retries": 2}}
+    async with whole(by_turn(answers(b"{}", status, **asks), GOOD), routes=routes) as here:
+        began = time.monotonic()
+        assert (await ask(here, "r")).status_code == 200
+        assert time.monotonic() - began < SOON_S
+        assert [attempt["status"] for attempt in here.record()["attempts"]] == [status, 200]
+
+
+@pytest.mark.parametrize("asks", ["94608000", FAR, "31", "3"])
+async def test_nobody_is_kept_waiting_for_what_comes_too_late(asks: str) -> None:
+    """In years, in over half a minute, or when the call's time is over: the client is told at once how long to wait."""
+    routes = {"r": {"targets": ["oai/m"], "retries": 2, "timeouts": {"total_s": 2 if asks == "3" else 300}}}
+    async with whole(answers(b"{}", 429, retry_after=asks), routes=routes) as here:
+        began = time.monotonic()
+        reply = await ask(here, "r")
+        assert time.monotonic() - began < SOON_S
+        assert (reply.status_code, len(here.asked)) == (429, 1)
+        assert int(reply.headers["retry-after"]) >= 3
+        assert reply.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("asks", [PAST, "0", "-1", "nonsense", "Sun, 01 Mar 99999999999999999999 12:00:00 GMT", ""])
+async def test_a_wait_that_is_over_or_none_is_no_obstacle(asks: str) -> None:
+    routes = {"r": {"targets": ["oai/m"], "retries": 1}}
+    good = answers(json.dumps(ANSWERS["chat"]).encode())
+    async with whole(by_turn(answers(b"{}", 429, retry_after=asks), good), routes=routes) as here:
+        began = time.monotonic()
+        assert (await ask(here, "r")).status_code == 200
+        assert time.monotonic() - began < SOON_S
+
+
+async def test_the_last_target_is_waited_for_as_long_as_it_asks() -> None:
+    routes = {"r": {"targets": ["ant/m", "oai/m"], "retries": 1}}
+    good = answers(json.dumps(ANSWERS["chat"]).encode())
+    script = by_turn(answers(b"{}", 429), answers(b"{}", 429, retry_after_ms="300"), good)
+    async with whole(script, routes=routes) as here:
+        began = time.monotonic()
+        assert (await ask(here, "r")).status_code == 200
+        assert time.monotonic() - began >= 0.3
+        assert [attempt["target"] for attempt in here.record()["attempts"]] == ["ant/m", "oai/m", "oai/m"]
