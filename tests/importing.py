@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tidegate.evals import session, spec
+from tidegate.evals import folder, spec
 from tidegate.prompts.files import PromptFile
 from tidegate.prompts.importing import dotprompt, promptfoo, prompty
 from tidegate.prompts.importing.folder import Written, write
@@ -28,7 +28,7 @@ def name_of(kind: str, file: Path) -> str:
 
 
 def suite_check(prompt: PromptFile) -> None:
-    session.read(prompt, render)
+    folder.read(prompt, render)
 
 
 def put(outcome: Outcome, name: str, into: Path, *, force: bool = False, dry_run: bool = False) -> tuple[Written, ...]:

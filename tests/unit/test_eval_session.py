@@ -23,8 +23,10 @@ from tidegate.core.errors import BadInput, InvalidFile, NotFound, Unusable
 from tidegate.core.evaluation import CheckResult, GateReport, Repeat
 from tidegate.evals.report import gate_report, plan_line, run_report
 from tidegate.evals.runner import Progress
+from tidegate.evals.runs import Parts
 from tidegate.evals.said import UNDECIDED
-from tidegate.evals.session import Planned, Session, Watcher
+from tidegate.evals.session import Session
+from tidegate.evals.watcher import Planned, Watcher
 from tidegate.fakes import FixedClock, FixedRandom
 from tidegate.ports import PromptAnswer, PromptCall
 from tidegate.prompts.files import PromptFile, load_prompt
@@ -72,7 +74,7 @@ class World:
     @property
     def session(self) -> Session:
         self.notes = Notes()
-        return Session(self.shelf, self.caller, render, self.clock, self.random, self.notes)
+        return Session(Parts(self.shelf, self.caller, self.clock, self.random, self.notes), render)
 
     async def gate(self, against: str | None = None) -> GateReport:
         return await self.session.gate(self.prompt, against=against)

@@ -14,7 +14,9 @@ from tidegate.core.evaluation import GateReport
 from tidegate.evals.budget import Budget
 from tidegate.evals.journal import KEPT_S, Journal, Journals, RunKey, identity
 from tidegate.evals.paid import PaidCaller
-from tidegate.evals.session import Resumed, Session
+from tidegate.evals.runs import Parts
+from tidegate.evals.session import Session
+from tidegate.evals.watcher import Resumed
 from tidegate.fakes import FixedClock, FixedRandom
 from tidegate.ports import PromptAnswer, PromptCall
 from tidegate.prompts.files import load_prompt
@@ -191,16 +193,9 @@ class World:
             def resumed(self, resumed: Resumed) -> None:
                 notes.append(resumed)
 
-        session = Session(
-            self.shelf,
-            ScriptedCaller(self.answer),
-            render,
-            self.clock,
-            self.random,
-            Told(),
-            journals=Journals(self.root / "runs", self.clock, fresh=fresh),
-        )
-        return await session.gate(load_prompt(self.root / "prompts", NAME))
+        journals = Journals(self.root / "runs", self.clock, fresh=fresh)
+        parts = Parts(self.shelf, ScriptedCaller(self.answer), self.clock, self.random, Told(), journals=journals)
+        return await Session(parts, render).gate(load_prompt(self.root / "prompts", NAME))
 
 
 def plain(report: GateReport) -> dict[str, object]:

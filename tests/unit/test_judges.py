@@ -29,6 +29,7 @@ from tidegate.evals.judges.spec import JudgeSpec, look_up
 from tidegate.evals.judges.tally import tallies
 from tidegate.evals.report import run_report
 from tidegate.evals.runner import run_suite
+from tidegate.evals.runs import Parts
 from tidegate.evals.session import Session
 from tidegate.fakes import FixedClock, FixedRandom
 from tidegate.ports import PromptAnswer, PromptCall, TokenChance
@@ -657,7 +658,7 @@ async def test_a_gate_uses_a_judge_once_it_is_calibrated(project: Path, tmp_path
     def answer(call: PromptCall) -> PromptAnswer:
         return verdict(call, score=4) if call.origin == "judge" else PromptAnswer("It is ok.", cost_nano_usd=1)
 
-    session = Session(shelf, ScriptedCaller(answer), render, FixedClock(), FixedRandom())
+    session = Session(Parts(shelf, ScriptedCaller(answer), FixedClock(), FixedRandom()), render)
     write(project, golden_jsonl=lines({"id": "a", "inputs": {"q": "?"}}))
     report = await session.gate(prompt)
     assert (report.verdict, report.exit_code) == ("UNUSABLE", 3)

@@ -14,7 +14,7 @@ from tidegate.cli.watch import LONGEST_LINE_S, TerminalWatcher, finish
 from tidegate.core.errors import Unusable
 from tidegate.evals.batch import BatchProgress
 from tidegate.evals.runner import Progress
-from tidegate.evals.session import Planned, Resumed
+from tidegate.evals.watcher import Planned, Resumed
 
 PLAN = Planned(version(), None, False, cases=100, repeats=3, calls=300, mde=None, max_cost_nano_usd=None)
 

@@ -64,7 +64,7 @@ def approve(
     project: Project, name: str, version: str | None = None, environment: str = "production", reason: str = ""
 ) -> Approval:
     """Approves a stored version, by default the working tree's. Raises Refused, NotFound, BadInput, InvalidFile."""
-    from tidegate.evals.session import measure
+    from tidegate.evals.folder import measure
     from tidegate.prompts.files import check_name, load_prompt
 
     check_name(name)

@@ -136,7 +136,7 @@ def deploy(
     reason: str = "",
 ) -> Deployed:
     """Deploys a stored version, or the working tree's prompt. Raises InvalidFile, NotFound, Refused, BadInput."""
-    from tidegate.evals.session import measure
+    from tidegate.evals.folder import measure
     from tidegate.prompts.files import check_name, load_prompt
     from tidegate.prompts.git import git_state
 

@@ -85,7 +85,7 @@ async def evaluate(
 ) -> Run:
     """Runs the suite of one prompt of `project`. Raises InvalidFile, NotFound, Unusable."""
     from tidegate.cli.watch import TerminalWatcher, calling, require_judges, session
-    from tidegate.evals.session import read
+    from tidegate.evals.folder import read
     from tidegate.prompts.files import load_prompt
     from tidegate.prompts.render import render
     from tidegate.upstream.lint import require_models

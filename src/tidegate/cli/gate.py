@@ -137,8 +137,8 @@ async def gate_prompts(
     Raises: InvalidFile before the first call when any of them is malformed; BadInput, NotFound, Unusable.
     """
     from tidegate.cli.watch import TerminalWatcher, calling, require_judges, session
+    from tidegate.evals.folder import read
     from tidegate.evals.report import gate_report
-    from tidegate.evals.session import read
     from tidegate.prompts.files import list_prompts, load_prompt
     from tidegate.prompts.render import render
     from tidegate.prompts.sides import Sides
@@ -174,9 +174,8 @@ def gate_again(
     project: Project, run_id: str, *, against: str | None = None, metrics: Sequence[str] = (), quiet: bool = False
 ) -> GateReport:
     """Judges a stored run again, under `metrics` too. Raises BadInput, NotFound."""
-    from tidegate.evals.regate import asked, regate
+    from tidegate.evals.regate import asked, known_judges, regate
     from tidegate.evals.report import gate_report
-    from tidegate.evals.session import known_judges
 
     demands = [asked(text) for text in metrics]
     with closing(compose.registry(project)) as registry:

@@ -68,8 +68,8 @@ def golden_(
         return
     if prompt is None or call is None:
         raise BadInput("`tidegate golden add` needs a prompt and the id of a call.")
+    from tidegate.evals.folder import optional_inputs
     from tidegate.evals.golden_add import add, case_of
-    from tidegate.evals.session import optional_inputs
     from tidegate.prompts.files import load_prompt
 
     project = compose.project(config)

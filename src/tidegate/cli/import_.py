@@ -109,7 +109,7 @@ def _read(kind: str, given: Given, model: str | None, judge_model: str | None) -
 
 
 def _check(prompt: PromptFile) -> None:
-    from tidegate.evals.session import read
+    from tidegate.evals.folder import read
     from tidegate.prompts.render import render
 
     read(prompt, render)

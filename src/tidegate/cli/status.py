@@ -112,7 +112,7 @@ def _measure_changed(project: Project, pointer: Pointer, moves: Sequence[Deploym
     approving = approving_move(moves, pointer)
     if approving is None:
         return None
-    from tidegate.evals.session import measure, measured_otherwise
+    from tidegate.evals.folder import measure, measured_otherwise
 
     now = measure(project.prompts / pointer.prompt, strict=False)
     return measured_otherwise(approving, now) if now else None

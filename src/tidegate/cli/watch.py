@@ -26,9 +26,11 @@ from tidegate.evals.journal import Journals
 from tidegate.evals.judges.memory import JudgementFile
 from tidegate.evals.report import plan_line
 from tidegate.evals.runner import Progress
+from tidegate.evals.runs import Parts
 from tidegate.evals.said import percent
-from tidegate.evals.session import Planned, Resumed, Session, Watcher
+from tidegate.evals.session import Session
 from tidegate.evals.suite import Suite
+from tidegate.evals.watcher import Planned, Resumed, Watcher
 from tidegate.ports import BatchCaller, Caller, PromptRegistry
 from tidegate.prompts.git import git_state
 from tidegate.prompts.registry import Registry
@@ -151,10 +153,9 @@ def session(
     """
     state = git_state(project.root)
     clock = SystemClock()
-    return Session(
+    parts = Parts(
         registry,
         caller,
-        render,
         clock,
         SystemRandom(),
         watcher,
@@ -164,6 +165,7 @@ def session(
         journals=Journals(project.state / "runs", clock, fresh=fresh),
         batches=batches,
     )
+    return Session(parts, render)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from tidegate.core.errors import BadInput, InvalidFile, NotFound, Refused, Tideg
 from tidegate.core.keys import Access
 from tidegate.core.ledger import Deployment, Version
 from tidegate.core.split import parse_weight, shown
-from tidegate.evals.session import measure
+from tidegate.evals.folder import measure
 from tidegate.prompts.files import check_name
 from tidegate.prompts.registry import Registry
 

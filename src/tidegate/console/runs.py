@@ -21,12 +21,11 @@ from tidegate.core.run_lines import RunFilter
 from tidegate.evals.compared import Compared, compared, document, stored_cases
 from tidegate.evals.judges.stored import is_calibration, judges_of
 from tidegate.evals.judges.tally import tallies
-from tidegate.evals.regate import Asked, asked, regate
+from tidegate.evals.regate import Asked, asked, known_judges, regate
 from tidegate.evals.reports import figures
 from tidegate.evals.reports.judged import measured
 from tidegate.evals.reports.page import metric_view, slice_view
 from tidegate.evals.said import label, passed_cases, passing, per_call, usable
-from tidegate.evals.session import known_judges
 from tidegate.evals.summary import KAPPA, summarise
 from tidegate.prompts.files import check_name
 from tidegate.prompts.registry import Registry

@@ -23,7 +23,7 @@ from tidegate.evals.judges.judging import at_par
 from tidegate.evals.judges.spec import JudgeSpec
 from tidegate.evals.judges.stored import is_calibration, judges_of
 from tidegate.evals.readings import RATE
-from tidegate.evals.regate import Shelf
+from tidegate.evals.shelf import Shelf
 from tidegate.evals.suite import Metric
 
 

@@ -10,9 +10,9 @@ from tidegate.core.errors import InvalidFile, Problem
 from tidegate.core.notice import Notice, from_problem
 from tidegate.evals.checks import NOT
 from tidegate.evals.checks.tools import CALLS
+from tidegate.evals.folder import Prompt, Render, optional_inputs, unrenderable
 from tidegate.evals.golden import GoldenSet, load_golden
 from tidegate.evals.judges.family import kinship
-from tidegate.evals.session import Prompt, Render, optional_inputs, unrenderable
 from tidegate.evals.spec import read_text
 from tidegate.evals.suite import FILE, Suite, SuiteFile, load_suite, misplayed, plan
 

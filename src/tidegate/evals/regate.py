@@ -8,29 +8,23 @@ comes out is not stored, so it approves nothing: an approval takes a run of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from tidegate.core.artifact import Artifact
 from tidegate.core.diff import diff
-from tidegate.core.errors import BadInput, nearest
+from tidegate.core.errors import BadInput, InvalidFile, NotFound, nearest
 from tidegate.core.evaluation import GateReport, Run
 from tidegate.core.stats import ALPHA
 from tidegate.evals.gate import gate, planned_mde
 from tidegate.evals.golden import Case
+from tidegate.evals.judges.calibration import barred
 from tidegate.evals.judges.judging import at_par, settled
 from tidegate.evals.judges.spec import JudgeSpec
 from tidegate.evals.readings import RATE, type_of
-from tidegate.evals.suite import Metric
-
-
-class Shelf(Protocol):
-    """The part of the registry that this needs. Blocking."""
-
-    def artifact(self, digest: str) -> Artifact: ...
-    def run(self, run_id: str) -> Run: ...
-    def document(self, digest: str) -> str: ...
+from tidegate.evals.shelf import Shelf
+from tidegate.evals.suite import Metric, load_suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +59,14 @@ def asked(text: str) -> Asked:
     if not equals or not metric or field not in ("margin", "floor") or not 0 <= value < float("inf"):
         raise BadInput(f"--metric {text!r}: write NAME.margin=AMOUNT or NAME.floor=AMOUNT, as pass-rate.margin=0.05.")
     return Asked(metric, field, value)
+
+
+def known_judges(shelf: Shelf, folder: Path) -> Sequence[JudgeSpec]:
+    """The judges of the suite in a prompt's folder, with what is known of each; none where there is no such suite."""
+    try:
+        return [replace(judge, gates=barred(shelf, judge)) for judge in load_suite(folder).judges]
+    except (InvalidFile, NotFound):
+        return []
 
 
 def regate(

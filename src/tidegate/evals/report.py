@@ -33,7 +33,7 @@ from tidegate.evals.reports.figures import asked, change, figure, interval
 from tidegate.evals.reports.judged import measured, outcome
 from tidegate.evals.reports.plain import one_line
 from tidegate.evals.said import AGAIN, because, by_case, kinds, label, passing, per_call, usable, way
-from tidegate.evals.session import Planned
+from tidegate.evals.watcher import Planned
 
 COLOURS: Mapping[Verdict, str] = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNUSABLE": "magenta"}
 CHANGES = {"fixed": "green", "broken": "bold red", "flaky": "yellow", "same": "dim", "new": "cyan"}

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 import rfc8785
@@ -25,7 +25,6 @@ from pydantic import Field
 
 from tidegate.core import agreement
 from tidegate.core.agreement import Estimate
-from tidegate.core.artifact import Artifact
 from tidegate.core.document import Document, Strict, parse_json, validate
 from tidegate.core.errors import InvalidFile, NotFound, Problem
 from tidegate.core.evaluation import Repeat, Run, Score
@@ -33,6 +32,7 @@ from tidegate.core.instant import iso_utc
 from tidegate.core.ledger import Version
 from tidegate.evals.judges.judging import Bench, judged_at_once
 from tidegate.evals.judges.spec import JudgeSpec, uncalibrated
+from tidegate.evals.shelf import Shelf
 from tidegate.evals.spec import read_text
 from tidegate.ports import Caller, Clock
 
@@ -143,16 +143,6 @@ class Corrected(msgspec.Struct, frozen=True):
     """Of the pass rate; None where the judge has no `pass_at`."""
 
 
-class Shelf(Protocol):
-    """The part of the registry that calibrations need. Blocking."""
-
-    def register(self, prompt: str, artifact: Artifact, *, description: str = "", file_sha256: str = "") -> Version: ...
-    def save_run(self, run: Run, *, suite: str, golden: str) -> None: ...
-    def run(self, run_id: str) -> Run: ...
-    def runs(self, prompt: str | None = None, limit: int = 100) -> Sequence[Run]: ...
-    def document(self, digest: str) -> str: ...
-
-
 def load_labels(path: Path, judge: JudgeSpec) -> Labels:
     """Reads labels for `judge`. Raises InvalidFile with every problem, each on its line."""
     return read_labels(read_text(path), str(path), judge)
@@ -185,11 +175,21 @@ def read_labels(text: str, file: str, judge: JudgeSpec) -> Labels:
     return Labels(tuple(labels.values()), hashlib.sha256(whole.encode()).hexdigest(), whole)
 
 
+def register(shelf: Shelf, judge: JudgeSpec) -> list[Version]:
+    """The versions of a judge's jurors: those they have, or new ones."""
+    return [
+        shelf.register(
+            juror.name, juror.artifact, description=juror.file.description, file_sha256=juror.file.file_sha256
+        )
+        for juror in judge.jurors
+    ]
+
+
 async def calibrate(
     judge: JudgeSpec, labels: Labels, shelf: Shelf, caller: Caller, *, clock: Clock, run_id: str
 ) -> Calibration:
     """Judges every labelled answer, and stores that as a run of the judge's prompt. Every judgement is made anew."""
-    versions = [await asyncio.to_thread(_register, shelf, judge, index) for index in range(len(judge.jurors))]
+    versions = await asyncio.to_thread(register, shelf, judge)
     started_at = iso_utc(clock.now_ns())
     answers = [(label.values, ("label", label.id)) for label in labels.labels]
     scores = await judged_at_once(Bench((judge,), caller), answers, judge, concurrency=CONCURRENCY)
@@ -301,13 +301,6 @@ def corrected(judge: JudgeSpec, labels: Labels, calibration: Run, run: Run) -> C
         ),
         pass_rate=passed / len(values) if values and pass_at is not None else None,
         rogan_gladen=rate,
-    )
-
-
-def _register(shelf: Shelf, judge: JudgeSpec, index: int) -> Version:
-    juror = judge.jurors[index]
-    return shelf.register(
-        juror.name, juror.artifact, description=juror.file.description, file_sha256=juror.file.file_sha256
     )
 
 
