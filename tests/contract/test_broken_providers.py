@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.bad_requests import ANSWERS, WIRES
-from tests.contract.whole import Asked, Script, Whole, Write, answers, whole
+from tests.contract.bad_requests import ANSWERS, WIRES, Wire
+from tests.contract.test_records import BEFORE_THE_CUT, body, silent, stalls, url
+from tests.contract.whole import Asked, Script, Whole, Write, answers, streams, whole
+from tests.golden.test_dialect_pairs import PROVIDERS, STREAMED, sse
 
 CHAT = WIRES[0]
 SOON_S = 1.0
@@ -22,6 +25,11 @@ PAST = "Sun, 01 Mar 2015 12:00:00 GMT"
 async def ask(here: Whole, model: str, **more: Any) -> httpx.Response:
     said = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **more}
     return await here.client.post(CHAT.path, json=said)
+
+
+async def stream(here: Whole, wire: Wire, model: str) -> httpx.Response:
+    more = {} if wire.name == "gemini" else {"stream": True}
+    return await here.client.post(url(wire, model, stream=True), content=body(wire, model, **more))
 
 
 def by_turn(*scripts: Script) -> Script:
@@ -81,3 +89,58 @@ async def test_the_last_target_is_waited_for_as_long_as_it_asks() -> None:
         assert (await ask(here, "r")).status_code == 200
         assert time.monotonic() - began >= 0.3
         assert [attempt["target"] for attempt in here.record()["attempts"]] == ["ant/m", "oai/m", "oai/m"]
+
+
+# --- whose fault it is
+
+
+@pytest.mark.parametrize("status", [407, 600, 999])
+async def test_what_is_said_to_us_or_is_no_status_is_a_broken_gateway_to_the_client(status: int) -> None:
+    """A 407 is the way out's: a client would look for the password of a proxy of its own."""
+    routes = {"r": {"targets": ["oai/m"], "retries": 0}, "two": {"targets": ["oai/m", "ant/m"], "retries": 0}}
+    async with whole(answers(b"{}", status), routes=routes) as here:
+        reply = await ask(here, "r")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (502, "upstream_rejected")
+        assert here.record()["attempts"][0]["status"] == status
+        here.script = by_turn(answers(b"{}", status), GOOD)
+        assert (await ask(here, "two")).status_code == 200
+
+
+async def test_a_client_whose_gateway_shuts_down_may_ask_again() -> None:
+    """An SDK leaves be what says `x-should-retry: false`; another gateway may well answer."""
+    async with whole(silent, routes={"r": {"targets": ["oai/m"], "retries": 0}}) as here:
+        asking = asyncio.create_task(ask(here, "r"))
+        while not here.asked:  # noqa: ASYNC110  the provider does not tell
+            await asyncio.sleep(0.002)
+        await here.edge.close(grace_s=0.02)
+        reply = await asking
+    assert (reply.status_code, "x-should-retry" in reply.headers) == (503, False)
+
+
+ENDS: dict[str, dict[str, Any]] = {
+    "cut": {"cut": True},
+    "over": {},
+    "garbage": {"more": b"data: {garbage\n\n"},
+    "an error": {"more": b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error"}}\n\n'},
+    "stalls": {"stalls": True},
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("provider", BEFORE_THE_CUT)
+@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+async def test_an_error_amid_a_stream_names_the_provider_once(wire: Wire, provider: str, how: str) -> None:
+    """As one before its first event does, to the client and in the record."""
+    name, end = PROVIDERS[provider], ENDS[how]
+    came = sse(provider, STREAMED[provider]["text"][: BEFORE_THE_CUT[provider]]).removesuffix(b"data: [DONE]\n\n")
+    pieces = [came, end["more"]] if "more" in end else [came]
+    script = stalls(*pieces) if "stalls" in end else streams(*pieces, cut="cut" in end, pause_s=0.03)
+    routes = {"r": {"targets": [f"{name}/m"], "retries": 0, "timeouts": {"idle_s": 0.1}}}
+    async with whole(script, routes=routes) as here:
+        reply = await stream(here, wire, "r")
+        record = here.record()
+    assert reply.status_code == 200
+    message = json.loads(reply.text.strip().splitlines()[-1].removeprefix("data: "))["error"]["message"]
+    assert message.startswith(f"provider '{name}': ")
+    assert record["error_message"] == message
+    assert message.count(name) == 1

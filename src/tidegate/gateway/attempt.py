@@ -25,7 +25,7 @@ from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamExch
 from tidegate.upstream.targets import Target
 
 MAX_ERROR_BYTES = 64 << 10
-CREDENTIAL_REFUSED = (401, 402, 403)
+CREDENTIAL_REFUSED = (401, 402, 403, 407)
 THIS_TARGETS_FAULT = (*CREDENTIAL_REFUSED, 404)
 """
 A refused credential or a model it does not have: another target may do better, as for a redirect, which is not
@@ -89,8 +89,7 @@ class Attempts:
                 record.attempted(target, began, None)
                 raise
             except UpstreamError as error:
-                if not isinstance(error, UpstreamRejected):
-                    error.provider = target.provider
+                name_provider(error, target)
                 record.attempted(target, began, error)
                 if self._outages is not None:
                     self._outages.failed(target.provider, error)
@@ -163,6 +162,12 @@ def open_source(answer: UpstreamAnswer, plan: Plan, target: Target, call_id: str
     if plan.incoming.stream:
         return StreamSource(answer, wire, plan.client, plan.incoming, call_id=call_id, clock=clock).begin()
     return read_whole(answer, wire, plan.client, plan.incoming, call_id=call_id, clock=clock)
+
+
+def name_provider(error: UpstreamError, target: Target) -> None:
+    """Who reads an error knows the provider by its name."""
+    if not str(error).startswith(target.name):  # what it answered begins so
+        error.provider = target.provider
 
 
 def _rejected(target: Target, answer: UpstreamAnswer, body: bytes) -> UpstreamRejected:

@@ -10,7 +10,7 @@ from tidegate.ports import Clock
 
 QUIET_S = 60.0
 """A provider that fails now and then is said to at most this often."""
-REFUSES_US = (401, 402, 403)
+REFUSES_US = (401, 402, 403, 407)
 log = logging.getLogger("tidegate.upstream")
 
 

@@ -13,7 +13,14 @@ import logging
 import math
 from dataclasses import dataclass, field
 
-from tidegate.core.errors import InternalError, Saturated, TidegateError, Unusable, UpstreamRejected
+from tidegate.core.errors import (
+    InternalError,
+    Saturated,
+    TidegateError,
+    Unusable,
+    UpstreamError,
+    UpstreamRejected,
+)
 from tidegate.dialects.dialect import Dialect
 from tidegate.gateway.admit import admit
 from tidegate.gateway.attempt import CREDENTIAL_REFUSED, Attempts
@@ -86,7 +93,9 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
                 await (relay_stream if incoming.stream else relay_whole)(plan, source, reply, record)
     except asyncio.CancelledError as cancelled:
         if str(cancelled) == SERVER_CLOSING:
-            await _refuse(Unusable("the gateway is shutting down; call again"), call.dialect, record, reply)
+            closing = Unusable("the gateway is shutting down; call again")
+            closing.retryable = True
+            await _refuse(closing, call.dialect, record, reply)
         record.close("client_closed", status=CLIENT_CLOSED)
         raise
     except TidegateError as error:
@@ -101,8 +110,11 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
 
 async def _refuse(error: TidegateError, client: Dialect, record: Record, reply: Reply) -> None:
     """Ends a call that has no (whole) answer: in the dialect's error shape, or its error event once a stream runs."""
-    if isinstance(error, UpstreamRejected) and (error.http_status < 400 or error.http_status in CREDENTIAL_REFUSED):
-        # Our credential was refused, or our address is wrong: to the client this is a broken gateway, not its own key.
+    if isinstance(error, UpstreamRejected) and (
+        not 400 <= error.http_status < 600 or error.http_status in CREDENTIAL_REFUSED
+    ):
+        # Our credential was refused, our address is wrong, or it is no status of HTTP's: to the client this is a broken
+        # gateway, not its own key.
         error = UpstreamRejected(str(error), status=502, body=b"")
     record.failed(error)
     record.close()
@@ -113,7 +125,7 @@ async def _refuse(error: TidegateError, client: Dialect, record: Record, reply: 
     if isinstance(error, UpstreamRejected) and record.target is not None and record.target.refuses_in(client):
         body = error.body if error.body.startswith(b"{") else b""
     headers = [JSON_HEADERS, *identity_headers(record)]
-    if not isinstance(error, Saturated):  # all else was tried again here, or it would change nothing
+    if isinstance(error, UpstreamError) or not error.retryable:  # it was tried again here, or it would change nothing
         headers.append(("x-should-retry", "false"))
     if isinstance(error, UpstreamRejected | Saturated) and error.retry_after_s is not None:
         headers.append(("retry-after", str(max(1, math.ceil(error.retry_after_s)))))

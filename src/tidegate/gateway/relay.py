@@ -7,7 +7,9 @@ ends it in an error event, never in a made-up finish.
 
 from __future__ import annotations
 
+from tidegate.core.errors import UpstreamError
 from tidegate.gateway import validity
+from tidegate.gateway.attempt import name_provider
 from tidegate.gateway.record import Record
 from tidegate.gateway.resolve import Plan, names
 from tidegate.gateway.source import Source
@@ -43,6 +45,10 @@ async def relay_stream(plan: Plan, source: Source, reply: Reply, record: Record)
     try:
         while await source.pour(reply.push):
             await reply.drained()
+    except UpstreamError as error:
+        if record.target is not None:
+            name_provider(error, record.target)
+        raise
     finally:
         # Also of a stream that broke or was cancelled: what arrived is billed and kept.
         answer = source.answer()

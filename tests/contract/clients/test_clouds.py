@@ -175,6 +175,7 @@ async def test_an_exception_amid_a_stream_is_an_error_and_no_end() -> None:
     assert "AKIA" not in str(caught.value)
     record = gateway.record()
     assert (record["outcome"], record["finish_reason"]) == ("error", None)
+    assert record["error_message"].startswith("provider '")
 
 
 @pytest.mark.parametrize("cut", [False, True])
