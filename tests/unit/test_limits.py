@@ -75,9 +75,9 @@ def ns(text: str) -> int:
         ("UTC", "month", "2026-12-31T23:59:59+00:00", "2026-12-01T00:00+00:00", "2027-01-01T00:00+00:00"),
         ("Pacific/Kiritimati", "day", "2026-03-01T12:00+00:00", "2026-03-01T10:00+00:00", "2026-03-02T10:00+00:00"),
         ("Etc/GMT+12", "day", "2026-03-01T12:00+00:00", "2026-03-01T12:00+00:00", "2026-03-02T12:00+00:00"),
-        # Midnight does not exist there on that day, and comes twice here.
-        ("Africa/Cairo", "day", "2026-04-24T12:00+03:00", "2026-04-24T00:00+02:00", "2026-04-25T00:00+03:00"),
-        ("America/Havana", "day", "2026-11-01T12:00-05:00", "2026-11-01T00:00-04:00", "2026-11-02T00:00-05:00"),
+        # Midnight does not exist there on that day, and comes twice here. Long past, so that no law changes it.
+        ("Africa/Cairo", "day", "2024-04-26T12:00+03:00", "2024-04-26T00:00+02:00", "2024-04-27T00:00+03:00"),
+        ("America/Havana", "day", "2024-11-03T12:00-05:00", "2024-11-03T00:00-04:00", "2024-11-04T00:00-05:00"),
     ],
 )
 def test_windows_are_those_of_the_zone(zone: str, period: Period, at: str, start: str, end: str) -> None:
