@@ -1,8 +1,11 @@
-"""What stands in no tracked file, and what the lock file may name."""
+"""What stands in no tracked file, and what the project and its lock file name."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 
 from tests.repo.tree import ROOT, named, texts
@@ -54,6 +57,14 @@ def test_the_lock_is_one_of_this_project() -> None:
     locked = next(package for package in lock["package"] if package["name"] == project["name"])
     asked = {re.split(r"[^\w.-]", name)[0].lower() for name in project["dependencies"]}
     assert {item["name"] for item in locked["metadata"]["requires-dist"]} == asked
+
+
+def test_time_zones_need_nothing_of_the_system() -> None:
+    """Many container images have none, not even UTC. In a checkout a package of the dev group would bring tzdata."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert any(name.startswith("tzdata") for name in project["dependencies"])
+    program = "from tidegate.config import Config; Config(timezone='Europe/Berlin')"
+    subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONTZPATH": ""}, check=True)
 
 
 def test_the_checks_can_fail() -> None:
