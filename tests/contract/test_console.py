@@ -278,6 +278,7 @@ def test_the_names_of_loopback_are_accepted(client: TestClient, host: str) -> No
     [
         {"origin": "https://evil.test"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://127.0.0.1:4000"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site", "origin": HOST},

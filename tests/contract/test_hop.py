@@ -13,12 +13,16 @@ from tests.contract.bad_requests import ANSWERS, WIRES, Wire
 from tests.contract.whole import DIALECTS, SECRETS, Asked, Whole, answers, streams, whole
 from tidegate.config import Config, Provider
 from tidegate.core.errors import TidegateError
+from tidegate.gateway.auth import Keys
 from tidegate.gateway.call import Call
 from tidegate.ports import UpstreamRequest
 from tidegate.upstream.prices import PriceList
 from tidegate.upstream.targets import Targets
 
 CANARY = "canary-of-the-client"
+OUR_KEY = "tgi_of-the-gateway"
+KEYS = Keys(OUR_KEY, loopback=False)
+"""Where a key is asked for, whatever else a client says of itself: without one a foreign host is refused."""
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CREDENTIALS = {"oai": "authorization", "res": "authorization", "ant": "x-api-key", "goo": "x-goog-api-key"}
 ANSWER = {
@@ -75,7 +79,7 @@ async def ask(here: Whole, wire: Wire, model: str, **headers: str) -> Any:
 @wires
 async def test_no_header_of_a_client_goes_up(wire: Wire, provider: str) -> None:
     """Whatever it sends, by any dialect to any: the provider sees tidegate's own headers and its own key."""
-    async with whole(ANSWER[provider]) as here:
+    async with whole(ANSWER[provider], keys=Keys(CANARY, loopback=False)) as here:
         reply = await here.client.post(
             f"{wire.url(f'{provider}/m')}?key={CANARY}&alt=sse&x={CANARY}",
             json=body(wire, f"{provider}/m"),
@@ -236,11 +240,10 @@ async def test_a_model_may_be_called_anything_and_the_answer_says_so(wire: Wire,
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1:1", "a@evil.example", "[::1]:80"])
 @wires
 async def test_a_host_or_a_whole_url_does_not_move_the_provider(wire: Wire, host: str, target: str) -> None:
-    async with whole(ANSWER[wire.own]) as here:
+    async with whole(ANSWER[wire.own], keys=KEYS) as here:
         path = target.format(wire.url(f"{wire.own}/m"))
-        answer = await here.raw(
-            raw(path, body(wire, f"{wire.own}/m"), f"host: {host}", "x-forwarded-host: evil.example")
-        )
+        lines = (f"host: {host}", "x-forwarded-host: evil.example", f"x-api-key: {OUR_KEY}")
+        answer = await here.raw(raw(path, body(wire, f"{wire.own}/m"), *lines))
         assert answer.startswith(b"HTTP/1.1 200 "), answer
         [asked] = here.asked
         _own_host(asked, here)

@@ -77,6 +77,56 @@ async def test_without_keys_nobody_may_call_from_elsewhere() -> None:
     assert (await called(held(loopback=False), key=INTERNAL))[0].status == 200
 
 
+ELSEWHERE: dict[str, dict[str, str]] = {
+    "a name that somebody else may point here": {"host": "evil.example:4000", "origin": "http://evil.example:4000"},
+    "a name that begins like ours": {"host": "127.0.0.1.evil.example"},
+    "a name that ends like ours": {"host": "evil-localhost.example"},
+    "a name with a way around it": {"host": "127.0.0.1@evil.example"},
+    "another site's script": {"host": "127.0.0.1:4000", "origin": "https://evil.example"},
+    "another port's page": {"host": "127.0.0.1:4000", "origin": "http://127.0.0.1:8000"},
+    "a sandboxed frame": {"host": "127.0.0.1:4000", "origin": "null"},
+    "an old form of another site": {"host": "localhost:4000", "sec-fetch-site": "cross-site"},
+    "another page of this machine": {"host": "localhost:4000", "sec-fetch-site": "same-site"},
+}
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE)
+async def test_without_keys_no_web_page_makes_a_browser_call(headers: dict[str, str]) -> None:
+    """A page that somebody on this machine looks at would spend money here, and by DNS rebinding read prompts."""
+    reply, row = await called(held(), headers=headers)
+    assert (reply.status, row["outcome"], row["error_type"]) == (403, "rejected", "forbidden")
+    assert "tidegate keys create" in message(reply)
+    for path in ("/v1/models", "/v1/prompts/support/answer", "/v1/nothing"):
+        assert (await read(held(), path, headers))[0] == 403
+    assert (await read(held(), "/livez", headers))[0] == 200
+
+
+NEARBY: list[dict[str, str]] = [
+    {},
+    {"host": "127.0.0.1:4000"},
+    {"host": "LOCALHOST:4000"},
+    {"host": "[::1]:4000"},
+    {"host": "tidegate.localhost:4000"},
+    {"host": "192.168.65.254:4000"},
+    {"host": "host.docker.internal:4000"},
+    {"host": "gateway:4000"},
+    {"host": "127.0.0.1:4000", "sec-fetch-site": "none"},
+    {"host": "127.0.0.1:4000", "origin": "http://127.0.0.1:4000", "sec-fetch-site": "same-origin"},
+]
+
+
+@pytest.mark.parametrize("headers", NEARBY)
+async def test_without_keys_programs_call_by_any_name_that_is_this_networks_own(headers: dict[str, str]) -> None:
+    assert (await called(held(), headers=headers))[0].status == 200
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE)
+async def test_with_keys_it_is_the_key_that_counts(headers: dict[str, str]) -> None:
+    """A browser adds no key by itself, and a proxy may give the gateway any name."""
+    assert (await called(held(KEY), headers=headers, key=TOKEN))[0].status == 200
+    assert (await called(held(KEY), headers=headers))[0].status == 401
+
+
 async def test_a_key_opens_and_the_record_says_whose() -> None:
     reply, row = await called(held(KEY), key=TOKEN)
     assert (reply.status, row["key"], row["key_prefix"]) == (200, "shop", PREFIX)

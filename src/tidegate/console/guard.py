@@ -8,13 +8,12 @@ of another site fails on `Sec-Fetch-Site` or `Origin`. One plain ASGI wrapper ar
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidegate.console.access import Doorkeeper
+from tidegate.core.browser import host_name, other_site
 from tidegate.core.errors import TidegateError
 from tidegate.upstream.server import API_HEADER, API_VERSION
 
@@ -67,11 +66,12 @@ class Guard:
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
         hosts = headers.get("host", [])
-        name = _name(hosts[0]) if len(hosts) == 1 else None
+        name = host_name(hosts[0]) if len(hosts) == 1 else None
         if name is None or (name not in self.hosts and await self._open()):
             names = ", ".join(sorted(self.hosts))
             return PlainTextResponse(f"This console answers to {names} only.\n", 421)
-        if scope["method"] not in SAFE_METHODS and not _from_here(headers, hosts[0]):
+        origins, sites = headers.get("origin", ()), headers.get("sec-fetch-site", ())
+        if scope["method"] not in SAFE_METHODS and other_site(hosts[0], origins, sites):
             return PlainTextResponse("This request comes from another site: refused, nothing was changed.\n", 403)
         return None
 
@@ -80,26 +80,6 @@ class Guard:
             return await self.keeper.open()
         except TidegateError:  # nobody can be let in, so what is said of it may be said to those nearby
             return True
-
-
-def _from_here(headers: dict[str, list[str]], host: str) -> bool:
-    """True for the console's own pages, and for programs, which send neither header."""
-    if any(value not in ("same-origin", "none") for value in headers.get("sec-fetch-site", [])):
-        return False
-    return all(urlsplit(value).netloc.lower() == host.lower() for value in headers.get("origin", []))
-
-
-def _name(host: str) -> str | None:
-    """The name in a Host header, without its port; None for anything that is not a plain authority."""
-    try:
-        parts = urlsplit(f"//{host}")
-        port = parts.port
-    except ValueError:
-        return None
-    plain = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
-    if plain is None or host.lower() not in (plain, f"{plain}:{port}"):
-        return None
-    return parts.hostname
 
 
 class JsonSuffix:

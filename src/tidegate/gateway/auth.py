@@ -1,19 +1,22 @@
 """
 Who calls, and as what.
 
-Without keys everybody may call, and then only this machine can reach the gateway (compose.py). Once a key was made
-every call needs one; who has none, an unknown, a revoked or an expired one is told the same. Tidegate's own calls come
-with an internal key, made anew at each start.
+Without keys everybody may call, and then only programs of this machine reach the gateway: it listens on loopback
+(compose.py), and refuses what a web page makes a browser send. Once a key was made every call needs one; who has none,
+an unknown, a revoked or an expired one is told the same. Tidegate's own calls come with an internal key, made anew at
+each start.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from tidegate.core.address import is_loopback
-from tidegate.core.errors import BadInput, InvalidRequest, Unauthenticated
+from tidegate.core.browser import foreign_name, other_site
+from tidegate.core.errors import BadInput, Forbidden, InvalidRequest, Unauthenticated
 from tidegate.core.failures import Failures
 from tidegate.core.keys import OPEN, Access, KeyRing
 from tidegate.gateway.call import ORIGINS, Call
@@ -22,6 +25,10 @@ from tidegate.ports import Clock
 from tidegate.telemetry.record import CallRow, Origin
 
 NO_KEY = "no valid API key. Send one as `Authorization: Bearer KEY`, `x-api-key: KEY` or `x-goog-api-key: KEY`."
+WEB_PAGE = (
+    "without keys this gateway answers programs on this machine only, by its address or as localhost, and no web page."
+    " Make a key and send it: `tidegate keys create NAME --role caller`."
+)
 _NO_KEYS = KeyRing()
 
 
@@ -42,18 +49,33 @@ def authenticate(call: Call, record: Record, keys: Keys, clock: Clock) -> Access
     """
     What the caller may do; writes origin and key into the record.
 
-    Raises: Unauthenticated, Saturated after too many tries, Forbidden without the right to call, InvalidRequest for an
-        origin it may not claim.
+    Raises: as `identify` does, Forbidden without the right to call, InvalidRequest for an origin it may not claim.
     """
-    access = identify(call.key, keys, peer=call.peer, clock=clock, row=record.row)
+    access = identify(call.key, keys, call.headers, peer=call.peer, clock=clock, row=record.row)
     record.row.origin = _origin(call, keys, access)
     return access
 
 
-def identify(token: str | None, keys: Keys, *, peer: str, clock: Clock, row: CallRow | None = None) -> Access:
-    """What the holder of a credential may do. `row` learns whose it is, also when it is not valid any more."""
+def identify(
+    token: str | None,
+    keys: Keys,
+    headers: Mapping[str, str],
+    *,
+    peer: str,
+    clock: Clock,
+    row: CallRow | None = None,
+) -> Access:
+    """
+    What the holder of a credential may do. `row` learns whose it is, also when it is not valid any more.
+
+    Raises: Unauthenticated, Saturated after too many tries, Forbidden for a web page where nobody needs a key.
+    """
     ring = keys.ring()
-    if (keys.loopback and ring.empty) or is_internal(token, keys):
+    if keys.loopback and ring.empty:
+        if _by_web_page(headers.get("host"), headers.get("origin"), headers.get("sec-fetch-site")):
+            raise Forbidden(WEB_PAGE)
+        return OPEN
+    if is_internal(token, keys):
         return OPEN
     owner = ring.owner(token) if token else None
     if owner is not None:
@@ -64,6 +86,14 @@ def identify(token: str | None, keys: Keys, *, peer: str, clock: Clock, row: Cal
             return access
     keys.failures.count(peer, token, clock.monotonic())
     raise Unauthenticated(NO_KEY)
+
+
+@lru_cache(64)
+def _by_web_page(host: str | None, origin: str | None, site: str | None) -> bool:
+    if host is None:  # no browser leaves it out
+        return False
+    origins, sites = (() if value is None else (value,) for value in (origin, site))
+    return foreign_name(host) or other_site(host, origins, sites)
 
 
 def is_internal(token: str | None, keys: Keys) -> bool:
@@ -82,7 +112,8 @@ def _origin(call: Call, keys: Keys, access: Access) -> Origin:
     if claimed in ("eval", "judge"):
         access.require("evaluate")
     elif claimed is None or not is_internal(call.key, keys):
-        raise InvalidRequest(f"x-tidegate-origin {call.origin!r} needs the internal key.", param="x-tidegate-origin")
+        said = call.origin[:80]
+        raise InvalidRequest(f"x-tidegate-origin {said!r} needs the internal key.", param="x-tidegate-origin")
     return claimed
 
 

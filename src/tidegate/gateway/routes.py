@@ -92,7 +92,7 @@ class Routes:
         if request.path in FOR_EVERYBODY:
             return OPEN
         s = self._services
-        return identify(client_key(request), s.keys, peer=request.peer, clock=s.clock)
+        return identify(client_key(request), s.keys, request.headers, peer=request.peer, clock=s.clock)
 
     async def _model(self, name: str, request: Request, access: Access, reply: Reply) -> None:
         """One of the names that the client may call: of any other it learns nothing."""
