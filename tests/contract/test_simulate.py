@@ -273,6 +273,22 @@ async def test_a_stall_lasts_until_the_client_leaves() -> None:
         assert simulator.cancelled == 1
 
 
+async def test_a_stream_that_is_behind_its_time_still_sees_its_client_leave() -> None:
+    """A busy machine: the time of the whole answer is over after its first event."""
+    words = " ".join(["shoes"] * 500)
+    asked = {**CHAT, "stream": True, "messages": [{"role": "user", "content": f"Context: {words}.\n\nQuestion: Shoes?"}]}
+    async with Simulator(latency=Latency(tokens_per_s=2_000, sigma=0)) as simulator, httpx.AsyncClient() as client:
+        async with client.stream("POST", f"{simulator.url}/chat/completions", json=asked) as answer:
+            pieces = answer.aiter_raw()
+            await anext(pieces)
+            time.sleep(0.5)  # noqa: ASYNC251
+            await anext(pieces)
+        async with asyncio.timeout(2):
+            while simulator.running:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        assert simulator.cancelled == 1
+
+
 async def test_garbage_errors_and_non_http_come_as_scripted() -> None:
     async with Simulator() as simulator:
         stream = {**CHAT, "stream": True}

@@ -255,8 +255,8 @@ async def _stream(reply: HttpReply, events: Sequence[bytes], token_s: float, fau
     for number, event in enumerate(events):
         if number == fault.after and await _strike(reply, fault):
             return
-        if token_s and (wait := began + number * token_s - loop.time()) > 0:
-            await asyncio.sleep(wait)
+        if token_s:
+            await asyncio.sleep(began + number * token_s - loop.time())  # when late, a turn all the same: clients leave
         await reply.send(event)
     if len(events) == fault.after and await _strike(reply, fault):
         return
