@@ -275,8 +275,8 @@ async def test_a_stall_lasts_until_the_client_leaves() -> None:
 
 async def test_a_stream_that_is_behind_its_time_still_sees_its_client_leave() -> None:
     """A busy machine: the time of the whole answer is over after its first event."""
-    words = " ".join(["shoes"] * 500)
-    asked = {**CHAT, "stream": True, "messages": [{"role": "user", "content": f"Context: {words}.\n\nQuestion: Shoes?"}]}
+    text = f"Context: {' '.join(['shoes'] * 500)}.\n\nQuestion: Shoes?"
+    asked = {**CHAT, "stream": True, "messages": [{"role": "user", "content": text}]}
     async with Simulator(latency=Latency(tokens_per_s=2_000, sigma=0)) as simulator, httpx.AsyncClient() as client:
         async with client.stream("POST", f"{simulator.url}/chat/completions", json=asked) as answer:
             pieces = answer.aiter_raw()
