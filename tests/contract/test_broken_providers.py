@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from typing import Any
 
@@ -11,7 +12,17 @@ import httpx
 import pytest
 
 from tests.contract.bad_requests import ANSWERS, WIRES, Wire
-from tests.contract.test_records import BEFORE_THE_CUT, body, silent, stalls, url
+from tests.contract.test_records import (
+    BEFORE_THE_CUT,
+    CHAT_REST,
+    STREAMS,
+    body,
+    chat_chunk,
+    lines,
+    silent,
+    stalls,
+    url,
+)
 from tests.contract.whole import Asked, Script, Whole, Write, answers, streams, whole
 from tests.golden.test_dialect_pairs import PROVIDERS, STREAMED, sse
 
@@ -144,3 +155,90 @@ async def test_an_error_amid_a_stream_names_the_provider_once(wire: Wire, provid
     assert message.startswith(f"provider '{name}': ")
     assert record["error_message"] == message
     assert message.count(name) == 1
+
+
+# --- what is no stream, or too much of one
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (b"<!doctype html><body>Bad gateway\n\nsorry</body>", "text/html; charset=utf-8"),
+        (b'{"error": {"message": "overloaded"}}', "application/json"),
+        (b'{\n\n"error": {"message": "overloaded"}}', "application/json"),
+        (json.dumps(ANSWERS["chat"]).encode(), "application/json"),
+        (b"", "application/json"),
+    ],
+)
+@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+async def test_a_200_that_is_no_stream_is_told_as_such_and_tried_again(wire: Wire, said: bytes, kind: str) -> None:
+    routes = {"r": {"targets": [f"{wire.own}/m", "oai/m"], "retries": 0}}
+    script = by_turn(answers(said, kind=kind), streams(STREAMS["oai"]), answers(said, kind=kind))
+    async with whole(script, routes=routes) as here:
+        assert (await stream(here, wire, "r")).status_code == 200
+        reply = await stream(here, wire, "r")
+        assert reply.status_code == 502
+        assert f"answered with {kind.partition(';')[0]}, which is no stream" in reply.text
+        assert reply.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("provider", STREAMS)
+@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+async def test_nothing_follows_a_streams_end(wire: Wire, provider: str) -> None:
+    """Whatever a provider sends behind it: the client sees the very stream that it would see without."""
+    behind = b': bye\n\nevent: ping\ndata: {"type": "ping"}\n\n' + STREAMS[provider] + b"data: {garbage\n\n"
+    async with whole(streams(STREAMS[provider])) as here:
+        plain = await stream(here, wire, f"{provider}/m")
+        here.script = streams(STREAMS[provider] + behind)
+        reply = await stream(here, wire, f"{provider}/m")
+        if provider == "goo":  # whose streams have no end of their own: it is all one
+            assert "error" in reply.text
+            return
+        assert _without_names(reply) == _without_names(plain)
+        assert [entry.call.outcome for entry in here.entries()] == ["ok", "ok"]
+
+
+def _without_names(reply: httpx.Response) -> str:
+    """Its text, but for the id of the call and the time."""
+    return re.sub(r'"(created|created_at)":\d+', "", reply.text.replace(reply.headers["x-tidegate-call-id"], ""))
+
+
+async def test_a_stream_that_never_comes_to_its_content_is_not_held() -> None:
+    """From a megabyte on it is passed on as it comes: then the client may leave, and its reading sets the pace."""
+    role = lines(chat_chunk(delta={"role": "assistant"})) * 1_000
+    left = asyncio.Event()
+
+    async def script(_: Asked, write: Write) -> None:
+        await write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                await write(b"%x\r\n%b\r\n" % (len(role), role))
+        finally:
+            left.set()
+
+    async with whole(script) as here, asyncio.timeout(10):
+        async with here.client.stream("POST", CHAT.path, content=body(CHAT, "oai/m", stream=True)) as reply:
+            assert reply.status_code == 200
+            async for _ in reply.aiter_bytes():
+                break
+        await left.wait()
+        await here.recorded()
+        assert here.record()["outcome"] == "client_closed"
+
+
+@pytest.mark.parametrize("model", ["oai/m", "ant/m"])
+async def test_an_event_may_be_as_large_as_a_picture(model: str) -> None:
+    """6 MB, which the network cuts into many pieces."""
+    large = "x" * 6_000_000
+    said = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": large}}
+    big = {
+        "oai/m": lines(chat_chunk(delta={"role": "assistant", "content": large})) + CHAT_REST,
+        "ant/m": STREAMS["ant"].replace(
+            b"event: content_block_stop", lines((None, said)) + b"event: content_block_stop"
+        ),
+    }[model]
+    pieces = [big[at : at + 60_000] for at in range(0, len(big), 60_000)]
+    async with whole(streams(*pieces)) as here:
+        reply = await stream(here, CHAT, model)
+        assert large in reply.text
+        assert reply.text.endswith("data: [DONE]\n\n")

@@ -16,11 +16,14 @@ from typing import Protocol
 import msgspec
 
 from tidegate.core import chat
-from tidegate.core.errors import StreamBroken, UpstreamError
+from tidegate.core.errors import StreamBroken, UpstreamError, UpstreamProtocol
 from tidegate.dialects.dialect import Answer, Dialect, Incoming, Wire
 from tidegate.ports import Clock, UpstreamAnswer
 
 MAX_ANSWER_BYTES = 64 << 20
+HELD_BYTES = 1 << 20
+"""What comes before the first content is held, no more than this: a stream without any would fill the memory."""
+NO_STREAMS = ("application/json", "text/html")
 READ_OUT_S = 0.5
 Push = Callable[[bytes], bool]
 """Takes a piece for the client; False when the next one should wait."""
@@ -106,6 +109,7 @@ class StreamSource:
     def __init__(
         self, upstream: UpstreamAnswer, wire: Wire, client: Dialect, incoming: Incoming, *, call_id: str, clock: Clock
     ) -> None:
+        self._upstream = upstream
         self._chunks = upstream.chunks()
         self._splitter = wire.splitter()
         self._follower: _Follower = (
@@ -122,9 +126,15 @@ class StreamSource:
         async for chunk in self._chunks:
             visible, content = self._follower.follow(self._splitter.feed(chunk))
             self._held += visible
-            if content or self._follower.done:
+            if content or self._follower.done or len(self._held) > HELD_BYTES:
                 return self
-        self._check_end()
+        try:
+            self._check_end()
+        except StreamBroken:
+            kind = self._upstream.headers.get("content-type", "").partition(";")[0]
+            if kind not in NO_STREAMS:
+                raise
+            raise UpstreamProtocol(f"the provider answered with {kind}, which is no stream") from None
         return self
 
     async def pour(self, push: Push) -> bool:
@@ -184,9 +194,11 @@ class _Same:
         for event in events:
             seen = self._reader.read(event)
             content = content or seen.content
-            if seen.show and self._reader.done:
-                self._last = event + b"\n\n"  # an end that is shown goes out as the end: after the record
-            elif seen.show:
+            if self._reader.done:
+                if seen.show:
+                    self._last = event + b"\n\n"  # an end that is shown goes out as the end: after the record
+                break  # nothing comes behind it
+            if seen.show:
                 shown.append(event)
         return (b"\n\n".join(shown) + b"\n\n" if shown else b""), content
 
@@ -208,12 +220,13 @@ class _Crossing:
         )
         self._answer = Answer()
         self._texts: list[str] = []
+        self._open: set[int] = set()
+        """Choices that are known to have begun, and have not finished."""
 
     def follow(self, events: list[bytes]) -> tuple[bytes, bool]:
-        read = [event for wire_event in events for event in self._in.read(wire_event)]
         content = False
         shown: list[chat.Event] = []
-        for event in read:
+        for event in (event for wire_event in events for event in self._in.read(wire_event)):  # none behind the end
             if isinstance(event, chat.Ended):
                 self.done = True
                 break
@@ -226,8 +239,11 @@ class _Crossing:
         return self._out.write([chat.Ended()])
 
     def answer(self) -> Answer:
-        self._answer.text = "".join(self._texts)
-        return self._answer
+        answer = self._answer
+        answer.text = "".join(self._texts)
+        if self._open and not self.done:
+            answer.finish_reason = None
+        return answer
 
     def _note(self, event: chat.Event) -> None:
         answer = self._answer
@@ -239,16 +255,18 @@ class _Crossing:
                 self._texts.append(event.text)
             case chat.TextDelta() | chat.RefusalDelta() | chat.ThinkingDelta():
                 answer.unseen_chars += len(event.text)
+                self._open.add(event.choice)
             case chat.ToolCallStarted():
                 answer.tool_calls = True
+                self._open.add(event.choice)
             case chat.ToolCallDelta():
                 answer.unseen_chars += len(event.arguments)
-            case chat.Finished(choice=0):
-                answer.finish_reason = event.reason
+            case chat.Finished():
+                self._open.discard(event.choice)
+                if event.choice == 0:
+                    answer.finish_reason = event.reason
             case chat.UsageReported():
                 answer.usage = event.usage
-            case _:
-                pass
 
 
 def seconds(clock: Clock) -> int:
