@@ -39,6 +39,12 @@ def estimate_tokens(chars: int) -> int:
     return (chars + 3) // 4
 
 
+MOST = 10**9
+"""No call has so many tokens: a provider that counts as many has not counted."""
+
+
 def counted(given: int | None) -> int:
-    """A provider's count; what it leaves out, or puts below 0, is 0."""
-    return given if given and given > 0 else 0
+    """A provider's count; what it leaves out, or puts below 0, is 0, and what no call can have is MOST."""
+    if not given or given < 0:
+        return 0
+    return given if given < MOST else MOST

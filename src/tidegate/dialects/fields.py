@@ -53,6 +53,16 @@ def _has_many_values(body: bytes, most: int) -> bool:
     return between.count(b",") + between.count(b"[") + between.count(b"{") >= most
 
 
+def arguments(raw: msgspec.Raw) -> str:
+    """
+    What a provider calls a tool with, as JSON text; nothing is `{}`.
+
+    Decoders do not look into what they leave raw: what is no UTF-8 there becomes U+FFFD.
+    """
+    given = str(raw, "utf-8", "replace")
+    return "{}" if given in ("", "null") else given
+
+
 def value(fields: Fields, key: str, kind: Any, expected: str) -> Any:
     """`fields[key]` as `kind`; None when it is absent or null. Raises InvalidRequest naming the key."""
     if key not in fields:

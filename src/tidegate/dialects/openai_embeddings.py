@@ -14,7 +14,7 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest, TidegateError, UpstreamProtocol
-from tidegate.core.usage import Usage
+from tidegate.core.usage import Usage, counted
 from tidegate.dialects import openai_error
 from tidegate.dialects.dialect import Answer, Dialect, Incoming
 from tidegate.dialects.fields import encode, read_fields, value
@@ -80,8 +80,8 @@ class OpenAIEmbeddings:
             raise UpstreamProtocol("the provider's answer is not a list of embeddings") from error
         if not answer.data:
             raise UpstreamProtocol("the provider answered 200 without any embeddings")
-        counted = answer.usage.prompt_tokens if answer.usage is not None else None
-        return Answer(model=answer.model, usage=None if counted is None else Usage(input_tokens=max(counted, 0)))
+        given = answer.usage.prompt_tokens if answer.usage is not None else None
+        return Answer(model=answer.model, usage=None if given is None else Usage(input_tokens=counted(given)))
 
     def request_in(self, incoming: Incoming) -> chat.Request:
         """Raises InvalidRequest: vectors are no conversation."""

@@ -16,7 +16,7 @@ from tidegate.core.errors import TidegateError, UpstreamError, UpstreamRejected,
 from tidegate.core.ids import uuid7
 from tidegate.core.instant import iso_utc
 from tidegate.core.pricing import price
-from tidegate.core.usage import Usage, estimate_tokens
+from tidegate.core.usage import MOST, Usage, estimate_tokens
 from tidegate.dialects.dialect import Answer
 from tidegate.gateway.call import Call
 from tidegate.ports import Clock, Hold, Random, Spool
@@ -133,7 +133,7 @@ class Record:
     def _usage(self, answer: Answer) -> Usage:
         """What the provider counted, also nothing; what it did not count is estimated, and marked so."""
         arrived = estimate_tokens(len(answer.text) + answer.unseen_chars)
-        if answer.usage is None:
+        if answer.usage is None or answer.usage.input_tokens >= MOST or answer.usage.output_tokens >= MOST:
             return Usage(estimate_tokens(len(self.input)), arrived, source="estimated")
         if answer.finish_reason is None and arrived > answer.usage.output_tokens:
             # The stream broke before its final count: Anthropic tells the input first, and with it next to no output.

@@ -10,7 +10,7 @@ from tidegate.core.usage import Usage
 from tidegate.dialects.anthropic import wire
 from tidegate.dialects.anthropic.request_out import tool_id, tool_input
 from tidegate.dialects.dialect import Answer
-from tidegate.dialects.fields import encode
+from tidegate.dialects.fields import arguments, encode
 
 
 def read_answer(body: bytes) -> Answer:
@@ -72,7 +72,7 @@ def _part_in(block: wire.Block | None) -> Iterator[chat.Part]:
         case wire.Block(type="text", text=text) if text:
             yield chat.Text(text)
         case wire.Block(type="tool_use"):
-            yield chat.ToolCall(block.id, block.name, bytes(block.input).decode() or "{}")
+            yield chat.ToolCall(block.id, block.name, arguments(block.input))
         case wire.Block(type="thinking"):
             yield chat.Thinking(block.thinking, block.signature or None)
         case wire.Block(type="redacted_thinking"):

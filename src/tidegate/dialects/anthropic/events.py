@@ -14,7 +14,7 @@ from tidegate.dialects.anthropic import wire
 from tidegate.dialects.anthropic.answer import stop_reason
 from tidegate.dialects.anthropic.request_out import tool_id
 from tidegate.dialects.dialect import Answer, Seen
-from tidegate.dialects.fields import encode
+from tidegate.dialects.fields import arguments, encode
 from tidegate.dialects.sse import data_of
 
 _Content = (
@@ -138,7 +138,7 @@ class EventsIn:
             return ()
         match block.type:
             case "tool_use":
-                call = self._calls[said.index] = _CallIn(self._called, bytes(block.input).decode() or "{}")
+                call = self._calls[said.index] = _CallIn(self._called, arguments(block.input))
                 self._called += 1
                 return (chat.ToolCallStarted(call.index, block.id, block.name),)
             case "redacted_thinking":

@@ -11,6 +11,7 @@ from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
 from tidegate.core.usage import Usage, counted
 
+from tidegate.dialects.fields import arguments
 SEAL = "bedrock:"
 """Stands before a signature that came through Bedrock: whose it is, only the model that is asked next can tell."""
 NO_RAW = msgspec.Raw(b"")
@@ -173,7 +174,7 @@ def _parts_in(block: Block) -> Iterator[chat.Part]:
             yield chat.Text(text)
     if block.tool_use is not None:
         use = block.tool_use
-        yield chat.ToolCall(use.tool_use_id, use.name, bytes(use.input).decode() or "{}")
+        yield chat.ToolCall(use.tool_use_id, use.name, arguments(use.input))
     if block.reasoning_content is not None:
         yield from _thinking_in(block.reasoning_content)
 

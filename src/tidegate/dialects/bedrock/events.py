@@ -77,6 +77,7 @@ class EventsIn:
         self._calls: dict[int, _Call] = {}
         """Those that are open, by the index of their block."""
         self._called = 0
+        self._stopped = False
 
     def read(self, event: bytes) -> Sequence[chat.Event]:
         """The canonical events that one frame means. Raises UpstreamError for an exception or garbage in it."""
@@ -94,11 +95,13 @@ class EventsIn:
                 return (chat.Started("", ""),)
             case "messageStop":
                 reason = decode(_event, payload).stop_reason
+                self._stopped = reason is not None
                 return () if reason is None else (chat.Finished(finish_in(reason)),)
             case "metadata":
                 said = decode(_event, payload)
                 usage = usage_in(said.usage, said.service_tier)
-                return (chat.Ended(),) if usage is None else (chat.UsageReported(usage), chat.Ended())
+                counts = () if usage is None else (chat.UsageReported(usage),)
+                return (*counts, chat.Ended()) if self._stopped else counts
         return ()
 
     def _delta(self, said: StreamEvent) -> Sequence[chat.Event]:

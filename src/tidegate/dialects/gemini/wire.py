@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from tidegate.dialects import fields
+
 NO_RAW = msgspec.Raw(b"")
 
 
@@ -61,5 +63,4 @@ class Content(msgspec.Struct):
 
 def arguments(call: FunctionCall) -> str:
     """The arguments as JSON text."""
-    given = bytes(call.args)
-    return "{}" if given in (b"", b"null") else given.decode()
+    return fields.arguments(call.args)

@@ -245,7 +245,11 @@ class EventsIn:
 
 
 class EventsOut:
-    """Canonical events → Chat Completions chunks. Implements dialect.EventsOut."""
+    """
+    Canonical events → Chat Completions chunks. Implements dialect.EventsOut.
+
+    The reasons to finish go out when the stream has ended: some providers (Gemini) give one before the last words.
+    """
 
     def __init__(self, *, call_id: str, model: str, created: int, wants_usage: bool) -> None:
         self._head: dict[str, Any] = {
@@ -257,9 +261,10 @@ class EventsOut:
         self._wants_usage = wants_usage
         self._usage: Usage | None = None
         self._spoke: set[int] = set()
+        self._finished: dict[int, chat.FinishReason] = {}
 
     def write(self, events: Sequence[chat.Event]) -> bytes:
-        """The chunks that the events mean; `Ended` writes usage, for who asked, and `[DONE]`."""
+        """The chunks that the events mean; `Ended` writes the reasons, usage, for who asked, and `[DONE]`."""
         return b"".join([self._event(event) for event in events])
 
     def _event(self, event: chat.Event) -> bytes:
@@ -278,7 +283,8 @@ class EventsOut:
                 part = {"index": event.index, "function": {"arguments": event.arguments}}
                 return self._delta(event.choice, {"tool_calls": [part]})
             case chat.Finished():
-                return self._delta(event.choice, {}, _FINISH_OUT.get(event.reason, event.reason))
+                self._finished[event.choice] = event.reason
+                return b""
             case chat.Started():
                 self._start(event)
                 return b""
@@ -306,8 +312,10 @@ class EventsOut:
         return self._chunk([part], None)
 
     def _end(self) -> bytes:
-        usage = self._chunk([], usage_out(self._usage)) if self._wants_usage and self._usage is not None else b""
-        return usage + DONE
+        last = [self._delta(at, {}, _FINISH_OUT.get(reason, reason)) for at, reason in self._finished.items()]
+        if self._wants_usage and self._usage is not None:
+            last.append(self._chunk([], usage_out(self._usage)))
+        return b"".join((*last, DONE))
 
     def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> bytes:
         body = {**self._head, "choices": choices}
@@ -335,12 +343,12 @@ _decode_logprobs = msgspec.json.Decoder(_Logprobs | None).decode
 
 
 def _logprobs_in(raw: msgspec.Raw) -> list[Any] | None:
-    """Those of a chunk's words; what has another shape is none."""
+    """Those of the words; what has another shape is none."""
     if not raw:
         return None
     try:
         read = _decode_logprobs(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return (read.content or None) if read is not None else None
 
@@ -394,10 +402,9 @@ def _choice_in(choice: _Choice) -> chat.Choice:
     for call in message.tool_calls or []:
         function = call.function or _Called()
         parts.append(chat.ToolCall(call.id or "", function.name or "", function.arguments or ""))
-    raw = bytes(choice.logprobs)
-    logprobs = msgspec.json.decode(raw) if raw and raw != b"null" else None
+    chances = _logprobs_in(choice.logprobs)
     finish = None if choice.finish_reason is None else _FINISH.get(choice.finish_reason, "stop")
-    return chat.Choice(tuple(parts), finish, logprobs)
+    return chat.Choice(tuple(parts), finish, None if chances is None else {"content": chances, "refusal": None})
 
 
 def _choice_out(choice: chat.Choice, index: int) -> dict[str, Any]:

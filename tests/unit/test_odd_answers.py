@@ -1,0 +1,135 @@
+"""What providers should never send, and fuzzing did: an answer or an error for the client, the truth for the record."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.frames import event as frame
+from tests.unit.test_crossing import ASKED, CHAT, CHAT_ASKED, COMPLETION, GEMINI, GENERATED, bench, events, lines
+from tidegate.core.usage import MOST
+
+RESPONSES_ASKED = {"input": "Hi", "store": False}
+ANTHROPIC_ASKED = {"max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+MESSAGE = {"id": "a", "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use"}
+PRICES = {"oai/m-1": {"input": 1, "output": 2}}
+
+
+def completion(**changes: Any) -> bytes:
+    return json.dumps({**json.loads(COMPLETION), **changes}).encode()
+
+
+def choice(**changes: Any) -> bytes:
+    return completion(choices=[{**json.loads(COMPLETION)["choices"][0], **changes}])
+
+
+# --- counts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [MOST, 2**63, 10**30, 10**400])
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
+async def test_a_count_that_no_call_can_have_is_none(name: str, count: int) -> None:
+    """It would use up every budget, and its record would fit into no table."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, name: count}
+    parts = bench(completion(usage=usage), prices=PRICES)
+    reply = await parts.ask(CHAT, {**CHAT_ASKED, "model": "oai/m-1"})
+    assert reply.status == 200
+    row = parts.call
+    assert (row["outcome"], row["usage_source"], row["output_tokens"]) == ("ok", "estimated", 2)
+    assert row["cost_nano_usd"] == row["input_tokens"] * 1_000 + 2 * 2_000 < 50_000
+
+
+async def test_a_part_of_the_count_that_no_call_can_have_fits_into_the_record() -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 10**30}}
+    parts = bench(completion(usage=usage), prices=PRICES)
+    await parts.ask(CHAT, {**CHAT_ASKED, "model": "oai/m-1"})
+    row = parts.call
+    assert (row["input_tokens"], row["usage_source"], row["cache_read_input_tokens"]) == (10, "provider", MOST)
+
+
+# --- bytes and shapes ---------------------------------------------------------------------------------------------
+
+CALLED = b'{"city": "\xff"}'
+GEMINI_CALL = {"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": "@"}}]}, "index": 0}]}
+BLOCK = {"type": "tool_use", "id": "t", "name": "f", "input": "@"}
+NOT_UTF8: dict[str, tuple[str, bytes]] = {
+    "gemini": ("goo/m", json.dumps(GEMINI_CALL).encode()),
+    "gemini, streamed": ("goo/m", lines(GEMINI_CALL)),
+    "anthropic": ("ant/m", json.dumps({**MESSAGE, "content": [BLOCK]}).encode()),
+    "anthropic, streamed": (
+        "ant/m",
+        lines(
+            {"type": "message_start", "message": MESSAGE},
+            {"type": "content_block_start", "index": 0, "content_block": BLOCK},
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
+            {"type": "message_stop"},
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_UTF8)
+async def test_what_a_tool_is_called_with_may_be_no_utf8(case: str) -> None:
+    model, answer = NOT_UTF8[case]
+    parts = bench(answer.replace(b'"@"', CALLED).replace(b'"index": 0}]', b'"index": 0, "finishReason": "STOP"}]'))
+    streamed = "streamed" in case
+    reply = await parts.ask(CHAT, {**CHAT_ASKED, "model": model, "stream": streamed})
+    assert (reply.status, parts.call["outcome"]) == (200, "ok")
+    assert "\\ufffd" in reply.body.decode() or "\ufffd" in reply.body.decode()
+
+
+@pytest.mark.parametrize(
+    "chances", ["5", "true", "0.5", "[]", '"x"', '{"content": 5}', '{"content": [1e999]}', '{"content": ["\\ud800"]}']
+)
+@pytest.mark.parametrize("client", ["/v1/responses", "/v1/messages", GEMINI.format("oai/m-1")])
+async def test_odd_log_probabilities_break_no_whole_answer(client: str, chances: str) -> None:
+    parts = bench(choice(logprobs="@").replace(b'"@"', chances.encode()))
+    asked = (
+        {**ASKED} if client.endswith("generateContent") else {"model": "oai/m-1", **RESPONSES_ASKED, **ANTHROPIC_ASKED}
+    )
+    reply = await parts.ask(client, asked)
+    assert (reply.status, parts.call["outcome"]) == (200, "ok")
+
+
+# --- ends ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_reason_to_finish_comes_after_the_last_words_whenever_it_was_given() -> None:
+    """Gemini may give one with every piece: a client that stops reading at the first would have lost the rest."""
+
+    def piece(text: str) -> dict[str, Any]:
+        made = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0, "finishReason": "STOP"}
+        return {"candidates": [made], "modelVersion": "m", "responseId": "r"}
+
+    parts = bench(lines(piece("Hel"), piece("lo")))
+    reply = await parts.ask(CHAT, {**CHAT_ASKED, "stream": True})
+    said = [one["choices"][0] for one in events(reply.body)]
+    assert [(one["delta"].get("content"), one["finish_reason"]) for one in said] == [
+        ("Hel", None),
+        ("lo", None),
+        (None, "stop"),
+    ]
+
+
+async def test_bedrock_stream_without_a_reason_to_stop_is_not_complete() -> None:
+    said = {"contentBlockIndex": 0, "delta": {"text": "Hel"}}
+    whole = [frame("messageStart", {"role": "assistant"}), frame("contentBlockDelta", said)]
+    counts = frame("metadata", {"usage": {"inputTokens": 3, "outputTokens": 2}})
+    providers = {"bed": {"dialect": "bedrock", "base_url": "http://127.0.0.1:6", "region": "r", "api_key": "k"}}
+    parts = bench(b"".join([*whole, counts]), providers=providers)
+    reply = await parts.ask("/v1/responses", {**RESPONSES_ASKED, "model": "bed/m", "stream": True})
+    assert "response.completed" not in reply.body.decode()
+    row = parts.call
+    assert (row["outcome"], row["error_type"], row["input_tokens"]) == ("error", "stream_broken", 3)
+
+
+# --- what is said of it -------------------------------------------------------------------------------------------
+
+
+async def test_an_error_quotes_no_more_of_a_header_than_tells_it() -> None:
+    reply = await bench(GENERATED).ask(CHAT, CHAT_ASKED, x_tidegate_origin="x" * 50_000)
+    assert reply.status == 400
+    assert len(reply.body) < 500
