@@ -22,6 +22,7 @@ from threading import Lock
 from starlette.responses import Response
 
 from tidegate.core.errors import NotFound, Unusable
+from tidegate.private import make_private
 
 FOLDER = Path(__file__).parent / "static"
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -102,7 +103,7 @@ def write_bundle() -> bytes:
 
 def keep(file: Path, body: bytes) -> None:
     """Writes a whole file or none: a reader never sees half of it. Raises OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_private(file.parent)
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
     try:
         with os.fdopen(handle, "wb") as out:

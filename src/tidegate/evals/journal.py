@@ -25,6 +25,7 @@ from tidegate.core.instant import iso_utc
 from tidegate.evals.budget import Budget
 from tidegate.evals.judges.evidence import storable
 from tidegate.ports import Clock, PromptAnswer, PromptCall
+from tidegate.private import make_private
 
 KEPT_S = 3 * 86_400
 """After that an unfinished run is forgotten: too much may have changed at the provider."""
@@ -250,7 +251,7 @@ class Journals:
         return Journal(file, path, head)
 
     def _new(self, path: Path) -> int:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private(self._folder)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def _found(self, key: RunKey) -> Journal | None:

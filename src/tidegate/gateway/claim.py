@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from tidegate.core.errors import BadInput
+from tidegate.private import make_private
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -35,7 +36,7 @@ class Claim:
     def take(self) -> None:
         """Raises BadInput when another gateway serves this folder, or the folder can not be written."""
         try:
-            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self._lock.parent)
             self._fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             folder = self._lock.parent

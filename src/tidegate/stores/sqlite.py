@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tidegate.core.errors import BadInput, TidegateError, Unusable
+from tidegate.private import make_private
 
 POLL_S = 0.1
 _WRITES = "tidegate_writes"
@@ -101,7 +102,7 @@ class SqliteFile:
 
     def _make_folder(self) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self._path.parent)
         except OSError as error:
             if self._path.parent.is_file():
                 raise BadInput(

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from tidegate.core.errors import BadInput
 from tidegate.ports import Clock
+from tidegate.private import make_private
 
 SEGMENT_BYTES = 32 << 20
 CHECKPOINT = "budgets.json"
@@ -88,7 +89,7 @@ def prepare(folder: Path) -> None:
     """Makes the spool's folder and tries to write there. Raises BadInput in one sentence when that can not be."""
     probe = folder / f".probe-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         probe.touch()
         probe.unlink()
     except FileExistsError as error:
@@ -233,7 +234,7 @@ class SpoolWriter:
             except FileExistsError:
                 continue
             except FileNotFoundError:
-                self._folder.mkdir(parents=True, exist_ok=True)
+                make_private(self._folder)
                 continue
             # Until the lock is held the file looks like an orphan, and a recorder may have taken it.
             try:

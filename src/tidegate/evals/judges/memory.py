@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from tidegate.core.evaluation import Score
+from tidegate.private import make_private
 
 MAX_BYTES = 64 << 20
 """Of the file; beyond it, it is begun anew."""
@@ -54,7 +55,7 @@ class JudgementFile:
 
     def _append(self, line: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self._path.parent)
         opened = os.open(self._path, flags, 0o600)
         try:
             if os.fstat(opened).st_size + len(line) > MAX_BYTES:
