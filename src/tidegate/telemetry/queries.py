@@ -5,8 +5,9 @@ moment it is written. Each method takes a snapshot of its own; a page that asks 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from tidegate.core.errors import BadInput, Unusable
+from tidegate.core.errors import BadInput, Saturated, Unusable
 from tidegate.core.table import Table
 from tidegate.telemetry.find import ServedBy, served_by
 from tidegate.telemetry.lake import LakeReader, literal
@@ -22,6 +23,8 @@ from tidegate.telemetry.snapshot import Moved, Snapshot
 
 TRIES = 5
 MAX_ROWS = 10_000
+AT_ONCE = 4
+"""Of questions in anybody's SQL, in one process: each may take a thread and 1 GB for 30 s."""
 _DAY = timedelta(days=1)
 T = TypeVar("T")
 
@@ -32,6 +35,7 @@ class CallLog:
     def __init__(self, *, spool: Path, lake: Path) -> None:
         self._spool = spool.resolve()
         self._lake = LakeReader(lake.resolve())
+        self._room = threading.BoundedSemaphore(AT_ONCE)
 
     @contextmanager
     def snapshot(self, since: datetime | None = None) -> Iterator[Snapshot]:
@@ -71,11 +75,13 @@ class CallLog:
 
     def sql(self, text: str, *, limit: int = MAX_ROWS) -> Table:
         """
-        The answer to SQL that anybody wrote: one SELECT, no files, 30 s, 1 GB, `limit` rows.
+        The answer to SQL that anybody wrote: one SELECT, no files, 30 s, 1 GB, `limit` rows, 64 MiB of answer.
 
-        Raises: BadInput when it is not good SQL, Refused when it wants more than that, Unusable when it takes too long.
+        Raises: BadInput when it is not good SQL, Refused when it wants more than that, Unusable when it takes too long,
+            Saturated while four such run.
         """
-        return self._ask(lambda snapshot: snapshot.table(text, limit=limit))
+        with self._anybodys():
+            return self._ask(lambda snapshot: snapshot.table(text, limit=limit))
 
     def calls(
         self, where: str | None = None, limit: int = 50, before: str | None = None, *, since: datetime | None = None
@@ -86,14 +92,15 @@ class CallLog:
         Args:
             where: a SQL expression over the columns of `calls`, from anybody.
             before: the `cursor` of a row: only older ones, in a stable order by (start, id).
-        Raises: BadInput, Refused, Unusable as `sql` does.
+        Raises: BadInput, Refused, Unusable as `sql` does; with `where` Saturated, too.
         """
         conditions = [] if where is None or not where.strip() else [where]
         if before is not None:
             start, call_id = _parse_cursor(before)
             at = f"TIMESTAMPTZ {literal(start)}"
             conditions.append(f"start <= {at} AND (start < {at} OR id < {literal(call_id)})")
-        return [_plain(row) for row in self._ask(lambda snapshot: snapshot.calls(conditions, limit), since)]
+        with self._anybodys() if where else nullcontext():
+            return [_plain(row) for row in self._ask(lambda snapshot: snapshot.calls(conditions, limit), since)]
 
     def call(self, call_id: str) -> dict[str, Any] | None:
         """One call as plain values of CallRow and, under `content`, of ContentRow, or None where it was not kept."""
@@ -108,6 +115,16 @@ class CallLog:
     def served_by(self, since: datetime, prompt: str | None = None) -> list[ServedBy]:
         """Live calls since then by prompt, environment and version; most calls first."""
         return self._ask(lambda snapshot: served_by(snapshot, since, prompt), since)
+
+    @contextmanager
+    def _anybodys(self) -> Iterator[None]:
+        """Room for one more question of anybody's. Raises Saturated."""
+        if not self._room.acquire(blocking=False):
+            raise Saturated(f"SQL: {AT_ONCE} questions run already. Wait for one of them.", retry_after_s=1.0)
+        try:
+            yield
+        finally:
+            self._room.release()
 
     def _ask(self, question: Callable[[Snapshot], T], since: datetime | None = None) -> T:
         for _ in range(TRIES):

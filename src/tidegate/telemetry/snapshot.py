@@ -36,6 +36,7 @@ from tidegate.telemetry.lake import (
 from tidegate.telemetry.spool import Segment, segment_name, segments, whole_lines
 
 LONGEST_S = 30.0
+LARGEST_BYTES = 64 << 20
 ONLY_SELECT = "one SELECT over the tables calls and content is all that runs here: no files, settings or changes."
 
 
@@ -73,15 +74,23 @@ class Snapshot:
             return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
     def table(self, sql: str, *, limit: int) -> Table:
-        """The answer to anybody's SQL, cut to `limit` rows. Raises BadInput, Refused, Unusable."""
+        """The answer to anybody's SQL, cut to `limit` rows and some 64 MiB. Raises BadInput, Refused, Unusable."""
         with self._translated():
             statements = self._connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise Refused(f"SQL: {ONLY_SELECT}")
             answer = self._connection.execute(statements[0])
             names = [column[0] for column in answer.description or ()]
-            found = answer.fetchmany(limit + 1)
-            return Table(names, found[:limit], more=len(found) > limit)
+            found: list[tuple[Any, ...]] = []
+            left = LARGEST_BYTES
+            while row := answer.fetchone():
+                left -= _weight(row)
+                if left < 0 and not found:
+                    raise Refused(f"SQL: one row of the answer is over {LARGEST_BYTES >> 20} MiB. Ask for less of it.")
+                if left < 0 or len(found) == limit:
+                    return Table(names, found, more=True)
+                found.append(row)
+            return Table(names, found)
 
     def calls(self, conditions: Sequence[str], limit: int) -> list[dict[str, Any]]:
         """Rows of `calls` for which every SQL expression holds, newest first. Raises BadInput, Refused, Unusable."""
@@ -158,6 +167,15 @@ class Snapshot:
             raise BadInput(f"SQL: {_explained(error)}.") from error
         finally:
             timer.cancel()
+
+
+def _weight(value: Any) -> int:
+    """About how many bytes a value of an answer takes."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_weight(key) + _weight(item) for key, item in value.items())
+    return sum(map(_weight, value)) if isinstance(value, list | tuple) else 8
 
 
 def _lines(segment: Segment) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -240,6 +241,30 @@ def test_rows_are_capped_and_say_so(mixed: Places) -> None:
     assert (len(table.rows), table.more) == (4, True)
     table = mixed.log().sql("SELECT id FROM calls", limit=10)
     assert (len(table.rows), table.more) == (10, False)
+
+
+def test_an_answer_is_cut_where_it_gets_large(mixed: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows alone bound nothing: 60 of 50 MB took the console 6 GB."""
+    monkeypatch.setattr(snapshot_module, "LARGEST_BYTES", 5_000)
+    values = ("repeat('a', 1000)", "repeat('a', 1000)::BLOB", "[repeat('a', 1000)]", "{'a': repeat('a', 1000)}")
+    for value in values:
+        table = mixed.log().sql(f"SELECT {value} FROM range(100)")  # noqa: S608
+        assert (3 <= len(table.rows) <= 5, table.more) == (True, True)
+    assert len(mixed.log().sql("SELECT id FROM calls").rows) == 10
+    with pytest.raises(Refused, match="one row of the answer"):
+        mixed.log().sql("SELECT repeat('a', 10000)")
+
+
+def test_a_few_questions_at_once_are_enough(mixed: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may take 1 GB and a thread for 30 s: somebody who may only read must not keep others from a rollback."""
+    monkeypatch.setattr(snapshot_module, "LONGEST_S", 1.0)
+    log = mixed.log()
+    endless = "count(*) FROM range(10000000) a, range(10000000) b WHERE a.range + b.range = -1"
+    asks = [lambda: log.sql(f"SELECT {endless}"), lambda: log.calls(f"(SELECT {endless}) > 0")] * 4
+    with ThreadPoolExecutor(len(asks)) as many:
+        errors = [asked.exception() for asked in [many.submit(ask) for ask in asks]]
+    assert sorted(type(error).__name__ for error in errors) == ["Saturated"] * 4 + ["Unusable"] * 4
+    assert len(log.sql("SELECT id FROM calls").rows) == 10  # and all of them have left
 
 
 def test_a_query_without_end_is_stopped(mixed: Places, monkeypatch: pytest.MonkeyPatch) -> None:
