@@ -29,6 +29,8 @@ UNREAD_LIMIT = 256 << 10
 PIECE_COST = 64
 """What one piece of body costs beside its bytes, so that a drip of tiny pieces is bounded too."""
 NO_HEADERS = Headers({})
+STALE_S = 1.0
+"""That a provider had closed a kept connection is heard of so soon; later it has worked on the request, and failed."""
 NEVER = float("inf")
 SLACK_S = 0.001
 """Timers of uvloop tick in milliseconds and may be early by one."""
@@ -50,6 +52,8 @@ class Connection(asyncio.Protocol):
         self.requests = 0
         self.answered = False
         """Whether a byte of this answer has come."""
+        self.stale = False
+        """It broke because the provider had closed it before this request came."""
         self.complete = True
         self.closed = False
         self.lost: asyncio.Future[None] = loop.create_future()
@@ -246,6 +250,8 @@ class Connection(asyncio.Protocol):
         if self.status:
             self.fail(StreamBroken(f"{self._place}: the connection broke in the middle of the answer."))
         else:
+            soon = self._loop.time() - (self._deadline - self._patience_s) < STALE_S
+            self.stale = soon and self.requests > 1 and not self.answered
             self.fail(UpstreamUnavailable(f"{self._place}: the connection broke before an answer."))
 
     def _ends_with_connection(self) -> bool:

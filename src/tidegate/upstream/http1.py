@@ -5,8 +5,8 @@ Hides who may use which connection. A slot of an origin is held by a connection 
 connection, or a free slot, goes to whoever waits longest. Leaving an exchange before its answer is whole closes the
 connection, so nothing half-read is ever used again. Redirects are not followed: a credential goes to its own host only.
 
-A request is sent twice only when a connection kept from before broke without one byte of an answer: the provider had
-closed it while the request was on its way.
+A request is sent twice only when a connection kept from before broke at once, without one byte of an answer: the
+provider had closed it while the request was on its way.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Exchange(msgspec.Struct, eq=False):
         try:
             await connection.ask(self._payload, request.first_byte_s, head_only=head_only)
         except UpstreamUnavailable:
-            if connection.answered or connection.requests == 1:
+            if not connection.stale:
                 raise
             connection = await origin.lease(request.connect_s, fresh=True)
             await connection.ask(self._payload, request.first_byte_s, head_only=head_only)

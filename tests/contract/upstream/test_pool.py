@@ -253,6 +253,23 @@ async def test_it_is_not_sent_again_once_a_byte_of_the_answer_came() -> None:
         assert (provider.connections, len(provider.requests)) == (1, 2)
 
 
+async def test_it_is_not_sent_again_once_the_provider_may_have_worked_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that breaks after a while was not closed before: whoever wants to pay twice has retries."""
+    monkeypatch.setattr("tidegate.upstream.connection.STALE_S", 0.05)
+
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.send(OK)
+        await talk.request()
+        await asyncio.sleep(0.1)
+
+    async with Provider(script) as provider, pooled() as pool:
+        await fetch(pool, provider)
+        with pytest.raises(UpstreamUnavailable):
+            await fetch(pool, provider)
+        assert (provider.connections, len(provider.requests)) == (1, 2)
+
+
 async def test_it_is_not_sent_again_after_a_time_out() -> None:
     async def script(talk: Talk) -> None:
         await talk.request()
