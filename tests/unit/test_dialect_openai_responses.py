@@ -325,9 +325,10 @@ def test_a_tool_that_is_not_strict_says_so() -> None:
 
 
 def test_a_file_without_a_name_gets_one() -> None:
-    message = chat.Message("user", (chat.File(data="AA==", media_type="text/plain"), chat.File(data="AA==")))
+    kinds = ("text/plain; charset=utf-8", "text/markdown", None, "application/x-own")
+    message = chat.Message("user", tuple(chat.File(data="AA==", media_type=kind) for kind in kinds))
     names = [part["filename"] for part in wire_of(chat.Request((message,)))[0]["input"][0]["content"]]
-    assert names == ["document.txt", "document.pdf"]
+    assert names == ["document.txt", "document.md", "document.pdf", "document"]
 
 
 # ---- what a provider answers ----

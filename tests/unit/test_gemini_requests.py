@@ -256,6 +256,23 @@ def test_what_gemini_can_not_say_is_a_loss(request_: chat.Request, lost: list[st
     assert write(request_)[1] == lost
 
 
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (chat.Image(url="https://a.example/b/Cat.WEBP?size=2#top"), "image/webp"),
+        (chat.Image(url="https://a.example/b.c/cat"), "image/png"),
+        (chat.Image(url="https://a.example/cat.webp", media_type="image/jpeg"), "image/jpeg"),
+        (chat.File(url="https://a.example/call.wav"), "audio/wav"),
+        (chat.File(url="https://a.example/7", name="notes.md"), "text/markdown"),
+        (chat.File(url="https://a.example/7"), None),
+    ],
+)
+def test_a_name_tells_the_media_type_the_same_on_every_machine(part: chat.Part, told: str | None) -> None:
+    """Not so Python's `mimetypes`, which reads /etc/mime.types."""
+    (sent,) = write(asks(chat.Message("user", (part,))))[0]["contents"][0]["parts"]
+    assert sent["fileData"].get("mimeType") == told
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_logprobs_are_asked_for(stream: bool) -> None:
     body, losses = write(asks(logprobs=2), stream=stream)

@@ -7,7 +7,6 @@ their function, tool arguments and results as objects, and thinking as a level o
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -17,6 +16,7 @@ import msgspec
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
 from tidegate.core.reasoning import tokens_for
+from tidegate.dialects import media
 from tidegate.dialects.fields import encode
 from tidegate.dialects.gemini import signatures, speech
 from tidegate.dialects.gemini.request_in import GOOGLES_FILES, MADE_ID
@@ -179,7 +179,7 @@ class _Conversation:
             case chat.Image():
                 if part.detail not in (None, "auto"):
                     self._losses.add(f"{place}.detail", "Gemini's images have no detail")
-                yield _media_out(part.url, part.data, part.media_type or _guessed(part.url) or "image/png")
+                yield _media_out(part.url, part.data, part.media_type or media.told_by(part.url) or "image/png")
             case chat.File():
                 yield from self._file(part, place)
             case chat.Audio():
@@ -195,7 +195,7 @@ class _Conversation:
         if file.data is None and (url is None or (file.url is None and not url.startswith(GOOGLES_FILES))):
             self._losses.add(place, "another provider's files can not be had by their id", essential=True)
             return
-        yield _media_out(url, file.data, file.media_type or _guessed(url) or _guessed(file.name))
+        yield _media_out(url, file.data, file.media_type or media.told_by(url) or media.told_by(file.name))
 
     def _results(self, message: chat.Message, place: str) -> Iterator[tuple[int, Wire]]:
         for part in message.parts:
@@ -235,7 +235,3 @@ def _media_out(url: str | None, data: str | None, media_type: str | None) -> Wir
         return {"inlineData": {"mimeType": media_type or "application/pdf", "data": data}}
     kind = {} if media_type is None else {"mimeType": media_type}
     return {"fileData": {**kind, "fileUri": url or ""}}
-
-
-def _guessed(name: str | None) -> str | None:
-    return mimetypes.guess_type(name.partition("?")[0])[0] if name else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Iterator
 from typing import Any
 
 from tidegate.core import chat
 from tidegate.core.reasoning import effort_for
+from tidegate.dialects import media
 from tidegate.dialects.fields import encode
 from tidegate.dialects.losses import Losses
 from tidegate.dialects.openai_responses import items
@@ -133,7 +133,7 @@ def _file_out(file: chat.File) -> dict[str, str]:
     if file.data is None:
         return {"file_url": file.url or ""}
     media_type = file.media_type or "application/pdf"
-    name = file.name or f"document{mimetypes.guess_extension(media_type) or ''}"
+    name = file.name or f"document{media.ending(media_type)}"
     return {"file_data": f"data:{media_type};base64,{file.data}", "filename": name}
 
 
