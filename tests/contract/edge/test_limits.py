@@ -162,6 +162,24 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
         CHUNKED + b"3\r\nabcd\r\n0\r\n\r\n",
         CHUNKED + b"10000000000000003\r\nabc\r\n0\r\n\r\n",
         CHUNKED + b"\r\nabc\r\n0\r\n\r\n",
+        CHUNKED + b"3\rXabc\r\n0\r\n\r\n",
+        CHUNKED + b"3;a\nabc\r\n0\r\n\r\n",
+        CHUNKED + b"3;a\n\r\nabc\r\n0\r\n\r\n",
+        CHUNKED + b"3;a\rb\r\nabc\r\n0\r\n\r\n",
+        CHUNKED + b'3;a="\r\n"\r\nabc\r\n0\r\n\r\n',
+        CHUNKED + b"3\r\nabcXX0\r\n\r\n",
+        CHUNKED + b"3\r\nabc\r\n0\n\r\n",
+        CHUNKED + b"3\r\nabc\r\n0\r\n\n",
+        CHUNKED + b"3\r\nabc\r\n0\r\nX: y\n\r\n",
+        CHUNKED + b"3\r\nabc\r\n0\r\nContent-Length: 10\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
+        POST + b'Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n',
+        POST + b"Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: \r\nContent-Length: 3\r\n\r\nabc",
+        POST + b"Content-Length\t: 3\r\n\r\nabc",
+        POST + b"Content-Length: 3\x0b\r\n\r\nabc",
+        POST + b"Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 3\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"GET / HTTP/1.1\nHost: a\n\n",
         b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n",
@@ -197,6 +215,22 @@ async def test_ambiguous_or_broken_requests_are_400_and_nothing_behind_them_is_s
         assert (status, headers["connection"]) == (400, "close")
         assert error_of(body)["type"] == "invalid_request_error"
         assert await client.rest() == b""
+
+
+async def test_what_comes_behind_a_body_is_no_header() -> None:
+    """Or a client could name itself, or its key, where nothing that stands before the gateway looks."""
+    seen: list[dict[str, str]] = []
+
+    async def look(request: Request, reply: HttpReply) -> None:
+        seen.append(request.headers)
+        await echo(request, reply)
+
+    async with serving(look) as port, Client(port) as client:
+        trailers = b"Authorization: Bearer x\r\nHost: b\r\nX-Api-Key: x\r\n\r\n"
+        client.send(CHUNKED + b"3\r\nabc\r\n0\r\n" + trailers + PLAIN)
+        assert (await client.answer())[2] == b"POST /  3 abc"
+        assert (await client.answer())[0] == 200
+    assert seen == [{"host": "a", "transfer-encoding": "chunked"}, {"host": "a"}]
 
 
 async def test_arbitrary_cuts_of_a_request_change_nothing() -> None:
