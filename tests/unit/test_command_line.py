@@ -94,3 +94,31 @@ def test_an_argument_too_many_is_named_with_the_help_that_says_what_fits(
 ) -> None:
     assert run(monkeypatch, "deploy", "support/answer", "v7") == 4
     assert capsys.readouterr().err == "tidegate: 'v7' is one argument too many. See `tidegate deploy --help`.\n"
+
+
+@pytest.mark.parametrize("name", ["a\x1b]0;title\x07", "a\x1b[2J", "a\x9b2J", "a\u202egnp.exe", "a\u2066b", "a\rb"])
+def test_a_files_name_in_a_reason_drives_no_terminal(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Who checks out somebody's pull request reads reasons that quote its files."""
+    (project / "prompts" / name).mkdir()
+    (project / "prompts" / name / "prompt.md").write_text(PROMPT, "utf-8")
+    assert run(monkeypatch, "gate", "--config", str(project)) == 4
+    assert run(monkeypatch, "lint", "--config", str(project / name)) == 4
+    assert run(monkeypatch, f"no-{name}") == 4
+    shown = capsys.readouterr()
+    assert "a prompt's folder is named with" in shown.err
+    assert {mark for mark in shown.out + shown.err if not mark.isprintable()} <= {"\n"}
+
+
+@pytest.mark.parametrize("name", ["a\n::error::forged", "a\n##[group]forged"])
+def test_a_files_name_in_a_reason_is_no_command_to_a_job_on_github(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    (project / "prompts" / name).mkdir()
+    (project / "prompts" / name / "prompt.md").write_text(PROMPT, "utf-8")
+    assert run(monkeypatch, "gate", "--config", str(project)) == 4
+    assert run(monkeypatch, f"no-{name}") == 4
+    shown = capsys.readouterr().err
+    assert not any(line.startswith("::") or "##[" in line for line in shown.splitlines())

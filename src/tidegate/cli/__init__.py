@@ -90,13 +90,16 @@ def _unbroken(doc: str) -> str:
     return "\n".join(lines)
 
 
-def _told(reason: str) -> str:
-    """A job on GitHub takes some lines for commands, and a reason may quote an answer or a file."""
-    if os.environ.get("GITHUB_ACTIONS") != "true":
-        return reason
-    from tidegate.cli.github import harmless
+def _tell(reason: str) -> None:
+    """A reason may quote an answer or a file's name: neither a terminal nor a job on GitHub takes it for a command."""
+    from tidegate.cli.output import visible
 
-    return harmless(reason)
+    shown = visible(reason)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from tidegate.cli.github import harmless
+
+        shown = harmless(shown)
+    print(f"tidegate: {shown}", file=sys.stderr)  # noqa: T201
 
 
 def _missing(error: CycloptsError, arguments: list[str]) -> str:
@@ -117,13 +120,13 @@ def main() -> None:
         build(arguments[0] if arguments else None)(arguments, exit_on_error=False, print_error=False)
     except UnusedCliTokensError as error:
         words = " ".join(error.unused_tokens or ())
-        print(f"tidegate: {words!r} is one argument too many. See `tidegate {arguments[0]} --help`.", file=sys.stderr)  # noqa: T201
+        _tell(f"{words!r} is one argument too many. See `tidegate {arguments[0]} --help`.")
         sys.exit(BadInput.exit_code)
     except CycloptsError as error:
-        print(f"tidegate: {_missing(error, arguments) or error}", file=sys.stderr)  # noqa: T201
+        _tell(_missing(error, arguments) or str(error))
         sys.exit(BadInput.exit_code)
     except TidegateError as error:
-        print(f"tidegate: {_told(str(error))}", file=sys.stderr)  # noqa: T201
+        _tell(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -46,7 +46,10 @@ def moment(instant: str, timezone: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Text whose control characters are shown instead of obeyed, so that nothing stored can drive a terminal."""
+    """
+    Text whose control characters are shown instead of obeyed, so that nothing stored can drive a terminal, or make a
+    line read in another order than it is written in.
+    """
     return text.translate(_CONTROLS)
 
 
@@ -69,4 +72,6 @@ def who() -> str:
 
 
 _CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
-_CONTROLS |= dict.fromkeys(range(127, 160), "\N{REPLACEMENT CHARACTER}")
+_CONTROLS |= dict.fromkeys(
+    (*range(127, 160), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\N{REPLACEMENT CHARACTER}"
+)
