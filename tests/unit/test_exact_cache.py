@@ -626,6 +626,37 @@ async def test_who_waits_may_leave_too() -> None:
     assert (b.upstream.open, b.lookup.flights) == (0, {})
 
 
+async def test_who_leaves_in_the_moment_that_the_answer_is_there_leaves_nothing_behind() -> None:
+    held = Held(completion())
+    b = bench(held)
+    tasks = [b.begin() for _ in range(2)]
+    await settle()
+    [flight] = b.lookup.flights.values()
+    held.let(2)
+    while flight.answer is None:
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (b.upstream.open, b.lookup.flights) == (0, {})
+
+
+async def test_nobody_joins_a_stream_that_all_have_left() -> None:
+    """The last to leave wanted it whole: the same call would have failed for ever after."""
+    held = Held(*CHUNKS)
+    b = bench(held, *whole(completion()))
+    streamed = b.begin(STREAM)
+    await settle()
+    held.let(2)
+    await settle()
+    unary = b.begin()
+    await settle()
+    await cancel(streamed)
+    await cancel(unary)
+    assert (b.upstream.open, b.lookup.flights) == (0, {})
+    assert said(await b.call()) == (200, "miss")
+
+
 async def test_a_slow_client_holds_up_nobody() -> None:
     held = Held(*CHUNKS)
     b = bench(held)

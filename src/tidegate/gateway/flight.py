@@ -225,16 +225,12 @@ class Flight(msgspec.Struct, eq=False):
         _wake(self.waiting)
 
     async def join(self) -> None:
-        """Takes part; returns once there is an answer, a failure, or no leader any more. Cancelled: takes no part."""
+        """Takes part, cancelled or not; returns once there is an answer, a failure, or no leader any more."""
         self._count(1)
         if self.answer is None:
             turn = asyncio.get_running_loop().create_future()
             self.waiting.append(turn)
-            try:
-                await turn
-            except BaseException:
-                await self.leave()
-                raise
+            await turn
 
     async def leave(self, *exc: object) -> None:
         """Takes no more part. The last one leaves the exchange, which cancels an answer that is not whole."""

@@ -126,9 +126,7 @@ class Part(msgspec.Struct, eq=False):
                 flight.keeps = False
                 await self.lookup.answers.put(self.key, kept, self.plan.path.exact_ttl_s or 0)
         finally:
-            if flight.parties == 1:
-                self._forget(flight)
-            await flight.leave(kind, *exc)
+            await self._leave(flight, kind, *exc)
 
     async def _lead(self, *, keeps: bool, shared: bool = False) -> Source:
         """Makes the call."""
@@ -154,7 +152,11 @@ class Part(msgspec.Struct, eq=False):
 
     async def _follow(self, flight: Flight) -> Source | None:
         """Takes part in another's call; None when that came to nothing for reasons of the other's own."""
-        await flight.join()
+        try:
+            await flight.join()
+        except BaseException:
+            await self._leave(flight)
+            raise
         if flight.target is not None:
             self.record.use(flight.target)
         if flight.failure is not None:
@@ -166,7 +168,7 @@ class Part(msgspec.Struct, eq=False):
             answer = flight.answer if isinstance(flight.answer, SharedAnswer) else Replay(flight.answer)
             source = await self._open(answer, flight.target, streamed=flight.streamed)
         except BaseException as error:
-            await flight.leave()
+            await self._leave(flight)
             if isinstance(error, UpstreamError):  # it broke before this client saw any of it
                 self._forget(flight)
                 return None
@@ -213,6 +215,12 @@ class Part(msgspec.Struct, eq=False):
         if not finished or row.output_valid is False or body is None or flight.generation != lookup.generation:
             return None
         return KeptAnswer(body, flight.streamed, lookup.clock.now_ns(), row.prompt, row.digest, flight.losses)
+
+    async def _leave(self, flight: Flight, *exc: object) -> None:
+        """Takes no more part. What all have left is nobody's to join."""
+        if flight.parties == 1:
+            self._forget(flight)
+        await flight.leave(*exc)
 
     def _forget(self, flight: Flight) -> None:
         """Nobody joins it any more."""
