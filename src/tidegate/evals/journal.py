@@ -80,7 +80,7 @@ class Journal:
         self.spent_nano_usd = 0
         """What all answers in it cost."""
         self.spent_elsewhere_nano_usd = head.spent_nano_usd
-        """By the same command, for other runs."""
+        """By the same command, for runs that are over."""
         self.broken: str | None = None
         """Why nothing more can be written down."""
         self._file = file
@@ -117,12 +117,11 @@ class Journal:
         self._notes[name] = text
         self._append(_Line(note=name, text=text))
 
-    def tell_spent(self, nano_usd: int) -> None:
-        """Writes down what the command has spent until now, when some of that was for other runs."""
-        elsewhere = nano_usd - self.spent_nano_usd
-        if elsewhere > self.spent_elsewhere_nano_usd:
-            self.spent_elsewhere_nano_usd = elsewhere
-            self._append(_Line(note=ELSEWHERE, text=str(elsewhere)))
+    def spent_by(self, other: Journal) -> None:
+        """Writes down what another run of the command has cost, which is over: its journal goes."""
+        if other.spent_nano_usd:
+            self.spent_elsewhere_nano_usd += other.spent_nano_usd
+            self._append(_Line(note=ELSEWHERE, text=str(self.spent_elsewhere_nano_usd)))
 
     def noted(self, name: str) -> str | None:
         """The text of a note."""
@@ -200,16 +199,16 @@ class Journals:
         known = self._open.get(key)
         if known is not None:
             known.resumed = 0
-            known.tell_spent(budget.spent_nano_usd)
             return known
+        elsewhere = budget.spent_nano_usd - self._spent()
         try:
             found = self._found(key)
-            self._open[key] = made = found or self._made(key, run_id, budget.spent_nano_usd)
+            self._open[key] = made = found or self._made(key, run_id, elsewhere)
         except OSError as error:
             why = error.strerror or str(error)
             raise Unusable(f"{self._folder}: what a run pays for can not be written down: {why}.") from error
         if found is not None:
-            budget.spent_nano_usd = max(budget.spent_nano_usd, found.spent_elsewhere_nano_usd) + found.spent_nano_usd
+            budget.spent_nano_usd = max(elsewhere, found.spent_elsewhere_nano_usd) + self._spent()
         return made
 
     def get(self, key: RunKey) -> Journal | None:
@@ -220,6 +219,8 @@ class Journals:
         """The run is whole and stored: its journal goes."""
         journal = self._open.pop(key, None)
         if journal is not None:
+            for other in self._open.values():
+                other.spent_by(journal)
             journal.discard()
 
     def close(self) -> None:
@@ -230,6 +231,10 @@ class Journals:
         with suppress(OSError):
             self._folder.rmdir()
             self._folder.parent.rmdir()
+
+    def _spent(self) -> int:
+        """What the runs that are not over cost until now."""
+        return sum(journal.spent_nano_usd for journal in self._open.values())
 
     @contextmanager
     def kept(self) -> Iterator[None]:
