@@ -355,17 +355,15 @@ def with_power(page: str, results: Mapping[str, Any]) -> str:
 
 
 def power_tables(results: Mapping[str, Any]) -> str:
-    """False alarms by kind of metric, and how often a drop of 10 points is found."""
-    found = {name: list(enumerate(results[name])) for name in ("unchanged", "drop_10")}
+    """False alarms by kind of metric, how often a drop of 10 points is found, and both of `must_pass`."""
+    found = {name: list(enumerate(results[name])) for name in ("unchanged", "drop_10", "must_pass")}
     sizes = sorted({row["n"] for _, row in found["unchanged"]})
-    alarms = [
-        "| nothing changed: FAIL, in % | " + " | ".join(f"{n} cases" for n in sizes) + " |",
-        "|---|" + "--:|" * len(sizes),
-    ]
-    power = [
-        "| 10 points worse: FAIL, in % | " + " | ".join(f"{n} cases" for n in sizes) + " |",
-        "|---|" + "--:|" * len(sizes),
-    ]
+
+    def head(title: str) -> list[str]:
+        return [f"| {title} | {' | '.join(f'{n} cases' for n in sizes)} |", "|---|" + "--:|" * len(sizes)]
+
+    alarms, power = head("nothing changed: FAIL, in %"), head("10 points worse: FAIL, in %")
+    guards = head("`must_pass`: FAIL, in %")
     for kind, title in {"rate": "pass rate", "score": "judge's score"}.items():
         for clustered, looks, repeats in ((False, 1, 1), (False, 1, 3), (False, 2, 3), (True, 1, 3), (True, 2, 3)):
             words = (
@@ -378,7 +376,16 @@ def power_tables(results: Mapping[str, Any]) -> str:
             where = "every case a little" if change == "everywhere" else "one case in ten entirely"
             words = f"{where}, {_repeats(repeats)}"
             power.append(_measured(words, "drop_10", found["drop_10"], {"change": change, "repeats": repeats}, sizes))
-    return "\n".join([*alarms, "", *power, ""])
+    for words, now, field in (
+        ("nothing changed", None, "fail_percent"),
+        ("nothing changed, if nothing were tried again", None, "breaks_percent"),
+        ("one case always fails", 0.0, "fail_percent"),
+    ):
+        for repeats in (2, 3):
+            wanted = {"now": now, "repeats": repeats}
+            title = f"{words}, {_repeats(repeats)}"
+            guards.append(_measured(title, "must_pass", found["must_pass"], wanted, sizes, field=field))
+    return "\n".join([*alarms, "", *power, "", *guards, ""])
 
 
 def _repeats(count: int) -> str:
@@ -391,11 +398,13 @@ def _measured(
     rows: list[tuple[int, Mapping[str, Any]]],
     wanted: Mapping[str, Any],
     sizes: list[int],
+    *,
+    field: str = "fail_percent",
 ) -> str:
     cells = []
     for n in sizes:
         index, row = next((i, row) for i, row in rows if row["n"] == n and wanted.items() <= row.items())
-        cells.append(f"{row['fail_percent']:.1f} <!-- bench: gate-power.json {table}.{index}.fail_percent -->")
+        cells.append(f"{row[field]:.1f} <!-- bench: gate-power.json {table}.{index}.{field} -->")
     return f"| {title} | {' | '.join(cells)} |"
 
 

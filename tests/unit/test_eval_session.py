@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
@@ -20,10 +20,11 @@ from tidegate.cli import build, main
 from tidegate.cli import simulated as simulated_module
 from tidegate.config import Project
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Unusable
-from tidegate.core.evaluation import CheckResult, GateReport, Repeat
+from tidegate.core.evaluation import CheckResult, GateReport, Recheck, Repeat
+from tidegate.evals.regate import regate
 from tidegate.evals.report import gate_report, plan_line, run_report
 from tidegate.evals.runner import Progress
-from tidegate.evals.runs import Parts
+from tidegate.evals.runs import FIRST_RECHECK, Parts
 from tidegate.evals.said import UNDECIDED
 from tidegate.evals.session import Session
 from tidegate.evals.watcher import Planned, Watcher
@@ -42,6 +43,7 @@ class Notes(Watcher):
         self.plans: list[Planned] = []
         self.steps: list[Progress] = []
         self.bought: list[int] = []
+        self.rechecked: list[tuple[int, int]] = []
 
     def planned(self, planned: Planned) -> None:
         assert not self.steps, "the plan is told before the first call"
@@ -49,6 +51,9 @@ class Notes(Watcher):
 
     def progressed(self, progress: Progress) -> None:
         self.steps.append(progress)
+
+    def rechecking(self, cases: int, repeats: int) -> None:
+        self.rechecked.append((cases, repeats))
 
     def more_repeats(self, repeats: int) -> None:
         self.bought.append(repeats)
@@ -240,6 +245,99 @@ async def test_nothing_is_bought_where_no_case_is_mixed(world: World) -> None:
     assert report.verdict == "INCONCLUSIVE"
     assert "add cases" in report.reason
     assert world.notes.bought == []
+
+
+GUARDED = "checks: [is-json]\nrepeats: 2\ngate: {must_pass: [is-json], metrics: {pass-rate: {floor: 0.5}}}\n"
+
+
+async def suspected(world: World, *, fails: Callable[[PromptCall], bool], suite: str = GUARDED) -> GateReport:
+    """A gate of five cases, of which version 2 fails c0 in both repeats; `fails` says who fails it in a recheck."""
+    world.suite(suite)
+    inputs = {"question": "q", "context": "c"}
+    write(world.folder, golden_jsonl=lines(*({"id": f"c{i}", "inputs": inputs} for i in range(5))))
+    world.caller = ScriptedCaller(lambda call: PromptAnswer("{}", cost_nano_usd=10))
+    await world.gate()
+    world.deploy(1)
+    live = world.shelf.versions[0].digest
+    world.befriend()
+
+    def answer(call: PromptCall) -> PromptAnswer:
+        again = int(call.tags["repeat"]) >= FIRST_RECHECK
+        bad = fails(call) if again else call.tags["case"] == "c0" and call.digest != live
+        return PromptAnswer("no" if bad else "{}", cost_nano_usd=10)
+
+    world.caller = ScriptedCaller(answer)
+    return await world.gate()
+
+
+async def test_a_break_that_may_be_luck_is_tried_again_on_both_sides(world: World) -> None:
+    """Only that case, by 8 calls of each version, also of a baseline that is on file; in no figure but their own."""
+    report = await suspected(world, fails=lambda call: call.digest != world.shelf.versions[0].digest)
+    assert (report.verdict, report.reason) == (
+        "FAIL",
+        "is-json must pass, and it fails in all 10 repeats of 'c0', which v1 always passes.",
+    )
+    assert report.rechecks == (Recheck("c0", "is-json", 0, 8, 8, 8),)
+    assert report.notes == ("is-json of 'c0' was tried again: v2 passes 0 of 8 more, v1 8 of 8.",)
+    assert world.notes.rechecked == [(1, 8)]
+    again = [call for call in world.caller.calls if int(call.tags["repeat"]) >= FIRST_RECHECK]
+    assert len(again) == 16
+    assert {call.tags["case"] for call in again} == {"c0"}
+    assert report.cost_usd == pytest.approx((10 + 16) * 10 / 1e9)
+    assert [(run.version, len(run.results)) for run in world.shelf.saved] == [(1, 10), (2, 10)]
+    assert regate(world.shelf, report.run_id).verdict == "FAIL", "what was tried again is stored with the verdict"
+    alone = regate(world.shelf, report.run_id, against=world.shelf.saved[0].id)
+    assert alone.rechecks == report.rechecks
+
+
+@pytest.mark.parametrize("who", ["nobody", "both"])
+async def test_a_slip_is_no_break(world: World, who: str) -> None:
+    report = await suspected(world, fails=lambda call: who == "both")
+    assert (report.verdict, report.reason) == ("PASS", "The pass rate is 80%, and its floor is 50%.")
+    assert "was tried again" in report.notes[0]
+
+
+async def test_half_a_break_is_neither_and_buys_nothing(world: World) -> None:
+    """What stays in doubt after 8 repeats more is not made clear by repeats of all the other cases."""
+    live = "0" * 64
+
+    def fails(call: PromptCall) -> bool:
+        return call.digest != live and int(call.tags["repeat"]) % 4 == 0
+
+    world.suite(GUARDED)
+    await world.gate()
+    live = world.shelf.versions[0].digest
+    world.shelf.saved.clear()
+    report = await suspected(world, fails=fails, suite=GUARDED.replace("{must", "{max_cost_usd: 1, must"))
+    assert (report.verdict, world.notes.bought) == ("INCONCLUSIVE", [])
+    assert report.reason == (
+        "is-json must pass, and it fails in 4 of 10 repeats of 'c0', which v1 always passes: "
+        "too often for a slip, and too seldom to be sure that it broke."
+    )
+
+
+async def test_a_cap_without_room_for_a_recheck_is_no_pass(world: World) -> None:
+    capped = GUARDED.replace("{must", "{max_cost_usd: 0.0000002, must")
+    report = await suspected(world, fails=lambda call: True, suite=capped)
+    assert (report.verdict, report.rechecks, world.notes.rechecked) == ("INCONCLUSIVE", (), [])
+    assert report.reason.endswith("; trying it again would tell a slip from a break.")
+    assert report.notes == ("gate.max_cost_usd has no room to try again what must pass and failed: raise it.",)
+
+
+async def test_no_more_than_ten_cases_are_tried_again(world: World) -> None:
+    """Where all break, the rest stays in doubt until some of them are proof enough."""
+    world.suite(GUARDED.replace("repeats: 2", "repeats: 1").replace("0.5", "0.0"))
+    inputs = {"question": "q", "context": "c"}
+    write(world.folder, golden_jsonl=lines(*({"id": f"c{i}", "inputs": inputs} for i in range(30))))
+    world.caller = ScriptedCaller(lambda call: PromptAnswer("{}"))
+    await world.gate()
+    world.deploy(1)
+    live = world.shelf.versions[0].digest
+    world.befriend()
+    world.caller = ScriptedCaller(lambda call: PromptAnswer("{}" if call.digest == live else "no"))
+    report = await world.gate()
+    assert (len(report.rechecks), len(world.caller.calls)) == (10, 30 + 160)
+    assert (report.verdict, report.reason[-19:]) == ("FAIL", "(and 9 more cases).")
 
 
 async def test_a_provider_that_is_down_stores_nothing(world: World) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from tests.unit.evals import lines, load, stored, write
-from tidegate.core.evaluation import EXIT_CODES, GateReport
+from tidegate.core.evaluation import EXIT_CODES, GateReport, Recheck
 from tidegate.evals.gate import gate, undecided_by_noise
 
 
@@ -25,6 +26,7 @@ def verdict(
     critical: str = "",
     clusters: dict[str, str] | None = None,
     same: bool = False,
+    rechecks: Sequence[Recheck] = (),
 ) -> GateReport:
     cases: list[dict[str, Any]] = [
         {"id": name, "critical": name == critical, "cluster": (clusters or {}).get(name), "checks": []}
@@ -34,10 +36,11 @@ def verdict(
     suite, golden = load(folder)
     baseline = None if before is None else stored(suite, golden, before, check=check)
     candidate = stored(suite, golden, after, number=1 if same else 2, check=check)
-    return gate(candidate, baseline, suite, golden, cost_nano_usd=5_000)
+    return gate(candidate, baseline, suite, golden, cost_nano_usd=5_000, rechecks=rechecks)
 
 
 MUST = "{must_pass: [is-json]}"
+HIGH = "{must_pass: [is-json], metrics: {pass-rate: {floor: 0.9}}}"
 FLOOR = "{must_pass: [is-json], metrics: {pass-rate: {floor: 1.0}}}"
 LOW = "{metrics: {pass-rate: {floor: 0.5}}}"
 WIDE = "{metrics: {pass-rate: {margin: 0.5}}}"
@@ -55,7 +58,7 @@ MARGIN = "{metrics: {pass-rate: {margin: 0.1}}}"
         ({"a": "++", "b": "+-"}, {"a": "++", "b": "--"}, LOW[:1] + "must_pass: [is-json], " + LOW[1:], "PASS",
          "The pass rate is 50%, and its floor is 50%."),
         ({"a": "+", "b": "+"}, {"a": "+", "b": "-"}, LOW[:1] + "must_pass: [is-json], " + LOW[1:], "INCONCLUSIVE",
-         "is-json must pass, and it failed in the only repeat of 'b', which v1 always passes; with two repeats or more the gate could tell a slip from a break."),
+         "is-json must pass, and it fails in the only repeat of 'b', which v1 always passes; trying it again would tell a slip from a break."),
         # floors
         ({"a": "++", "b": "++"}, {"a": "++", "b": "++"}, FLOOR, "PASS", "The pass rate is 100%, and its floor is 100%."),
         ({"a": "++", "b": "++"}, {"a": "++", "b": "+-"}, FLOOR, "FAIL", "The pass rate is 75%, below its floor of 100%."),
@@ -64,6 +67,8 @@ MARGIN = "{metrics: {pass-rate: {margin: 0.1}}}"
         (None, {"a": "++", "b": "+-"}, "{}", "FAIL", "The pass rate is 75%, below its floor of 100%."),
         (None, {"a": "++", "b": "--"}, MUST, "FAIL", "is-json must pass, and it fails in all 2 repeats of 'b'."),
         (None, {"a": "++", "b": "+-"}, MUST, "FAIL", "The pass rate is 75%, below its floor of 100%."),
+        (None, {"a": "+", "b": "-"}, LOW[:1] + "must_pass: [is-json], " + LOW[1:], "INCONCLUSIVE",
+         "is-json must pass, and it fails in the only repeat of 'b'; with two repeats or more the gate could tell a slip from a break."),
         (None, {"a": "++", "b": "--"}, LOW, "PASS", "The pass rate is 50%, and its floor is 50%."),
         (None, {"a": "++", "b": "--"}, MARGIN, "FAIL", "The pass rate is 50%, below its floor of 100%."),
         # margins
@@ -110,20 +115,74 @@ def test_a_check_that_need_not_pass_breaks_nothing(tmp_path: Path) -> None:
 
 
 def test_every_check_of_a_critical_case_must_pass(tmp_path: Path) -> None:
-    before, after = {"a": "++", "b": "++"}, {"a": "++", "b": "--"}
+    before, after = {"a": "+++", "b": "+++"}, {"a": "+++", "b": "---"}
     assert verdict(tmp_path, before, after, policy=LOW, check="contains", critical="a").verdict == "PASS"
     report = verdict(tmp_path, before, after, policy=LOW, check="contains", critical="b")
     assert report.verdict == "FAIL"
-    assert report.reason == "contains must pass, and it fails in all 2 repeats of 'b', which v1 always passes."
+    assert report.reason == "contains must pass, and it fails in all 3 repeats of 'b', which v1 always passes."
 
 
 def test_a_whole_broken_case_is_not_hidden_by_the_average(tmp_path: Path) -> None:
     """E7: 99 of 100 cases pass, and the one that must never break breaks."""
-    before = {f"c{i}": "++" for i in range(100)}
-    report = verdict(
-        tmp_path, before, {**before, "c7": "--"}, policy=MUST[:-1] + ", metrics: {pass-rate: {floor: 0.9}}}"
-    )
+    before = {f"c{i}": "++++++" for i in range(100)}
+    report = verdict(tmp_path, before, {**before, "c7": "------"}, policy=HIGH)
     assert (report.verdict, report.metrics[0].verdict) == ("FAIL", "PASS")
+
+
+@pytest.mark.parametrize(
+    ("recheck", "expected", "reason"),
+    [
+        (None, "INCONCLUSIVE", "fails in all 2 repeats of 'c7', which v1 always passes; trying it again would tell a slip from a break."),
+        ((0, 8, 8, 8), "FAIL", "fails in all 10 repeats of 'c7', which v1 always passes."),
+        ((3, 8, 8, 8), "FAIL", "fails in 7 of 10 repeats of 'c7', which v1 always passes."),
+        ((2, 8, 7, 8), "FAIL", "fails in 8 of 10 repeats of 'c7', which v1 passes in 9 of 10."),
+        ((5, 8, 8, 8), "INCONCLUSIVE", "fails in 5 of 10 repeats of 'c7', which v1 always passes: too often for a slip, and too seldom to be sure that it broke."),
+        ((7, 8, 8, 8), "PASS", None),
+        ((5, 8, 7, 8), "PASS", None),
+        ((0, 2, 2, 2), "INCONCLUSIVE", "fails in all 4 repeats of 'c7', which v1 always passes: too often for a slip, and too seldom to be sure that it broke."),
+        ((0, 0, 8, 8), "INCONCLUSIVE", "fails in all 2 repeats of 'c7', which v1 always passes: too often for a slip, and too seldom to be sure that it broke."),
+    ],
+)  # fmt: skip
+def test_one_break_among_many_guards_is_luck_until_it_was_tried_again(
+    tmp_path: Path, recheck: tuple[int, int, int, int] | None, expected: str, reason: str | None
+) -> None:
+    """Two repeats of a case that passes half of the time break it in 1 of 16 gates, and there are 100 of them."""
+    before = {f"c{i}": "++" for i in range(100)}
+    rechecks = [] if recheck is None else [Recheck("c7", "is-json", *recheck)]
+    report = verdict(tmp_path, before, {**before, "c7": "--"}, policy=HIGH, rechecks=rechecks)
+    assert report.verdict == expected, report.reason
+    assert reason is None or report.reason == f"is-json must pass, and it {reason}"
+    assert len(report.notes) == len(rechecks)
+
+
+def test_rechecks_share_alpha(tmp_path: Path) -> None:
+    """4 of 8 that fail are proof for one guard, and not for one of two."""
+    before = {f"c{i}": "++" for i in range(100)}
+    after = {**before, "c7": "--", "c8": "--"}
+    rechecks = [Recheck("c7", "is-json", 4, 8, 8, 8), Recheck("c8", "is-json", 8, 8, 8, 8)]
+    assert verdict(tmp_path, before, after, policy=HIGH, rechecks=rechecks).verdict == "INCONCLUSIVE"
+    assert verdict(tmp_path, before, {**before, "c7": "--"}, policy=HIGH, rechecks=rechecks[:1]).verdict == "FAIL"
+
+
+def test_more_breaks_than_luck_makes_are_sure_at_once(tmp_path: Path) -> None:
+    """Of 40 guards asked twice, luck breaks 2.5 on average and 8 seldom; cases of one cluster are one piece of luck."""
+    before = {f"c{i}": "++" for i in range(40)}
+    after = {**before, **{f"c{i}": "--" for i in range(8)}}
+    report = verdict(tmp_path, before, after, policy=HIGH.replace("0.9", "0.5"))
+    assert (report.verdict, report.reason[-19:]) == ("FAIL", "(and 7 more cases).")
+    clusters = {f"c{i}": "one" for i in range(8)}
+    report = verdict(tmp_path, before, after, policy=HIGH.replace("0.9", "0.5"), clusters=clusters)
+    assert report.verdict == "INCONCLUSIVE"
+
+
+def test_a_metric_that_fails_needs_no_recheck(tmp_path: Path) -> None:
+    before = {f"c{i}": "++" for i in range(100)}
+    report = verdict(tmp_path, before, {**before, "c7": "--"}, policy=FLOOR)
+    assert report.verdict == "FAIL"
+    assert report.reason == (
+        "is-json must pass, and it fails in all 2 repeats of 'c7', which v1 always passes. "
+        "The pass rate is 99%, below its floor of 100%."
+    )
 
 
 def test_a_neutral_change_passes(tmp_path: Path) -> None:

@@ -69,6 +69,22 @@ async def test_what_is_resumed_counts_repeats_not_an_agents_steps_or_judges(fold
     assert (again.resumed, again.waiting, budget.spent_nano_usd) == (1, 3, 3_000_000)
 
 
+async def test_what_two_unfinished_runs_cost_is_counted_once(folder: Path) -> None:
+    """As both sides of a gate by batches: each goes on, and what a third cost that is over counts too."""
+    keys = [RunKey(NAME, digest, "s", "g") for digest in ("over", "one", "two")]
+    journals, budget = Journals(folder, FixedClock()), Budget()
+    for key in keys:
+        journal = journals.open(key, run_id=f"run-{key.digest}", budget=budget)
+        await PaidCaller(ScriptedCaller(lambda call: GOOD), budget, journal).call(call(digest=key.digest))
+    journals.finished(keys[0])
+    journals.open(keys[1], run_id="run-one", budget=budget)
+    journals.close()
+    journals, again = Journals(folder, FixedClock()), Budget()
+    for key in keys[1:]:
+        journals.open(key, run_id="new", budget=again)
+    assert again.spent_nano_usd == budget.spent_nano_usd == 3_000_000
+
+
 def test_calls_that_differ_in_anything_are_not_each_others() -> None:
     """E8, E9: repeats, cases, versions, judges and messages tell calls apart; the run's own id does not."""
     others = [
@@ -320,3 +336,48 @@ async def test_a_second_look_that_was_begun_is_taken(tmp_path: Path, dies_after:
 
 def test_the_version_is_in_the_key() -> None:
     assert RunKey(NAME, version(1).digest, "s", "g") != RunKey(NAME, version(2).digest, "s", "g")
+
+
+GUARDED = """
+checks: [is-json]
+repeats: 2
+concurrency: 1
+gate: {must_pass: [is-json], metrics: {pass-rate: {floor: 0.5}}}
+"""
+
+
+async def breaker(root: Path) -> World:
+    """Version 1 is live, and on file; version 2 fails case d, whenever it is asked."""
+    world = World(root, eval_yaml=GUARDED)
+    whole, live = world.answer, ""
+
+    def answer(call: PromptCall) -> PromptAnswer:
+        whole(call)
+        broken = call.variables["q"] == "d" and live not in ("", call.digest)
+        return PromptAnswer("no", cost_nano_usd=1_000_000) if broken else GOOD
+
+    world.answer = answer  # type: ignore[method-assign]
+    await world.gate()
+    (version_1,) = world.shelf.versions
+    live = version_1.digest
+    world.shelf.live[NAME, "production"] = version_1
+    world.answered.clear()
+    file = root / "prompts" / NAME / "prompt.md"
+    file.write_text(file.read_text() + "Hm.\n")
+    return world
+
+
+@pytest.mark.parametrize("dies_after", [7, 8, 9, 15, 16, 17, 23])
+async def test_a_recheck_is_paid_for_once(tmp_path: Path, dies_after: int) -> None:
+    """8 calls of version 2, then 8 more of each side about the case that broke; the baseline's run is on file."""
+    never = await breaker(tmp_path / "never")
+    expected = await never.gate()
+    assert (expected.verdict, len(expected.rechecks), len(never.answered)) == ("FAIL", 1, 24)
+    world = await breaker(tmp_path / "died")
+    world.dies_after = dies_after
+    with pytest.raises(BaseExceptionGroup):
+        await world.gate()
+    world.dies_after = 10**9
+    assert plain(await world.gate()) == plain(expected)
+    assert (len(world.answered), len(set(world.answered))) == (24, 24)
+    assert not (tmp_path / "died" / "runs").exists(), "no journal is left, of the baseline neither"

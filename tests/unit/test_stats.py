@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tidegate.core.stats import (
     compare,
     holm,
     mde,
+    fewer,
     mostly,
     pairs_needed,
     within_variance,
@@ -259,6 +261,14 @@ def test_a_drop_is_sure_only_when_the_exact_test_agrees() -> None:
 
 
 # one share
+
+
+def test_fewer_passes_than_before_by_fishers_exact_test() -> None:
+    for passed, n, before, n_before in product(range(5), (4, 8), range(5), (4, 6)):
+        table = [[passed, n - passed], [before, n_before - before]]
+        expected = stats.fisher_exact(table, alternative="less").pvalue
+        assert fewer(passed, n, before, n_before) == pytest.approx(expected), table
+    assert fewer(0, 0, 8, 8) == 1, "nobody answered"
 
 
 def test_how_sure_a_case_mostly_passes() -> None:

@@ -116,6 +116,12 @@ class TerminalWatcher(Watcher):
             self.said_at, self.line_s = now, min(2 * self.line_s, LONGEST_LINE_S)
             err.print(f"  {version.name}  {said}, of {progress.total:,}")
 
+    def rechecking(self, cases: int, repeats: int) -> None:
+        """Says what is tried again."""
+        if not self.quiet:
+            what = f"{cases} {'case' if cases == 1 else 'cases'} that must pass"
+            out.print(f"  [dim]trying {what} again, {repeats} times on both sides: a slip or a break?[/dim]")
+
     def more_repeats(self, repeats: int) -> None:
         """Says why it goes on."""
         if not self.quiet:

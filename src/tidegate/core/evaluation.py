@@ -185,6 +185,18 @@ class CaseVerdict(msgspec.Struct, frozen=True):
     """Likewise to `baseline_output`."""
 
 
+class Recheck(msgspec.Struct, frozen=True):
+    """A check that must pass, and broke in one case, tried again on both sides; these repeats are in no other count."""
+
+    case_id: str
+    check: str
+    candidate_passed: int
+    repeats: int
+    """With an answer, of the candidate."""
+    baseline_passed: int
+    baseline_repeats: int
+
+
 class PerCall(msgspec.Struct, frozen=True):
     """Means over the calls of one run, of an agent over its whole loops; None where no call said."""
 
@@ -228,6 +240,7 @@ class GateReport(msgspec.Struct, frozen=True):
     """One-sided error of the verdict at this look; intervals are two-sided at 1 − 2α."""
     notes: tuple[str, ...] = ()
     """What a reader must know beside the verdict, a sentence each: where the baseline is from, a suite that changed."""
+    rechecks: tuple[Recheck, ...] = ()
 
 
 class GateReports(msgspec.Struct, frozen=True):

@@ -23,13 +23,14 @@ from tidegate.core.evaluation import (
     CaseVerdict,
     GateReport,
     MetricVerdict,
+    Recheck,
     Repeat,
     Run,
     Verdict,
 )
 from tidegate.core.stats import ALPHA, pairs_needed, within_variance
 from tidegate.evals.golden import Case
-from tidegate.evals.guards import Break, breaks
+from tidegate.evals.guards import Break, breaks, outcome
 from tidegate.evals.metrics import Asked, Question, question, verdicts
 from tidegate.evals.readings import RATE, Gauge, Judge, gauge
 from tidegate.evals.said import (
@@ -85,6 +86,7 @@ def gate(
     cost_nano_usd: int = 0,
     alpha: float = ALPHA,
     notes: Sequence[str] = (),
+    rechecks: Sequence[Recheck] = (),
 ) -> GateReport:
     """
     Judges `candidate`, on the cases that both runs have a value for.
@@ -93,6 +95,7 @@ def gate(
         baseline: None when only floors apply; a run of the candidate's own digest means that nothing changed.
         suite: of its judges, those that may not gate decide nothing, unless a metric asks for one.
         alpha: one-sided, of this look at the data.
+        rechecks: of guards that broke, where they were tried again against this very baseline.
     """
     pointless = [judge.name for judge in suite.judges if judge.relative and baseline is None]
     asked = {name: one for name, one in suite.metrics.items() if name not in pointless} or {RATE: _Default()}
@@ -100,7 +103,7 @@ def gate(
         judge for judge in suite.judges if judge.name in asked or (judge.gates is None and judge.name not in pointless)
     ]
     questions = [question(gauge(name, judges), one, candidate, baseline, golden.cases) for name, one in asked.items()]
-    found = breaks(candidate, baseline, suite.must_pass, golden.cases)
+    found = breaks(candidate, baseline, suite.must_pass, golden.cases, rechecks)
     idle = [judge.gates for judge in suite.judges if judge.gates is not None and judge.passing is not None]
     unusable = next(_unusable(candidate, baseline, questions, judges, idle), None)
     metrics = [] if unusable else verdicts(questions, alpha)
@@ -126,8 +129,13 @@ def gate(
         per_call=per_call(candidate),
         baseline_per_call=None if baseline is None else per_call(baseline),
         slices=() if unusable else slices(questions, alpha),
-        notes=(*notes, *(f"{name} compares with a baseline, and there is none." for name in pointless)),
+        notes=(
+            *notes,
+            *(f"{name} compares with a baseline, and there is none." for name in pointless),
+            *(_tried_again(one, candidate, baseline) for one in rechecks if baseline is not None),
+        ),
         alpha=alpha,
+        rechecks=tuple(rechecks),
     )
 
 
@@ -141,7 +149,8 @@ def planned_mde(golden: Cases, repeats: int, baseline: Run | None = None) -> flo
 
 def undecided_by_noise(report: GateReport) -> bool:
     """Whether more repeats may decide an INCONCLUSIVE verdict: some case is mixed, or was tried only once."""
-    if report.verdict != "INCONCLUSIVE":
+    unclear = any(outcome(one, len(report.rechecks)) == "unclear" for one in report.rechecks)
+    if report.verdict != "INCONCLUSIVE" or unclear:
         return False
     scored = any(
         metric.verdict == "INCONCLUSIVE" and metric.name != RATE and metric.interval is not None and _enough(metric)
@@ -223,18 +232,32 @@ def _verdict(
         return "UNUSABLE", unusable
     sure = [one for one in found if one.sure]
     if sure:
-        more = len(sure) - 1
-        others = "" if not more else f" (and {more} more {'case' if more == 1 else 'cases'})"
-        return "FAIL", f"{sure[0].reason}{others}."
-    for verdict in ("FAIL", "INCONCLUSIVE"):
-        for metric in metrics:
-            if metric.verdict == verdict:
-                return metric.verdict, metric.reason
+        return "FAIL", _broken(sure)
+    failed = next((metric.reason for metric in metrics if metric.verdict == "FAIL"), None)
+    if failed is not None:
+        suspected = [one for one in found if one.recheck]
+        return "FAIL", f"{_broken(suspected)} {failed}" if suspected else failed
     if found:
-        return "INCONCLUSIVE", f"{found[0].reason}."
+        return "INCONCLUSIVE", f"{found[0].reason}{found[0].doubt}."
+    for metric in metrics:
+        if metric.verdict == "INCONCLUSIVE":
+            return "INCONCLUSIVE", metric.reason
     if baseline is not None and baseline.digest == candidate.digest:
         return "PASS", f"Nothing changed: {label(candidate)} is the baseline itself."
     return "PASS", " ".join(metric.reason for metric in metrics)
+
+
+def _broken(found: Sequence[Break]) -> str:
+    more = len({one.case.id for one in found}) - 1
+    others = "" if not more else f" (and {more} more {'case' if more == 1 else 'cases'})"
+    return f"{found[0].reason}{others}."
+
+
+def _tried_again(recheck: Recheck, candidate: Run, baseline: Run) -> str:
+    """What came of one recheck, as a sentence."""
+    now = f"{label(candidate)} passes {recheck.candidate_passed} of {recheck.repeats} more"
+    then = f"{label(baseline)} {recheck.baseline_passed} of {recheck.baseline_repeats}"
+    return f"{recheck.check} of '{recheck.case_id}' was tried again: {now}, {then}."
 
 
 def _cases(cases: Sequence[Case], candidate: Run, baseline: Run | None) -> Iterator[CaseVerdict]:

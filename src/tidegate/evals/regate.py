@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tidegate.core.diff import diff
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, nearest
-from tidegate.core.evaluation import GateReport, Run
+from tidegate.core.evaluation import GateReport, Recheck, Run
 from tidegate.core.stats import ALPHA
 from tidegate.evals.gate import gate, planned_mde
 from tidegate.evals.golden import Case
@@ -103,6 +105,7 @@ def regate(
     demands = _demands(suite, run, metrics, own)
     golden = _golden(shelf, run)
     stored = run.gate or {}
+    tried = stored.get("rechecks", ()) if chosen == run.baseline_run_id else ()
     rival = None if baseline is None or baseline.digest == run.digest else baseline
     changes = () if rival is None else diff(shelf.artifact(rival.digest), shelf.artifact(run.digest)).lines()
     other = "under other demands than its suite's" if metrics else "as its suite asks"
@@ -115,6 +118,7 @@ def regate(
         diff=changes,
         alpha=stored.get("alpha", ALPHA),
         notes=[f"a stored run, judged again {other}: nothing was called, and nothing is approved by it."],
+        rechecks=msgspec.convert(tried, tuple[Recheck, ...]),
     )
 
 

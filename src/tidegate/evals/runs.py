@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -22,7 +22,8 @@ from tidegate.core.ids import uuid7
 from tidegate.core.ledger import Version
 from tidegate.evals.batch import BatchFiller, under_way
 from tidegate.evals.budget import Budget
-from tidegate.evals.golden import GoldenSet
+from tidegate.evals.golden import Case, GoldenSet
+from tidegate.evals.guards import RECHECK_REPEATS
 from tidegate.evals.journal import Journal, Journals, RunKey, identity
 from tidegate.evals.judges.memory import Judgements
 from tidegate.evals.runner import call_of, in_order, run_suite
@@ -34,6 +35,8 @@ from tidegate.ports import BatchCaller, Caller, Clock, Random
 
 MAX_AGE_S = 86_400
 RUNS_SEARCHED = 100
+FIRST_RECHECK = 1_000
+"""The number of its first repeat: a suite has 100 at most, twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +139,24 @@ class Runs:
                     return whole
         return None
 
+    async def recheck(self, cases: Sequence[Case], candidate: Version, baseline: Version) -> tuple[Run, Run]:
+        """New repeats of these cases alone, of both; they are in no other run, and not stored. Raises as `make`."""
+        repeats = range(FIRST_RECHECK, FIRST_RECHECK + RECHECK_REPEATS)
+        at_once = replace(self.parts, batches=None)  # nobody waits a day for so few
+        again = replace(self, parts=at_once, golden=replace(self.golden, cases=tuple(cases)))
+        before = await again.make(baseline, repeats)
+        return await again.make(candidate, repeats, baseline=before), before
+
     async def save(self, run: Run) -> None:
         """Stores a run. Its journal goes, unless too many calls failed: then only those need to be made again."""
-        parts = self.parts
-        await asyncio.to_thread(parts.shelf.save_run, run, suite=self.suite.text, golden=self.golden.text)
-        if parts.journals is not None and usable(run):
-            await asyncio.to_thread(parts.journals.finished, self._key(run))
+        await asyncio.to_thread(self.parts.shelf.save_run, run, suite=self.suite.text, golden=self.golden.text)
+        if usable(run):
+            await self.forget(run)
+
+    async def forget(self, of: Version | Run) -> None:
+        """What was paid for by a run that is stored, or by a recheck that is noted, is not asked for again."""
+        if self.parts.journals is not None:
+            await asyncio.to_thread(self.parts.journals.finished, self._key(of))
 
     def journal(self, version: Version) -> Journal | None:
         """Of the run of `version` that is not stored yet; None where none is kept."""

@@ -15,12 +15,13 @@ import msgspec
 
 from tidegate.core.artifact import Artifact
 from tidegate.core.diff import diff
-from tidegate.core.evaluation import GateReport, Run
+from tidegate.core.evaluation import GateReport, Recheck, Run
 from tidegate.core.ledger import Measure, Version, approving_move
 from tidegate.core.stats import ALPHA, ALPHA_OF_TWO_LOOKS
 from tidegate.evals.budget import Budget
 from tidegate.evals.folder import Prompt, Render, measured_otherwise, read
 from tidegate.evals.gate import gate, planned_mde, undecided_by_noise
+from tidegate.evals.guards import MOST_RECHECKED, RECHECK_REPEATS, Break, breaks, rechecked
 from tidegate.evals.judges.calibration import barred, register
 from tidegate.evals.judges.family import kinship
 from tidegate.evals.judges.judging import at_par, settled
@@ -28,13 +29,17 @@ from tidegate.evals.judges.spec import JudgeSpec
 from tidegate.evals.regate import check_comparable
 from tidegate.evals.runs import Parts, Runs
 from tidegate.evals.said import AGAIN, usable
-from tidegate.evals.suite import longest
+from tidegate.evals.suite import Suite, longest
 from tidegate.evals.watcher import Planned
 
 SECOND_LOOK = "second look"
 
-Weigh = Callable[[Run, Run | None], GateReport]
-"""The candidate's run and the baseline's → what is said of them."""
+RECHECK = "recheck"
+
+NO_ROOM = "gate.max_cost_usd has no room to try again what must pass and failed: raise it."
+
+Weigh = Callable[[Run, Run | None, Sequence[Recheck]], GateReport]
+"""The candidate's run, the baseline's, and what was tried again → what is said of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +109,12 @@ class Session:
         said += [sentence for judge in suite.judges if (sentence := kinship(judge, prompt.artifact))]
         changes = await self._diff(rival, prompt)
 
-        def weigh(after: Run, before: Run | None) -> GateReport:
+        def weigh(after: Run, before: Run | None, rechecks: Sequence[Recheck]) -> GateReport:
             before = after if unchanged else before
             whole = runs.parts.journals is None or (usable(after) and (before is None or usable(before)))
             return gate(
                 settled(after, suite.judges),
-                None if before is None else at_par(settled(before, suite.judges), suite.judges),
+                None if before is None else _at_par(before, suite),
                 suite,
                 golden,
                 mde=mde,
@@ -117,6 +122,7 @@ class Session:
                 cost_nano_usd=runs.budget.spent_nano_usd,
                 alpha=ALPHA if suite.max_cost_nano_usd is None else ALPHA_OF_TWO_LOOKS,
                 notes=said if whole else [*said, f"of the calls {AGAIN}."],
+                rechecks=rechecks,
             )
 
         self.parts.watcher.planned(_planned(runs, candidate, suite.repeats, baseline=baseline, stored=stored, mde=mde))
@@ -138,7 +144,15 @@ class Session:
             before = await runs.make(rival, range(repeats))
             await runs.save(before)
         after = await runs.make(candidate, range(repeats), baseline=before)
-        report = weigh(after, before)
+        report = weigh(after, before, ())
+        rechecks: Sequence[Recheck] = ()
+        if rival is not None and before is not None:
+            pair = settled(after, suite.judges), _at_par(before, suite)
+            found = breaks(*pair, suite.must_pass, runs.golden.cases) if report.verdict == "INCONCLUSIVE" else []
+            rechecks = await self._rechecks(runs, candidate, rival, [one for one in found if one.recheck])
+            report = weigh(after, before, rechecks) if rechecks else report
+            if any(one.recheck for one in found) and not rechecks:
+                report = msgspec.structs.replace(report, notes=(*report.notes, NO_ROOM))
         journal = runs.journal(candidate)
         begun = journal is not None and journal.noted(SECOND_LOOK) is not None
         affordable = runs.budget.fits(2 * repeats * len(runs.golden.cases))
@@ -152,7 +166,28 @@ class Session:
             before = await runs.extend(before, rival, 2 * repeats)
             await runs.save(before)
         after = await runs.extend(after, candidate, 2 * repeats, baseline=before)
-        return after, weigh(after, before)
+        return after, weigh(after, before, rechecks)
+
+    async def _rechecks(
+        self, runs: Runs, candidate: Version, rival: Version, suspected: Sequence[Break]
+    ) -> Sequence[Recheck]:
+        """What comes of trying again as many cases as the budget has room for; done once, whoever was killed since."""
+        journal = runs.journal(candidate)
+        if journal is not None and (noted := journal.noted(RECHECK)) is not None:
+            return msgspec.json.decode(noted, type=tuple[Recheck, ...])
+        cases = list({one.case.id: one.case for one in suspected}.values())[:MOST_RECHECKED]
+        while cases and not runs.budget.fits(2 * RECHECK_REPEATS * len(cases)):
+            cases.pop()
+        if not cases:
+            return ()
+        self.parts.watcher.rechecking(len(cases), RECHECK_REPEATS)
+        after, before = await runs.recheck(cases, candidate, rival)
+        tried = [one for one in suspected if one.case in cases]
+        made = rechecked(tried, settled(after, runs.suite.judges), _at_par(before, runs.suite))
+        if journal is not None:
+            journal.note(RECHECK, msgspec.json.encode(made).decode())
+        await runs.forget(rival)
+        return made
 
     async def _runs(self, prompt: Prompt) -> Runs:
         """What a prompt's folder asks for, with its judges' prompts registered, and known whether they may gate."""
@@ -197,6 +232,11 @@ class Session:
             return ()
         before = await asyncio.to_thread(self.parts.shelf.artifact, baseline.digest)
         return tuple(diff(before, prompt.artifact).lines())
+
+
+def _at_par(baseline: Run, suite: Suite) -> Run:
+    """A baseline's run as the suite's judges see it now."""
+    return at_par(settled(baseline, suite.judges), suite.judges)
 
 
 def _origin(baseline: Version | None, against: str | Reference | Run | None) -> list[str]:

@@ -55,5 +55,8 @@ class Watcher:
     def progressed(self, progress: Progress) -> None:
         """Called after every call."""
 
+    def rechecking(self, cases: int, repeats: int) -> None:
+        """Called when the gate tries so many cases again, so often on each side, as a guard of them broke."""
+
     def more_repeats(self, repeats: int) -> None:
         """Called when the gate buys repeats up to `repeats` a case."""

@@ -8,7 +8,7 @@ The gate's statistics: verdicts that stay honest with few cases, and neither cry
     robust       everything else with many cases: Student's t on a cluster-robust standard error
     bounded      everything with few cases: what a mean of bounded values can still be (for 0 and 1: Clopper–Pearson)
     sign_flip    the exact test that nothing changed; for pass/fail pairs McNemar's, exact or mid-p
-    proportion   one case alone: the chance that it mostly passes
+    proportion   one case alone: the chance that it mostly passes, and Fisher's exact test that it passes less often
     several      Holm for verdicts, Benjamini–Hochberg for slices
     plan         the smallest visible drop and the cases a margin takes, before the run
     beta         the incomplete beta function, from which t and binomial tails come
@@ -19,7 +19,7 @@ Only the standard library: a command starts in 0.3 s. Every result is checked ag
 from tidegate.core.stats.bounded import bounded_interval
 from tidegate.core.stats.paired import Comparison, compare
 from tidegate.core.stats.plan import ALPHA, ALPHA_OF_TWO_LOOKS, mde, pairs_needed, within_variance
-from tidegate.core.stats.proportion import mostly
+from tidegate.core.stats.proportion import fewer, mostly
 from tidegate.core.stats.several import benjamini_hochberg, holm
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "benjamini_hochberg",
     "bounded_interval",
     "compare",
+    "fewer",
     "holm",
     "mde",
     "mostly",
