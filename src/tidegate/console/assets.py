@@ -93,9 +93,14 @@ class Assets:
         return body
 
 
-def write_bundle() -> bytes:
-    """Vega, Vega-Lite and vega-embed as one script. Raises Unusable when vl-convert can not make it."""
-    done = subprocess.run([sys.executable, "-c", WRITE_BUNDLE], capture_output=True, check=False, timeout=60)
+def write_bundle(timeout_s: float = 60) -> bytes:
+    """Vega, Vega-Lite and vega-embed as one script. Raises Unusable when vl-convert can not make it in time."""
+    try:
+        done = subprocess.run([sys.executable, "-c", WRITE_BUNDLE], capture_output=True, check=False, timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise Unusable(
+            f"vl-convert has not written the chart bundle after {timeout_s:g} s: is the machine busy? Load the page again."
+        ) from error
     if done.returncode or not done.stdout:
         raise Unusable(f"vl-convert could not write the chart bundle (exit code {done.returncode}).")
     return done.stdout
