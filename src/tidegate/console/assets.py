@@ -99,7 +99,7 @@ def write_bundle(timeout_s: float = 60) -> bytes:
         done = subprocess.run([sys.executable, "-c", WRITE_BUNDLE], capture_output=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
         raise Unusable(
-            f"vl-convert has not written the chart bundle after {timeout_s:g} s: is the machine busy? Load the page again."
+            f"vl-convert has no chart bundle after {timeout_s:g} s: is the machine busy? Load the page anew."
         ) from error
     if done.returncode or not done.stdout:
         raise Unusable(f"vl-convert could not write the chart bundle (exit code {done.returncode}).")
