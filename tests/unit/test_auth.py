@@ -215,6 +215,17 @@ async def test_what_is_forbidden_is_told_the_same_whether_it_exists_or_not() -> 
         assert message(there).replace(name, "X") == message(not_there).replace(other, "X")
 
 
+async def test_a_prompt_called_by_its_name_alone_is_told_how_to_be_called_whether_it_exists_or_not() -> None:
+    keys = held(changed(prompts=("support/*",)))
+    for name in ("support/answer", "support/answer@v7", "support/nothing"):
+        reply, _ = await called(keys, {**CHAT, "model": name}, key=TOKEN)
+        assert reply.status == 403
+        assert message(reply).endswith(f"If that is a prompt, call it as 'prompt:{name}'.")
+    for name in ("gpt-4.1", "other/answer"):
+        reply, _ = await called(keys, {**CHAT, "model": name}, key=TOKEN)
+        assert (reply.status, "prompt" in message(reply)) == (403, False)
+
+
 async def test_a_prompt_is_called_in_the_keys_first_environment_unless_the_call_says() -> None:
     keys = held(changed(environments=("staging", "production")))
     reply, row = await called(keys, PROMPT, key=TOKEN)

@@ -142,7 +142,10 @@ class Access(msgspec.Struct, frozen=True):
     def require_model(self, model: str) -> None:
         """Raises Forbidden for a route or a model that it may not call, whether there is one or not."""
         if not self.may_call(model=model):
-            raise Forbidden(f"this key may not use the model {model[:200]!r}.", param="model")
+            # Whether there is such a prompt is not told, only how one would be called.
+            meant = self.may_call(prompt=model.partition("@")[0])
+            hint = f" If that is a prompt, call it as 'prompt:{model[:200]}'." if meant else ""
+            raise Forbidden(f"this key may not use the model {model[:200]!r}.{hint}", param="model")
 
     def require_environment(self, environment: str) -> None:
         """Raises Forbidden for another environment than its own; a version or a digest is none."""
