@@ -14,7 +14,8 @@ from tests import seed
 from tests.browser.conftest import free_port, screenshots, served
 from tidegate.console.app import create_app
 from tidegate.core.artifact import Message
-from tidegate.telemetry.record import Entry
+from tidegate.core.keys import Wanted
+from tidegate.telemetry.record import AttemptRow, Entry
 
 pytestmark = pytest.mark.browser
 
@@ -117,7 +118,10 @@ def test_every_page_draws_at_every_width_without_a_complaint(browser: Browser, u
 
 @pytest.mark.parametrize(
     ("width", "titles"),
-    [(1280, ["overview", "calls", "prompts", "prompt", "runs"]), (390, ["calls", "prompts", "runs"])],
+    [
+        (1280, ["overview", "calls", "prompts", "prompt", "runs"]),
+        (390, ["overview", "calls", "prompts", "prompt", "runs", "trend"]),
+    ],
 )
 def test_a_table_shows_all_its_columns(browser: Browser, url: str, width: int, titles: list[str]) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900})
@@ -311,3 +315,85 @@ def test_hostile_content_stays_text_in_a_browser(watched: Watched, seeded: seed.
     for share in (0.92, 0.94, 0.96, 0.98):
         page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
     assert page.locator("img, iframe").count() == 0
+
+
+LONG = "a-name-without-an-end-" * 12
+
+
+@pytest.mark.parametrize(("width", "mode"), [(390, "dark"), (1280, "light")])
+def test_names_of_any_length_stay_in_their_place(
+    browser: Browser, url: str, seeded: seed.Seeded, width: int, mode: str
+) -> None:
+    now = datetime.now(UTC)
+    long = seed.call(
+        seeded,
+        now,
+        prompt=f"team/{LONG}"[:100],
+        version=2,
+        outcome="error",
+        error_type=LONG,
+        error_message=LONG,
+        response_model=LONG,
+        service=LONG,
+        key=LONG,
+        conversation_id=LONG,
+        tags={LONG[:60]: LONG},
+        attempts=[AttemptRow(LONG, 0.2, 500, LONG)],
+    )
+    model = seed.call(seeded, now, prompt=None, version=None, response_model=LONG)
+    seeded.record(Entry(long, seed.content(long, LONG)), Entry(model))
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=mode)  # type: ignore[arg-type]  # light or dark
+    watched = Watched(context.new_page(), url)
+    for path in ("/overview", "/overview?by=model", "/overview?by=service", "/calls", f"/calls/{long.id}"):
+        page = watched.open(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        hidden = "[...document.querySelectorAll('.table-wrap')].map(each => each.scrollWidth - each.clientWidth)"
+        assert max(page.evaluate(hidden), default=0) <= 0, path
+    context.close()
+    assert watched.problems == []
+
+
+def test_a_text_of_300_kb_is_laid_out_at_once(watched: Watched, seeded: seed.Seeded) -> None:
+    """`dir=auto` alone took Chromium minutes for it."""
+    row = seed.call(seeded, datetime.now(UTC))
+    seeded.record(Entry(row, seed.content(row, "x", question="word " * 60_000)))
+    page = watched.open(f"/calls/{row.id}")
+    page.set_viewport_size({"width": 1200, "height": 2_000})
+    page.screenshot(full_page=True, timeout=10_000)
+
+
+def test_a_row_that_has_the_focus_is_framed(watched: Watched) -> None:
+    page = watched.open("/calls")
+    first = page.locator("a.row-link").first
+    page.locator("select").last.focus()
+    page.keyboard.press("Tab")
+    expect(first).to_be_focused()
+    assert first.evaluate("link => getComputedStyle(link, '::after').outlineStyle") == "solid"
+
+
+def test_a_live_page_says_when_the_console_is_gone(watched: Watched) -> None:
+    page = watched.open("/calls")
+    toggle = page.locator("[data-live-toggle]")
+    page.route("**/calls", lambda route: route.abort())
+    expect(toggle).to_have_attribute("data-lost", "", timeout=10_000)
+    page.unroute("**/calls")
+    expect(toggle).not_to_have_attribute("data-lost", "", timeout=10_000)
+    assert all("Failed to load resource" in problem for problem in watched.problems)
+    watched.problems.clear()
+
+
+def test_a_live_page_whose_session_is_over_leads_to_the_sign_in(
+    browser: Browser, url: str, seeded: seed.Seeded
+) -> None:
+    token = seeded.registry.keys.create(Wanted("eve", "viewer"), who="ada").token
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{url}/calls?valid=no")
+    page.get_by_label("API key").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/calls?valid=no")
+    seeded.registry.keys.revoke("eve", who="ada")
+    page.wait_for_url("**/sign-in?next=*", timeout=10_000)
+    expect(page.locator("nav")).to_have_count(0)
+    expect(page.locator('input[name="next"]')).to_have_value("/calls?valid=no")
+    context.close()

@@ -495,3 +495,81 @@ def test_the_api_splits_traffic(fresh: seed.Seeded) -> None:
     assert (moved.status_code, moved.json()["weight"]) == (201, 0.25)
     (row,) = [row for row in client.get("/api/v1/status").json() if row["environment"] == "production"]
     assert (row["version"], row["split"]["version"], row["split"]["weight"]) == (1, 2, 0.25)
+
+
+def test_a_prompt_that_is_only_on_disk_says_how_it_gets_a_version(tmp_path: Path) -> None:
+    with seed.incident(tmp_path, NOW, calls=5) as project:
+        client = client_of(project)
+        for name, text in (
+            ("new", "---\nmodel: simulated/m\ninputs: {word: string}\n---\nuser:\nSay {{ word }}.\n"),
+            ("broken", "---\nmodel: [\n---\nx\n"),
+        ):
+            (tmp_path / "prompts" / name).mkdir(parents=True)
+            (tmp_path / "prompts" / name / "prompt.md").write_text(text)
+        (tmp_path / "prompts" / "new" / "eval.yaml").write_text("checks: [is-json]\n")
+        assert client.get("/prompts.json").json()["unregistered"] == ["broken", "new"]
+        assert 'href="/prompts/new"' in client.get("/prompts").text
+        page = client.get("/prompts/new")
+        assert page.status_code == 200
+        assert "tidegate gate new" in page.text
+        assert "Say {{ word }}." in Tags(page.text).text
+        (tmp_path / "prompts" / "new" / "eval.yaml").unlink()
+        assert "tidegate deploy new --env staging" in client.get("/prompts/new").text
+        broken = client.get("/prompts/broken")
+        assert broken.status_code == 200
+        assert "prompts/broken/prompt.md:" in Tags(broken.text).text
+        for path in ("/runs/trend?prompt=new", "/deploy/new?version=v1", "/rollback/new"):
+            missing = client.get(path)
+            assert missing.status_code == 404
+            assert "tidegate gate new" in missing.text
+        assert "Did you mean" in client.get("/prompts/nev").text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said", "not_said"),
+    [
+        (
+            {"outcome": "lost", "http_status": 0, "attempts": []},
+            "The gateway died while this call ran",
+            ["HTTP 0", "0.0 ms", "never left the gateway"],
+        ),
+        ({"outcome": "rejected", "http_status": 429, "error_type": "rate_limit_exceeded"}, "refused", ["always"]),
+        ({"outcome": "client_closed"}, "The client left before the answer was whole", []),
+        ({"key": "shop", "key_prefix": "tg_ab12"}, "shop (tg_ab12…)", []),
+        ({"cache": "hit", "saved_cost_nano_usd": 54_000}, "Saved by the cache", []),
+        ({"service_tier": "flex", "split_by": "user"}, "flex", []),
+        ({"error_type": "x\u202ey", "outcome": "error"}, "x\\u202ey", ["\u202e"]),
+    ],
+)
+def test_a_call_says_what_its_record_knows_and_nothing_else(
+    fresh: seed.Seeded, changed: dict[str, object], said: str, not_said: list[str]
+) -> None:
+    row = seed.call(fresh, NOW - timedelta(seconds=5), **changed)
+    fresh.record(Entry(row))
+    page = Tags(client_of(fresh).get(f"/calls/{row.id}").text).text
+    assert said in page
+    assert [words for words in not_said if words in page] == []
+
+
+def test_no_two_pages_have_one_title(fresh: seed.Seeded) -> None:
+    client = client_of(fresh)
+    one, two = (run.id for run in fresh.registry.runs(seed.NAME))
+    again = msgspec.structs.replace(
+        fresh.registry.run(one), id=f"{one[:-4]}0000", started_at="2026-11-23T14:59:00.000000Z"
+    )
+    fresh.registry.save_run(again, suite="checks: []", golden="")
+    paths = ["/overview", "/calls", "/prompts", f"/prompts/{seed.NAME}", "/runs", "/runs/trend", "/runs/compare"]
+    paths += [f"/runs/{run}" for run in (one, two, again.id)]
+    paths += [f"/runs/compare?a={two}&b={run}" for run in (one, again.id)]
+    titles = [re.search(r"<title>(.*?)</title>", client.get(path).text) for path in paths]
+    assert len({title[1] for title in titles if title}) == len(paths)
+    headings = [len(re.findall("<h1", client.get(path).text)) for path in [*paths, "/nope"]]
+    assert headings == [1] * (len(paths) + 1)
+
+
+def test_where_nothing_can_be_rolled_back_there_is_no_form(fresh: seed.Seeded) -> None:
+    client = client_of(fresh)
+    fresh.registry.rollback(seed.NAME, who="ada", reason="x")
+    page = client.get(f"/rollback/{seed.NAME}").text
+    assert "There is nothing to roll back to" in page
+    assert "<form" not in page.partition("<main")[2]

@@ -333,3 +333,16 @@ def test_a_stored_suite_of_another_shape_is_no_bug(client: TestClient, project: 
         project.registry.save_run(other, suite=json.dumps(suite), golden="")
         for path in ("/runs", "/runs/trend", f"/runs/{run.id}", f"/runs/compare?a={other.id}&b={run.id}"):
             assert client.get(path).status_code == 200
+
+
+def test_a_calibrations_figure_is_called_by_its_name(client: TestClient, project: seed.Seeded) -> None:
+    """It stands in the same column as pass rates."""
+    run = calibrate(project, wrong=2)
+    rows = client.get("/runs.json?kind=calibration").json()["runs"]
+    assert [(row["id"], row["figure"]["text"]) for row in rows] == [(run.id, "κ 0.83")]
+    assert "<th>Agreement</th>" in client.get("/runs?kind=calibration").text
+
+
+def test_a_prompts_page_counts_the_cases_of_every_run(client: TestClient, project: seed.Seeded) -> None:
+    save(project, failing=5)
+    assert '<td class="num">55/60</td>' in client.get(f"/prompts/{seed.NAME}").text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests import seed
 from tidegate.console.assets import FOLDER
-from tidegate.console.charts import OUTCOMES, PALETTE, Marker, overview_charts, shown_groups, sparkline
+from tidegate.console.charts import OUTCOMES, PALETTE, Marker, _decimals, overview_charts, shown_groups, sparkline
 from tidegate.core.errors import BadInput
 from tidegate.telemetry.overview import (
     AUTO,
@@ -258,3 +259,30 @@ def test_a_sparkline_skips_what_is_not_known() -> None:
     assert sparkline([1, None, 3]) == "0.0,22.0 100.0,2.0"
     assert sparkline([1, None]) == ""
     assert sparkline([2, 2]) == "0.0,22.0 100.0,22.0"
+
+
+def _luminance(color: str) -> float:
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+def test_every_text_colour_can_be_read_on_every_ground(mode: int) -> None:
+    """WCAG 2 AA: 4.5 to 1."""
+    sheet = (FOLDER / "tidegate.css").read_text("utf-8")
+    tokens = {name: pair[mode] for name, *pair in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\);", sheet)}
+    grounds = ("page", "surface", "raised", "sunken")
+    pairs = [(text, ground) for text in ("text", "muted", "faint", "accent") for ground in grounds]
+    pairs += [(tone, ground) for tone in ("good", "warn", "bad") for ground in (*grounds, f"{tone}-soft")]
+    pairs += [("accent", "accent-soft"), ("on-accent", "accent")]
+    for text, ground in pairs:
+        dark, light = sorted(_luminance(tokens[name]) for name in (text, ground))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{text} on {ground}"
+
+
+@pytest.mark.parametrize(
+    ("highest", "decimals"), [(0.000116, 5), (0.0000649, 5), (0.012, 3), (0.4, 2), (12.0, 2), (0.0, 2), (1e-12, 9)]
+)
+def test_amounts_on_an_axis_have_all_the_same_decimals(highest: float, decimals: int) -> None:
+    assert _decimals(highest) == decimals

@@ -108,7 +108,8 @@ def _answer_errors(app: FastAPI, pages: Pages) -> None:
         if status == 404:
             first = request.scope["path"].split("/")[1]
             hint = nearest(first, [address.strip("/") for _, address, _ in NAVIGATION])
-            message = f"There is no page at this address.{hint}"
+            # The page has a link to each of them: only a guess is worth saying.
+            message = f"There is no page at this address.{hint if '?' in hint else ''}"
         return pages.error(request, status, message, "not_found" if status == 404 else "invalid_request_error")
 
     def invalid(request: Request, error: Exception) -> Response:

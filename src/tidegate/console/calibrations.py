@@ -79,7 +79,7 @@ def calibration_answer(
             ],
         },
         active="runs",
-        title=f"Calibration of {judge.name}",
+        title=f"Calibration of {judge.name}, {human.local(run.started_at, pages.zone, pages.now())}",
     )
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from tidegate.console import format as human
 from tidegate.console.next_step import first_call
 from tidegate.console.page import Pages, parse_instant
+from tidegate.console.spoken import Piece, data, spoken, written
 from tidegate.core.errors import BadInput, NotFound, nearest
 from tidegate.prompts.registry import Registry
 from tidegate.telemetry.find import CallFilter, CallPage, facets, find_calls, previews
@@ -132,8 +133,10 @@ class CallPages:
             "call.html",
             {
                 "call": call,
-                "messages": _messages(content.get("input")),
-                "output": content.get("output"),
+                "messages": spoken(content.get("input")),
+                "output": written(content["output"]) if content.get("output") else None,
+                "kept": bool(content),
+                "explained": _explained(call),
                 "variables": _variables(content.get("variables")),
                 "attempts": _attempts(call),
                 "facts": _facts(call),
@@ -190,35 +193,10 @@ def _span(pages: Pages, wanted: CallFilter) -> str:
     return f"{begin} – {end}"
 
 
-def _messages(body: str | None) -> list[dict[str, str]]:
-    """The kept input as messages; text that is not a list of messages is shown as one."""
-    if not body:
-        return []
-    try:
-        decoded = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return [{"role": "input", "text": body}]
-    if not isinstance(decoded, list) or not all(isinstance(item, dict) for item in decoded):
-        return [{"role": "input", "text": body}]
-    return [{"role": str(item.get("role", "message")), "text": _said(item)} for item in decoded]
-
-
-def _said(message: dict[str, Any]) -> str:
-    content = message.get("content")
-    if isinstance(content, str) and set(message) <= {"role", "content"}:
-        return content
-    return msgspec.json.format(msgspec.json.encode(message), indent=2).decode()
-
-
-def _variables(value: Any) -> dict[str, str]:
+def _variables(value: Any) -> list[tuple[str, Piece]]:
     if isinstance(value, str):
         value = msgspec.json.decode(value)
-    if not isinstance(value, dict):
-        return {}
-    return {
-        str(name): item if isinstance(item, str) else msgspec.json.format(msgspec.json.encode(item), indent=2).decode()
-        for name, item in value.items()
-    }
+    return [(str(name), data(item)) for name, item in value.items()] if isinstance(value, dict) else []
 
 
 def _attempts(call: dict[str, Any]) -> list[dict[str, Any]]:
@@ -245,26 +223,52 @@ def _attempts(call: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _facts(call: dict[str, Any]) -> list[tuple[str, str]]:
     requested, served = call["request_model"], call["response_model"]
-    cached = call["cache_read_input_tokens"]
+    cached, stored = call["cache_read_input_tokens"], call["cache_write_input_tokens"]
+    heard, said = call["audio_input_tokens"], call["audio_output_tokens"]
+    saved, split = call["saved_cost_nano_usd"], call["split_by"]
     facts = [
-        ("Latency", human.duration(call["latency_s"])),
+        ("Latency", human.duration(call["latency_s"]) if call["outcome"] != "lost" else ""),
         ("First chunk", human.duration(call["time_to_first_chunk_s"]) if call["streamed"] else ""),
         ("Cost", human.usd(call["cost_nano_usd"])),
+        ("Saved by the cache", human.usd(saved) if saved else ""),
         ("Input tokens", human.count(call["input_tokens"]) + (f" ({human.count(cached)} cached)" if cached else "")),
+        ("Written to cache", human.count(stored) if stored else ""),
         ("Output tokens", human.count(call["output_tokens"])),
         ("Reasoning tokens", human.count(call["reasoning_output_tokens"]) if call["reasoning_output_tokens"] else ""),
+        ("Audio tokens", f"{human.count(heard)} in, {human.count(said)} out" if heard or said else ""),
         ("Usage", "" if call["usage_source"] in (None, "provider") else call["usage_source"]),
         ("Provider", call["provider"] or ""),
         ("Model", served or requested or ""),
         ("Asked for", requested if served and requested and requested != served else ""),
         ("Finish reason", call["finish_reason"] or ""),
+        ("Service tier", call["service_tier"] or ""),
         ("Streamed", "yes" if call["streamed"] else "no"),
+        ("Answer cache", call["cache"] or ""),
         ("Environment", call["environment"] or ""),
+        ("Split by", split or ""),
         ("Route", call["route"] or ""),
+        ("Key", f"{call['key']} ({call['key_prefix']}…)" if call["key"] and call["key_prefix"] else call["key"] or ""),
         ("Service", call["service"] or ""),
         ("Conversation", call["conversation_id"] or ""),
         ("User", call["user_id"] or ""),
+        ("Operation", "" if call["operation"] == "chat" else call["operation"]),
         ("Dialect", call["dialect"]),
     ]
     facts += [(f"Tag {name}", value) for name, value in (call.get("tags") or {}).items()]
     return [(name, value) for name, value in facts if value]
+
+
+def _explained(call: dict[str, Any]) -> tuple[str, str, str] | None:
+    """Tone, headline and sentence where a call did not go as it should."""
+    if call["outcome"] == "lost":
+        return (
+            "bad",
+            "The gateway died while this call ran",
+            "Nobody knows whether a provider answered, or what it cost. Its budget was charged what it had reserved.",
+        )
+    if call["error_message"] or call["error_type"]:
+        tone = "warn" if call["outcome"] in ("rejected", "client_closed") else "bad"
+        return tone, call["error_type"] or "error", call["error_message"] or ""
+    if call["outcome"] == "client_closed":
+        return "warn", "The client left before the answer was whole", ""
+    return None

@@ -84,7 +84,7 @@ def theme(mode: Mode) -> Spec:
             "labelPadding": 6,
         },
         "axisX": {"grid": False, "tickSize": 4, "labelOverlap": True, "labelSeparation": 14},
-        "axisY": {"domain": False, "ticks": False, "tickCount": 4, "minExtent": 46, "maxExtent": 46},
+        "axisY": {"domain": False, "ticks": False, "tickCount": 4, "minExtent": 56},
         "bar": {"binSpacing": 1},
         "line": {"strokeWidth": 2, "strokeCap": "round", "strokeJoin": "round"},
         "style": {
@@ -109,6 +109,7 @@ def overview_charts(data: Overview, zone: ZoneInfo, markers: Sequence[Marker]) -
     series = [item for item in data.series if item[1] in labels]
     slowest = max((n.p95_s for _, _, n in series if n.p95_s is not None), default=0.0)
     factor, unit = (1_000, "ms") if slowest < 1 else (1, "s")
+    dearest = max((n.cost_per_call_nano_usd or 0 for _, _, n in series), default=0)
     return [
         Chart(
             "validity",
@@ -131,7 +132,7 @@ def overview_charts(data: Overview, zone: ZoneInfo, markers: Sequence[Marker]) -
         Chart(
             "calls",
             "Calls and errors",
-            "by outcome",
+            f"by outcome, in {human.duration_words(data.window.step)}",
             _bars(
                 time,
                 [name for name, _ in _OUTCOMES],
@@ -168,7 +169,7 @@ def overview_charts(data: Overview, zone: ZoneInfo, markers: Sequence[Marker]) -
                 series,
                 {"": lambda n: None if n.cost_per_call_nano_usd is None else n.cost_per_call_nano_usd / 1e9},
                 lambda n: human.usd(n.cost_per_call_nano_usd) if n.priced else None,
-                y={"axis": {"format": "$.3~r"}, "scale": {"zero": True}},
+                y={"axis": {"format": f"$.{_decimals(dearest / 1e9)}f"}, "scale": {"zero": True}},
                 markers=markers,
             ),
             legend,
@@ -176,7 +177,7 @@ def overview_charts(data: Overview, zone: ZoneInfo, markers: Sequence[Marker]) -
         Chart(
             "tokens",
             "Tokens",
-            "input and output",
+            f"input and output, in {human.duration_words(data.window.step)}",
             _bars(
                 time,
                 labels,
@@ -427,6 +428,11 @@ def _low(series: Sequence[tuple[datetime, str, Numbers]]) -> float:
     """Where the validity axis begins: low enough to show every value, high enough to show a drop of a few points."""
     lowest = min((n.valid_rate for _, _, n in series if n.valid_rate is not None), default=1.0)
     return max(0.0, min(0.8, math.floor((lowest - 0.05) * 10) / 10))
+
+
+def _decimals(highest: float) -> int:
+    """Of the numbers on an axis from 0 to `highest`, so that each tells itself from the next and all look alike."""
+    return min(9, max(2, math.ceil(-math.log10(highest / 4)))) if highest else 2
 
 
 def _times(of: Callable[[Numbers], float | None], factor: float) -> Callable[[Numbers], float | None]:

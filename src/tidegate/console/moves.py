@@ -11,8 +11,9 @@ from starlette.responses import RedirectResponse
 
 from tidegate.console.access import Asking, check_move, who
 from tidegate.console.form import Form
+from tidegate.console.on_disk import versions_here
 from tidegate.console.page import Pages, prompt_url
-from tidegate.console.prompts import known_versions, run_line, shown_diff
+from tidegate.console.prompts import run_line, shown_diff
 from tidegate.core.diff import diff
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Refused, TidegateError
 from tidegate.core.keys import Access
@@ -62,7 +63,7 @@ class MovePages:
         try:
             done = self._do(action, name, fields, access)
         except (Refused, BadInput, InvalidFile, NotFound) as error:
-            known_versions(self._registry, name)  # an unknown prompt is a 404 of its own
+            versions_here(self._pages.project, self._registry, name)  # an unknown prompt is a 404 of its own
             return self._confirm(request, action, name, fields, error)
         took_ms = max(1, round((time.perf_counter() - began) * 1_000))
         moved = prompt_url(name, moved=done.id, ms=None if done.id in known else took_ms)
@@ -101,7 +102,7 @@ class MovePages:
         error: TidegateError | None = None,
     ) -> Response:
         registry = self._registry
-        versions = known_versions(registry, name)
+        versions = versions_here(self._pages.project, registry, name)
         environment, to = fields.get("environment") or "production", fields.get("to", "")
         live = next((item for item in registry.pointers(name) if item.environment == environment), None)
         if action == "deploy":

@@ -181,7 +181,7 @@ def _tiles(data: Overview) -> list[Tile]:
             "Latency p50",
             human.duration(now.p50_s),
             f"p95 {human.duration(now.p95_s)}",
-            spark=sparkline([numbers.p95_s for numbers in points]),
+            spark=sparkline([numbers.p50_s for numbers in points]),
         ),
         Tile(
             "Cost per request",

@@ -10,13 +10,16 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from tidegate.console import format as human
-from tidegate.console.next_step import first_version
+from tidegate.console.next_step import NextStep, first_version
+from tidegate.console.on_disk import UNREGISTERED, file_of, first_gate, unregistered, versions_here
 from tidegate.console.page import Pages, wants_json
+from tidegate.console.run_lines import run_lines, shown_line
 from tidegate.core.artifact import Artifact
 from tidegate.core.diff import ArtifactDiff, diff
-from tidegate.core.errors import NotFound, nearest
+from tidegate.core.errors import InvalidFile, NotFound, nearest
 from tidegate.core.evaluation import Run
 from tidegate.core.ledger import Deployment, Pointer, Version
+from tidegate.core.run_lines import RunFilter
 from tidegate.core.split import percent, shown
 from tidegate.prompts.registry import Registry
 from tidegate.prompts.sides import Side, Sides
@@ -61,6 +64,7 @@ class PromptPages:
             "prompts.html",
             {
                 "prompts": [_summary(name, self._registry.versions(name), pointers, served, log) for name in names],
+                "unregistered": unregistered(self._pages.project, names),
                 "next_step": first_version(self._pages.project, self._registry),
                 "served_minutes": int(RECENT.total_seconds() // 60),
             },
@@ -74,7 +78,9 @@ class PromptPages:
         registry = self._registry
         if wants_json(request) and f"{name}.json" in registry.prompts():
             request.scope["json"], name = False, f"{name}.json"
-        versions = known_versions(registry, name)
+        if not registry.versions(name) and (answer := self._unregistered(request, name)):
+            return answer
+        versions = versions_here(self._pages.project, registry, name)
         log, pointers = registry.log(name), registry.pointers(name)
         served = served_by_now(self._call_log, self._pages.now() - RECENT, name)
         older, newer = self._sides(versions, pointers, a, b)
@@ -99,8 +105,33 @@ class PromptPages:
                 "diff": shown_diff(diff(older.artifact, newer.artifact)) if older else None,
                 "artifact": shown_artifact(newer.artifact),
                 "log": log[:LOG_SHOWN],
-                "runs": [run_line(run) for run in runs],
+                "runs": [shown_line(*line) for line in run_lines(registry, RunFilter(prompt=name), limit=RUNS_SHOWN)],
                 "moved": _moved(log, moved, ms),
+            },
+            active="prompts",
+            title=name,
+        )
+
+    def _unregistered(self, request: Request, name: str) -> Response | None:
+        """The page of a prompt that is only on disk; None where it is not."""
+        problems: list[str] = []
+        try:
+            file = file_of(self._pages.project, name)
+        except InvalidFile as error:
+            file, problems = None, [str(problem) for problem in error.problems]
+        if file is None and not problems:
+            return None
+        next_step = first_gate(name, has_suite=file.has_suite) if file else NextStep("", "tidegate lint")
+        return self._pages.answer(
+            request,
+            "prompt_file.html",
+            {
+                "name": name,
+                "description": file.description if file else "",
+                "artifact": shown_artifact(file.artifact) if file else None,
+                "problems": problems,
+                "unregistered": UNREGISTERED,
+                "next_step": next_step,
             },
             active="prompts",
             title=name,

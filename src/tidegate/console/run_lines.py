@@ -36,13 +36,16 @@ def run_lines(
 def shown_line(line: RunLine, summary: RunSummary) -> dict[str, Any]:
     """A run for a row: what `.json` gives, and what the template shows."""
     main = summary.figure(KAPPA if summary.kind == "calibration" else RATE)
+    figure = None if main is None else shown(main)
+    if figure is not None and summary.kind == "calibration":
+        figure["text"] = "–" if main is None or main.value is None else f"κ {main.value:.2f}"
     return {
         **msgspec.to_builtins(line),
         "summary": msgspec.to_builtins(summary),
         "kind": summary.kind,
         "name": run_name(line),
         "took_s": (human.instant(line.finished_at) - human.instant(line.started_at)).total_seconds(),
-        "figure": None if main is None else shown(main),
+        "figure": figure,
         "judges": [shown(one) for one in summary.figures if one.name not in (RATE, KAPPA)],
     }
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from tidegate.console.calls import Select
 from tidegate.console.next_step import first_version
+from tidegate.console.on_disk import versions_here
 from tidegate.console.overview import THEMES
 from tidegate.console.page import Pages, parse_instant
-from tidegate.console.prompts import known_versions
 from tidegate.console.run_lines import run_lines, shown_line
 from tidegate.console.trend import breaks, moves_after, trend_charts
 from tidegate.core.errors import BadInput, nearest
@@ -106,7 +106,7 @@ class RunListPages:
         prompts = self._registry.prompts()
         name = prompt or self._usual(prompts)
         if name:
-            known_versions(self._registry, name)
+            versions_here(self._pages.project, self._registry, name)
         wanted = RunQuery(prompt=name, kind=kind).wanted(self._pages.now())
         lines = run_lines(self._registry, wanted, limit=TREND)[::-1] if name else []
         rows = [shown_line(line, summary) for line, summary in lines]

@@ -114,7 +114,7 @@ class RunPages:
                 "others": self._others(run.prompt, but=run.id),
             },
             active="runs",
-            title=f"{run.prompt} {label(run)}",
+            title=f"{run.prompt} {self._when(run)}",
         )
 
     def compare(self, request: Request, query: Annotated[CompareQuery, Query()]) -> Response:
@@ -148,8 +148,12 @@ class RunPages:
                 "wanted": query.wanted(),
             },
             active="runs",
-            title=f"{after.prompt}: {label(before)} and {label(after)}",
+            title=f"{after.prompt}: {self._when(before)} and {self._when(after)}",
         )
+
+    def _when(self, run: Run) -> str:
+        """`v2 of 21 Nov 14:03:21`: no two runs are called the same."""
+        return f"{label(run)} of {human.local(run.started_at, self._pages.zone, self._pages.now())}"
 
     def _compared(self, before: Run, after: Run) -> Compared:
         """Runs never change, and the statistics of hundreds of cases take a second: the last comparisons are kept."""

@@ -141,6 +141,8 @@ async function refresh() {
 
 async function lookAgain() {
   const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
+  if (answer?.redirected) return location.assign(answer.url); // the session is over
+  document.querySelector("[data-live-toggle]")?.toggleAttribute("data-lost", !answer?.ok);
   if (!answer?.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const shape = (page) => [...page.querySelectorAll("[data-live]")].map((part) => part.id).join();
@@ -168,6 +170,7 @@ async function lookAgain() {
 
 function showLive() {
   document.querySelector("[data-live-toggle]")?.setAttribute("aria-pressed", String(timer !== null));
+  if (timer === null) document.querySelector("[data-live-toggle]")?.removeAttribute("data-lost");
 }
 
 function setLive(on) {
