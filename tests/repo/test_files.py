@@ -59,6 +59,15 @@ def test_the_lock_is_one_of_this_project() -> None:
     assert {item["name"] for item in locked["metadata"]["requires-dist"]} == asked
 
 
+def test_the_pythons_that_are_promised_are_those_that_it_installs_on() -> None:
+    """On a newer one the packages without a wheel for it would end pip in a failed C build; this way it says why."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    bounds = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"])
+    assert bounds is not None
+    allowed = [f"Programming Language :: Python :: 3.{minor}" for minor in range(int(bounds[1]), int(bounds[2]))]
+    assert [line for line in project["classifiers"] if ":: Python :: 3." in line] == allowed
+
+
 def test_time_zones_need_nothing_of_the_system() -> None:
     """Many container images have none, not even UTC. In a checkout a package of the dev group would bring tzdata."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
