@@ -10,6 +10,7 @@ import pytest
 from tests.frames import event as frame
 from tests.unit.test_crossing import ASKED, CHAT, CHAT_ASKED, COMPLETION, GEMINI, GENERATED, bench, events, lines
 from tidegate.core.usage import MOST
+from tidegate.fakes import ScriptedAnswer
 
 RESPONSES_ASKED = {"input": "Hi", "store": False}
 ANTHROPIC_ASKED = {"max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
@@ -124,6 +125,27 @@ async def test_bedrock_stream_without_a_reason_to_stop_is_not_complete() -> None
     assert "response.completed" not in reply.body.decode()
     row = parts.call
     assert (row["outcome"], row["error_type"], row["input_tokens"]) == ("error", "stream_broken", 3)
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{}", b"{", b"null", b"[]", b"<html>", b'"x"', b"{" * 9_000, b'{"error": {"message": "bad'),
+        *(b'{"error": null}', b'{"error": "bad"}', b'{"error": ["bad"]}', b'{"error": {"message": 5}}'),
+        *(b'{"detail": "bad"}', b'{"message": "bad"}', b'{"candidates": []}', b'{"error": {"message": "bad"}} x'),
+    ],
+)
+async def test_a_refusal_that_is_no_error_of_the_dialect_is_told_as_one(body: bytes) -> None:
+    """What does pass through is what the client's SDK understands."""
+    for path, model in ((CHAT, "oai/m-1"), (GEMINI.format("goo/m"), "")):
+        reply = await bench(ScriptedAnswer(status=400, body=[body])).ask(path, {**CHAT_ASKED, **ASKED, "model": model})
+        error = json.loads(reply.body)["error"]
+        assert (reply.status, error["code"]) == (400, 400 if model == "" else "upstream_rejected")
+        assert error["message"].startswith(f"{model or 'goo/m'} answered 400")
+        assert ("bad" in error["message"]) == (b"bad" in body and body[-1:] in b"}" and b"[" not in body)
 
 
 # --- what is said of it -------------------------------------------------------------------------------------------

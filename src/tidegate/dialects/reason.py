@@ -22,6 +22,15 @@ class _Body(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Body).decode
 
 
+def well_put(body: bytes) -> bool:
+    """Whether it is an error as every dialect has it, an object with a message: what a client's SDK understands."""
+    try:
+        error = _decode(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(error, _Error) and error.message != ""
+
+
 def reason(body: bytes) -> str:
     """One line of at most 500 characters; empty when the body says none that we understand."""
     try:

@@ -22,6 +22,7 @@ from tidegate.core.errors import (
     UpstreamRejected,
 )
 from tidegate.dialects.dialect import Dialect
+from tidegate.dialects.reason import well_put
 from tidegate.gateway.admit import admit
 from tidegate.gateway.attempt import CREDENTIAL_REFUSED, Attempts
 from tidegate.gateway.auth import Keys, authenticate
@@ -123,7 +124,7 @@ async def _refuse(error: TidegateError, client: Dialect, record: Record, reply: 
         return
     body = b""
     if isinstance(error, UpstreamRejected) and record.target is not None and record.target.refuses_in(client):
-        body = error.body if error.body.startswith(b"{") else b""
+        body = error.body if well_put(error.body) else b""
     headers = [JSON_HEADERS, *identity_headers(record)]
     if isinstance(error, UpstreamError) or not error.retryable:  # it was tried again here, or it would change nothing
         headers.append(("x-should-retry", "false"))
