@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 import secrets
-import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,6 +26,7 @@ from tidegate.config import Config, Project, Provider
 from tidegate.core.address import from_environment, is_loopback
 from tidegate.core.errors import BadInput, nearest
 from tidegate.core.ids import uuid7
+from tidegate.lifeline import until_told_to_stop
 from tidegate.ports import BatchCaller, Caller, Clock
 from tidegate.prompts.registry import Registry
 from tidegate.system import SystemClock, SystemRandom
@@ -473,20 +473,3 @@ async def _probe(host: str, port: int) -> int:
     server.close()
     await server.wait_closed()
     return port
-
-
-async def until_told_to_stop() -> None:
-    """Returns on SIGTERM or SIGINT, or when standard input ends: the supervisor's death is ours."""
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    if os.environ.get("TIDEGATE_LIFELINE") == "stdin":
-
-        def ended() -> None:
-            if not os.read(0, 1024):
-                loop.remove_reader(0)
-                told.set()
-
-        loop.add_reader(0, ended)
-    await told.wait()

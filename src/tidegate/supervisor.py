@@ -3,6 +3,9 @@
 
 A child that dies is started again, with growing pauses while it keeps dying. Children hold the read end of a pipe from
 their parent: when the parent dies, however it dies, the pipe ends and so do they.
+
+The parent is a program of its own, `python -m tidegate.supervisor`, in whose place `tidegate serve` puts itself: what
+lives as long as the machine does, and never does anything, loads no more than it needs (24 MiB instead of 49).
 """
 
 from __future__ import annotations
@@ -11,16 +14,23 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from tidegate.core.errors import BadInput, Unusable
+import msgspec
+
+from tidegate import lifeline
+from tidegate.core.errors import BadInput, TidegateError, Unusable
+from tidegate.gateway.claim import running_gateway
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
 STEADY_S = 10.0
 """A child that has lived this long starts with a short pause again."""
 STOP_S = 35.0
+INSIST_S = 1.0
+"""So long after the first, another signal means that somebody will not wait; before that, it is the same one twice."""
 HOPELESS = frozenset({1, 2, 3, 4})
 """Exit codes of errors that trying again does not mend (core/errors.py)."""
 
@@ -43,14 +53,22 @@ class Child:
 class Supervisor:
     """Owns the children. `run` returns when told to stop, or raises when a child can not start at all."""
 
-    def __init__(self, commands: dict[str, Sequence[str]], *, say: Callable[[str], None]) -> None:
+    def __init__(self, commands: Mapping[str, Sequence[str]], *, say: Callable[[str], None]) -> None:
         self.children = {name: Child(name, command) for name, command in commands.items()}
         self._say = say
         self._stopping = asyncio.Event()
+        self._told_at = 0.0
 
     def stop(self) -> None:
-        """Asks every child to finish what it is doing."""
-        self._stopping.set()
+        """Asks every child to finish what it is doing; when told again, later, ends those that still do."""
+        now = asyncio.get_running_loop().time()
+        if not self._stopping.is_set():
+            self._told_at = now
+            self._stopping.set()
+        elif now - self._told_at >= INSIST_S:
+            for child in self.children.values():
+                if child.process is not None and child.process.returncode is None:
+                    child.process.kill()
 
     async def run(self) -> None:
         """Keeps the children alive until `stop`. Raises BadInput or Unusable when one refuses to start."""
@@ -74,21 +92,28 @@ class Supervisor:
         pause = FIRST_PAUSE_S
         while not self._stopping.is_set():
             began = loop.time()
-            child.process = await asyncio.create_subprocess_exec(
-                *child.command,
-                stdin=asyncio.subprocess.PIPE,
-                env={**os.environ, "TIDEGATE_LIFELINE": "stdin"},
-            )
-            code = await child.process.wait()
-            if self._stopping.is_set():
-                return
-            if code in HOPELESS and child.restarts == 0:
-                kind = BadInput if code == 4 else Unusable
-                raise kind(f"the {child.name} could not start (its reason is above).")
+            try:
+                child.process = await asyncio.create_subprocess_exec(
+                    *child.command,
+                    stdin=asyncio.subprocess.PIPE,
+                    env={**os.environ, lifeline.VARIABLE: lifeline.STDIN},
+                )
+            except OSError as error:  # no memory or no process left for it: the others go on
+                how = f"can not be started ({error.strerror}), which is tried again"
+                if child.restarts == 0:
+                    raise Unusable(f"the {child.name} {how.partition(',')[0]}.") from error
+            else:
+                code = await child.process.wait()
+                if self._stopping.is_set():
+                    return
+                if code in HOPELESS and child.restarts == 0:
+                    kind = BadInput if code == 4 else Unusable
+                    raise kind(f"the {child.name} could not start (its reason is above).")
+                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                how += " and is started again"
             lived = loop.time() - began
             pause = FIRST_PAUSE_S if lived > STEADY_S else min(pause * 2, LONGEST_PAUSE_S)
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            self._say(f"the {child.name} {how} and is started again")
+            self._say(f"the {child.name} {how}")
             child.restarts += 1
             await asyncio.sleep(pause)
 
@@ -104,7 +129,71 @@ class Supervisor:
             await process.wait()
 
 
-def commands(config: str) -> dict[str, Sequence[str]]:
+class Plan(msgspec.Struct, frozen=True):
+    """All that the parent has to know of a project."""
+
+    commands: dict[str, list[str]]
+    lock: str
+    """Of the folder's gateway."""
+    gateway: str
+    """`http://host:port`"""
+    console: str
+    console_at: tuple[str, int]
+
+
+def become(plan: Plan) -> None:
+    """Puts the parent in the place of this process: its id, its standard streams and who waits for it stay."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.execv(sys.executable, [sys.executable, "-m", __name__, msgspec.json.encode(plan).decode()])  # noqa: S606
+
+
+def main() -> None:
+    """`python -m tidegate.supervisor PLAN`"""
+    try:
+        asyncio.run(_supervise(msgspec.json.decode(sys.argv[1], type=Plan)))
+    except TidegateError as error:
+        _say(f"tidegate: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before the loop ran
+        sys.exit(130)
+
+
+async def _supervise(plan: Plan) -> None:
+    parent = Supervisor(plan.commands, say=_say)
+    lifeline.when_told(parent.stop)
+    telling = asyncio.create_task(tell_where(plan))
+    try:
+        await parent.run()
+    finally:
+        telling.cancel()
+
+
+async def tell_where(plan: Plan) -> None:
+    """Prints the addresses once both listen: what is printed can be opened, and is this project's."""
+    while running_gateway(Path(plan.lock)) is None or not await _listens(*plan.console_at):  # noqa: ASYNC110 - of others
+        await asyncio.sleep(0.05)
+    print(f"gateway  {plan.gateway}/v1\nconsole  {plan.console}/\nCtrl-C ends all of it.", flush=True)  # noqa: T201
+
+
+async def _listens(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def commands(config: str) -> dict[str, list[str]]:
     """The command line of each process that serves the project of this tidegate.yaml."""
     base = [sys.executable, "-m", "tidegate", "serve", "--config", config, "--only"]
     return {name: [*base, name] for name in ("gateway", "recorder", "console")}
+
+
+if __name__ == "__main__":
+    main()

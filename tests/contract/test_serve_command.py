@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tidegate.cli.serve import _say_where
 from tidegate.config import load
 from tidegate.gateway.claim import Claim
+from tidegate.supervisor import Plan, tell_where
 
 
 async def test_addresses_are_said_once_they_are_this_projects(
@@ -19,15 +19,16 @@ async def test_addresses_are_said_once_they_are_this_projects(
     other = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = other.sockets[0].getsockname()[1]
     file = tmp_path / "tidegate.yaml"
-    file.write_text(f"gateway: {{port: {port}}}\nconsole: {{port: {port}}}\n")
-    project = load(file)
-    claim = Claim(project.lock)
+    file.write_text("")
+    claim = Claim(load(file).lock)
+    url = f"http://127.0.0.1:{port}"
+    plan = Plan({}, str(load(file).lock), url, url, ("127.0.0.1", port))
     async with other:
-        saying = asyncio.create_task(_say_where(project))
+        saying = asyncio.create_task(tell_where(plan))
         claim.take()
         await asyncio.sleep(0.15)
         assert capsys.readouterr().out == ""
-        claim.publish(f"http://127.0.0.1:{port}")
+        claim.publish(url)
         await asyncio.wait_for(saying, 5)
         claim.release()
-    assert f"gateway  http://127.0.0.1:{port}/v1" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith(f"gateway  {url}/v1\nconsole  {url}/\n")

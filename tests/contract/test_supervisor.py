@@ -5,14 +5,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
+from tidegate import supervisor
 from tidegate.core.errors import BadInput, Unusable
 from tidegate.supervisor import Child, Supervisor
 
 LIVES = "import sys; sys.stdin.read()"
 STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); sys.stdin.read()"
+
+DEAF = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); sys.stdin.read()"
 
 
 def python(code: str) -> Sequence[str]:
@@ -64,3 +68,45 @@ async def test_stop_asks_first() -> None:
     process = parent.children["a"].process
     assert process is not None
     assert process.returncode == 0
+
+
+async def test_who_insists_need_not_wait_for_calls_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same signal twice at once, as from a terminal and a program that passes it on, is no insisting."""
+    monkeypatch.setattr(supervisor, "INSIST_S", 0.2)
+    parent = Supervisor({"a": python(DEAF)}, say=print)
+    running = asyncio.create_task(parent.run())
+    await started(parent.children["a"])
+    process = parent.children["a"].process
+    assert process is not None
+    await asyncio.sleep(0.5)  # until it is deaf
+    parent.stop()
+    parent.stop()
+    await asyncio.sleep(0.3)
+    assert process.returncode is None
+    parent.stop()
+    await asyncio.wait_for(running, 5)
+    assert process.returncode == -signal.SIGKILL
+
+
+async def test_a_child_that_can_not_be_started_again_is_tried_until_it_can(tmp_path: Path) -> None:
+    """Where there is no memory for another process, the others must go on."""
+    said: list[str] = []
+    program = tmp_path / "program"
+    program.symlink_to(sys.executable)
+    parent = Supervisor({"a": [str(program), "-c", LIVES], "b": python(LIVES)}, say=said.append)
+    running = asyncio.create_task(parent.run())
+    first, other = await started(parent.children["a"]), await started(parent.children["b"])
+    program.unlink()
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: len(said) > 1)
+    program.symlink_to(sys.executable)
+    await until(lambda: parent.children["a"].pid not in (None, first))
+    assert said[1] == "the a can not be started (No such file or directory), which is tried again"
+    assert parent.children["b"].pid == other
+    parent.stop()
+    await running
+
+
+async def test_a_child_that_can_not_even_be_started_is_said_in_one_sentence() -> None:
+    with pytest.raises(Unusable, match=r"^the a can not be started \(No such file or directory\)\.$"):
+        await Supervisor({"a": ["/nowhere/program"]}, say=print).run()
