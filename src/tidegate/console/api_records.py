@@ -10,7 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from tidegate.console.api import Body, Limit
-from tidegate.console.calls import CallQuery, search
+from tidegate.console.calls import RECENT, CallQuery, search
 from tidegate.console.json_answer import json_answer
 from tidegate.console.page import Pages, parse_instant
 from tidegate.console.prompts import RECENT, served_by_now
@@ -69,7 +69,9 @@ class RecordsApi:
         return json_answer(served_by_now(self._call_log, parse_instant("since", since), prompt))
 
     def calls(self, query: Annotated[CallQuery, Query()], limit: Limit = 50) -> Response:
-        page = search(self._call_log, self._pages.now(), query.wanted(), limit=limit, before=query.before or None)
+        now = self._pages.now()
+        with self._call_log.snapshot(now - RECENT) as recent:
+            page = search(self._call_log, recent, now, query.wanted(), limit=limit, before=query.before or None)
         return json_answer(page)
 
     def call(self, call_id: str) -> Response:
@@ -78,8 +80,8 @@ class RecordsApi:
             raise NotFound(f"There is no call {call_id!r}.")
         return json_answer(found)
 
-    def records(self, where: str | None = None, limit: Rows = 50, before: str | None = None) -> Response:
-        return json_answer(self._call_log.calls(where, limit, before))
+    def records(self, where: str | None = None, limit: Rows = 50) -> Response:
+        return json_answer(self._call_log.calls(where, limit))
 
     def sql(self, question: Question) -> Response:
         return json_answer(self._call_log.sql(question.query, limit=question.limit))

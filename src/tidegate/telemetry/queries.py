@@ -15,10 +15,10 @@ from uuid import UUID
 
 import msgspec
 
-from tidegate.core.errors import BadInput, Saturated, Unusable
+from tidegate.core.errors import Saturated, Unusable
 from tidegate.core.table import Table
 from tidegate.telemetry.find import ServedBy, served_by
-from tidegate.telemetry.lake import LakeReader, literal
+from tidegate.telemetry.lake import LakeReader
 from tidegate.telemetry.snapshot import Moved, Snapshot
 
 TRIES = 5
@@ -84,23 +84,18 @@ class CallLog:
             return self._ask(lambda snapshot: snapshot.table(text, limit=limit))
 
     def calls(
-        self, where: str | None = None, limit: int = 50, before: str | None = None, *, since: datetime | None = None
+        self, where: str | None = None, limit: int = 50, *, since: datetime | None = None
     ) -> list[dict[str, Any]]:
         """
         Calls as plain values of CallRow, newest first.
 
         Args:
             where: a SQL expression over the columns of `calls`, from anybody.
-            before: the `cursor` of a row: only older ones, in a stable order by (start, id).
         Raises: BadInput, Refused, Unusable as `sql` does; with `where` Saturated, too.
         """
-        conditions = [] if where is None or not where.strip() else [where]
-        if before is not None:
-            start, call_id = _parse_cursor(before)
-            at = f"TIMESTAMPTZ {literal(start)}"
-            conditions.append(f"start <= {at} AND (start < {at} OR id < {literal(call_id)})")
+        condition = where if where is not None and where.strip() else None
         with self._anybodys() if where else nullcontext():
-            return [_plain(row) for row in self._ask(lambda snapshot: snapshot.calls(conditions, limit), since)]
+            return [_plain(row) for row in self._ask(lambda snapshot: snapshot.calls(condition, limit), since)]
 
     def call(self, call_id: str) -> dict[str, Any] | None:
         """One call as plain values of CallRow and, under `content`, of ContentRow, or None where it was not kept."""
@@ -144,20 +139,6 @@ class CallLog:
             except Moved:
                 self._lake.forget()
         raise Unusable(f"{self._lake.folder}: records move faster than they can be read. Try again.")
-
-
-def cursor(row: Mapping[str, Any]) -> str:
-    """Where the next page begins after this row of `CallLog.calls`."""
-    return f"{row['start']}~{row['id']}"
-
-
-def _parse_cursor(text: str) -> tuple[str, str]:
-    start, _, call_id = text.partition("~")
-    try:
-        instant = datetime.fromisoformat(start)
-    except ValueError as error:
-        raise BadInput(f"{text!r} is not a cursor that a page of calls gave.") from error
-    return _iso(instant), call_id
 
 
 def _made_at(call_id: str) -> datetime | None:

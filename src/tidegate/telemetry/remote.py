@@ -25,9 +25,9 @@ class RemoteCallLog:
         """As CallLog.sql."""
         return self._server.write(Table, "/sql", msgspec.json.encode({"query": text, "limit": limit}))
 
-    def calls(self, where: str | None = None, limit: int = 50, before: str | None = None) -> list[dict[str, Any]]:
+    def calls(self, where: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """As CallLog.calls."""
-        return self._server.read(list[dict[str, Any]], "/records", where=where, limit=limit, before=before)
+        return self._server.read(list[dict[str, Any]], "/records", where=where, limit=limit)
 
     def call(self, call_id: str) -> dict[str, Any] | None:
         """As CallLog.call."""

@@ -25,8 +25,6 @@ from tidegate.evals.said import label, usable
 MAX_OUTPUT = 10_000
 MAX_MESSAGE = 1_000
 GATE = "(gate)"
-ROOT = b'<testsuites name="tidegate"'
-"""How every file of ours begins, behind the XML declaration."""
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 

@@ -24,8 +24,6 @@ from tidegate.evals.reports.judged import Judged, Outcome, outcome
 from tidegate.evals.reports.plain import cut, one_line, plain
 from tidegate.evals.said import label, passed_cases, passing, per_call, undecided_cases, usable, way
 
-HEAD = b"<!doctype html>\n<!-- tidegate report -->"
-"""How every page of ours begins."""
 MAX_TEXT = 20_000
 ALL_TEXT = 6_000_000
 """Characters of answers on a page; many cases share them, so that a browser still opens it."""
