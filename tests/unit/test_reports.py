@@ -330,7 +330,6 @@ def test_our_own_files_are_known_by_how_they_begin() -> None:
         "--markdown": markdown([one], project="shop", command="c").encode(),
     }
     assert all(bodies[option].startswith(beginning) for option, beginning in BEGINNINGS.items())
-    assert BEGINNINGS["--html"] == page_module.HEAD
     assert junit_module.unjudged(BadInput("x")).startswith(BEGINNINGS["--junit"])
 
 
