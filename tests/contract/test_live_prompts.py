@@ -22,6 +22,7 @@ from tidegate.core.errors import Unusable
 from tidegate.core.instant import iso_utc
 from tidegate.core.ledger import Freshness, Head, Served, Snapshot
 from tidegate.fakes import FixedClock, FixedRandom
+from tidegate.prompts import live as live_module
 from tidegate.prompts.live import LivePrompts
 from tidegate.prompts.registry import Registry
 from tidegate.prompts.snapshot_file import SnapshotFile
@@ -153,6 +154,43 @@ async def test_without_the_store_the_last_snapshot_is_served_and_said_so_once(
         assert await until(lambda: live(prompts) == 2) < 2
         assert prompts.freshness().following
     assert len(caplog.records) == 1
+
+
+class Hanging(Registry):
+    """Of a store that takes a question and does not answer."""
+
+    def __init__(self, control: Path) -> None:
+        super().__init__(open_control(control), SystemClock(), SystemRandom(), protects=[])
+        self.asked = 0
+        self.answers = threading.Event()
+
+    def served(self, prompt: str, selector: str) -> Served:
+        self.asked += 1
+        self.answers.wait(30)
+        return super().served(prompt, selector)
+
+
+async def test_a_store_that_hangs_holds_up_only_who_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that wait for it are not those that large requests and fsync go through, and nobody waits for long."""
+    monkeypatch.setattr(live_module, "FIND_S", 0.3)
+    control = tmp_path / "control.db"
+    deploy(control, "one")
+    with closing(Hanging(control)) as registry:
+        prompts = LivePrompts(registry, SystemClock())
+        await prompts.refresh()
+        began = time.monotonic()
+        asking = [asyncio.create_task(prompts.find(P, f"v{number}")) for number in range(2, 42)]
+        await until(lambda: registry.asked > 0)
+        await asyncio.wait_for(asyncio.to_thread(int), 0.2)
+        said = await asyncio.gather(*asking, return_exceptions=True)
+        assert {str(error) for error in said} == {"the control store has not answered for 0.3 s. Call again later."}
+        assert (await prompts.find(P, "v1")).version == 1  # it is live, so it is in memory
+        assert time.monotonic() - began < 2
+        assert registry.asked <= live_module.FINDERS
+        registry.answers.set()
+        deploy(control, "two")
+        assert (await prompts.find(P, "v2")).version == 2
+        prompts.close()
 
 
 async def test_a_locked_file_is_outlived_too(

@@ -13,6 +13,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import msgspec
@@ -30,6 +31,10 @@ LOOK_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 """Between two looks at a store that can not be reached."""
 MAX_FOUND = 2_048
+FINDERS = 2
+"""Questions to the store at once."""
+FIND_S = 5.0
+"""How long a call waits for a version that is live nowhere."""
 log = logging.getLogger("tidegate.prompts")
 
 
@@ -46,6 +51,8 @@ class LivePrompts:
         self._written: Snapshot | None = None
         self._keys: tuple[Sequence[Key], KeyRing] = ((), KeyRing())
         self._found: OrderedDict[tuple[str, str], Served] = OrderedDict()
+        # Not the loop's own threads: a store that hangs would fill them, and hold up fsync and large requests.
+        self._finders = ThreadPoolExecutor(FINDERS, "tidegate-find")
 
     def live(self, prompt: str, environment: str) -> Served | None:
         """What the environment points at in the last snapshot."""
@@ -69,7 +76,7 @@ class LivePrompts:
         if key in self._found:
             return self._found[key]
         try:
-            found = await asyncio.to_thread(self._registry.served, prompt, selector)
+            found = await self._ask(prompt, selector)
         except Unusable:
             live = self._live_as(prompt, selector)
             if live is None:
@@ -81,6 +88,19 @@ class LivePrompts:
             if len(self._found) > MAX_FOUND:
                 self._found.popitem(last=False)
         return found
+
+    async def _ask(self, prompt: str, selector: str) -> Served:
+        try:
+            async with asyncio.timeout(FIND_S):
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._finders, self._registry.served, prompt, selector
+                )
+        except TimeoutError:
+            raise Unusable(f"the control store has not answered for {FIND_S:g} s. Call again later.") from None
+
+    def close(self) -> None:
+        """Nobody is looked up any more."""
+        self._finders.shutdown(wait=False, cancel_futures=True)
 
     async def refresh(self) -> None:
         """
@@ -100,6 +120,7 @@ class LivePrompts:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             stop.set()
+            self.close()
             await asyncio.to_thread(follower.join, LOOK_S + 0.2)
             raise
 
