@@ -10,7 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from tidegate.console.api import Body, Limit
-from tidegate.console.calls import RECENT, CallQuery, search
+from tidegate.console.calls import LAST_DAY, CallQuery, search
 from tidegate.console.json_answer import json_answer
 from tidegate.console.page import Pages, parse_instant
 from tidegate.console.prompts import RECENT, served_by_now
@@ -70,7 +70,7 @@ class RecordsApi:
 
     def calls(self, query: Annotated[CallQuery, Query()], limit: Limit = 50) -> Response:
         now = self._pages.now()
-        with self._call_log.snapshot(now - RECENT) as recent:
+        with self._call_log.snapshot(now - LAST_DAY) as recent:
             page = search(self._call_log, recent, now, query.wanted(), limit=limit, before=query.before or None)
         return json_answer(page)
 

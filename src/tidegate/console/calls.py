@@ -19,12 +19,13 @@ from tidegate.prompts.registry import Registry
 from tidegate.telemetry.find import CallFilter, CallPage, facets, find_calls, previews
 from tidegate.telemetry.queries import CallLog
 from tidegate.telemetry.record import Origin, Outcome
+from tidegate.telemetry.snapshot import Snapshot
 
 PAGE = 50
 ORIGINS: tuple[str, ...] = Origin.__args__  # type: ignore[attr-defined]  # a Literal knows its values at run time
 OUTCOMES: tuple[str, ...] = Outcome.__args__  # type: ignore[attr-defined]
 VALID = {"": None, "yes": True, "no": False}
-RECENT = timedelta(days=1)
+LAST_DAY = timedelta(days=1)
 
 
 class Select(msgspec.Struct, frozen=True):
@@ -95,9 +96,9 @@ class CallPages:
     def index(self, request: Request, query: Annotated[CallQuery, Query()]) -> Response:
         wanted = query.wanted()
         now = self._pages.now()
-        page = search(self._call_log, now, wanted, limit=PAGE, before=query.before or None)
-        with self._call_log.snapshot(now - RECENT) as rows:
-            known = facets(rows, now - RECENT)
+        with self._call_log.snapshot(now - LAST_DAY) as recent:
+            known = facets(recent, now - LAST_DAY)
+            page = search(self._call_log, recent, now, wanted, limit=PAGE, before=query.before or None)
         return self._pages.answer(
             request,
             "calls.html",
@@ -146,12 +147,20 @@ class CallPages:
         )
 
 
-def search(call_log: CallLog, now: datetime, wanted: CallFilter, *, limit: int, before: str | None = None) -> CallPage:
-    """A page of calls. The last day is looked at first: that is where most pages end, and it is a few files."""
+def search(
+    call_log: CallLog, recent: Snapshot, now: datetime, wanted: CallFilter, *, limit: int, before: str | None = None
+) -> CallPage:
+    """
+    A page of calls.
+
+    Args:
+        recent: the calls since `now - LAST_DAY`. It is looked at first: most pages end there, and it is a few files.
+    """
+    since = now - LAST_DAY
+    if wanted.since is not None and wanted.since >= since:
+        return find_calls(recent, wanted, limit=limit, before=before)
     if wanted.since is None and before is None:
-        recent = replace(wanted, since=now - RECENT)
-        with call_log.snapshot(recent.since) as rows:
-            page = find_calls(rows, recent, limit=limit)
+        page = find_calls(recent, replace(wanted, since=since), limit=limit)
         if len(page.calls) == limit:
             return page
     with call_log.snapshot(wanted.since) as rows:

@@ -60,7 +60,12 @@ def find_calls(log: Rows, wanted: CallFilter, *, limit: int = 50, before: str | 
     """
     start, call_id = _cursor(before) if before else (None, None)
     params = asdict(wanted) | {"before_start": start, "before_id": call_id, "more": limit + 1}
-    rows = log.rows(FIND, params)
+    found = log.rows(FIND, params)
+    if not found:
+        return CallPage([], None)
+    # Which they are is asked first: a search then reads the few columns it searches, not all, of all calls.
+    ends = {"oldest": found[-1]["start"], "newest": found[0]["start"]}
+    rows = log.rows(READ, ends | {"ids": [row["id"] for row in found]})
     for row in rows:
         row["start"] = _instant(row.pop("start_us"))
     older = None
@@ -140,11 +145,7 @@ def _instant(microseconds: int) -> datetime:
 
 
 FIND = """
-SELECT
-    id, epoch_us(start) AS start_us, origin, operation, streamed, prompt, version, environment, service,
-    coalesce(response_model, request_model) AS model, outcome, http_status, error_type, error_message,
-    input_tokens, output_tokens, cost_nano_usd, latency_s, time_to_first_chunk_s, len(attempts) AS attempts,
-    output_valid, output_problem, finish_reason
+SELECT id, start
 FROM calls
 WHERE ($since IS NULL OR start >= $since)
   AND ($until IS NULL OR start < $until)
@@ -156,9 +157,27 @@ WHERE ($since IS NULL OR start >= $since)
   AND ($model IS NULL OR coalesce(response_model, request_model) = $model)
   AND ($outcome IS NULL OR outcome = $outcome)
   AND ($valid IS NULL OR output_valid = $valid)
-  AND ($text IS NULL OR contains(lower(concat_ws(' ', id, error_type, error_message, output_problem)), lower($text)))
+  AND (
+    $text IS NULL
+    OR contains(id, lower($text))
+    OR contains(lower(error_type), lower($text))
+    OR contains(lower(error_message), lower($text))
+    OR contains(lower(output_problem), lower($text))
+  )
 ORDER BY start DESC, id DESC
 LIMIT $more
+"""
+"""Ids are lower case."""
+
+READ = """
+SELECT
+    id, epoch_us(start) AS start_us, origin, operation, streamed, prompt, version, environment, service,
+    coalesce(response_model, request_model) AS model, outcome, http_status, error_type, error_message,
+    input_tokens, output_tokens, cost_nano_usd, latency_s, time_to_first_chunk_s, len(attempts) AS attempts,
+    output_valid, output_problem, finish_reason
+FROM calls
+WHERE start BETWEEN $oldest AND $newest AND list_contains($ids, id)
+ORDER BY start DESC, id DESC
 """
 
 FACETS = """
