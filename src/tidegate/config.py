@@ -93,6 +93,8 @@ class Provider(Strict):
     """Its private key (PEM, not encrypted), where it is not in `client_cert`."""
     forward_headers: Annotated[list[str], Field(max_length=32)] | None = None
     """Which headers of clients go up, besides `traceparent`; by default `anthropic-beta` to anthropic and vertex."""
+    return_headers: Annotated[list[str], Field(max_length=32)] = []
+    """Which headers of its answers clients see, each behind `x-tidegate-provider-`: its rate limits, its request id."""
     max_connections: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Open at once; further calls wait their turn, up to `connect_s`. By default 1,000."""
     simulated: bool = False
@@ -118,6 +120,16 @@ class Provider(Strict):
                 raise ValueError(f"{name!r} is no header's name in lower case")
             if name in NEVER_FORWARDED or name.startswith(NEVER_FORWARDED_PREFIXES):
                 raise ValueError(f"{name} is of the client's way to tidegate: it never goes up")
+        return value
+
+    @field_validator("return_headers")
+    @classmethod
+    def _returnable(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no header's name in lower case")
+            if name == "set-cookie":
+                raise ValueError("set-cookie is between tidegate and the provider: no client sees it")
         return value
 
     @property

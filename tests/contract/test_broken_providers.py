@@ -14,6 +14,7 @@ import pytest
 from tests.contract.bad_requests import ANSWERS, WIRES, Wire
 from tests.contract.test_records import (
     BEFORE_THE_CUT,
+    CHAT_HALF,
     CHAT_REST,
     STREAMS,
     body,
@@ -25,6 +26,7 @@ from tests.contract.test_records import (
 )
 from tests.contract.whole import Asked, Script, Whole, Write, answers, streams, whole
 from tests.golden.test_dialect_pairs import PROVIDERS, STREAMED, sse
+from tidegate.fakes import FixedRandom
 
 CHAT = WIRES[0]
 SOON_S = 1.0
@@ -100,6 +102,50 @@ async def test_the_last_target_is_waited_for_as_long_as_it_asks() -> None:
         assert (await ask(here, "r")).status_code == 200
         assert time.monotonic() - began >= 0.3
         assert [attempt["target"] for attempt in here.record()["attempts"]] == ["ant/m", "oai/m", "oai/m"]
+
+
+@pytest.mark.parametrize(
+    "status", [400, 401, 402, 403, 404, 405, 408, 409, 413, 422, 425, 429, 451, 500, 502, 503, 529]
+)
+async def test_what_may_pass_is_tried_again_and_what_is_this_targets_matter_elsewhere(status: int) -> None:
+    """A request that is wrong is wrong everywhere."""
+    again = status in (408, 409, 425, 429) or status >= 500
+    elsewhere = again or status in (401, 402, 403, 404)
+    routes = {"r": {"targets": ["oai/m"], "retries": 1}, "two": {"targets": ["oai/m", "ant/m"], "retries": 0}}
+    async with whole(answers(b"{}", status), routes=routes, random=FixedRandom()) as here:
+        await ask(here, "r")
+        assert len(here.asked) == (2 if again else 1)
+        here.script = by_turn(answers(b"{}", status), GOOD)
+        assert (await ask(here, "two")).status_code == (200 if elsewhere else status)
+
+
+async def test_an_outage_is_not_made_worse_by_retries() -> None:
+    """At most a fifth of the calls, and three."""
+    routes = {"r": {"targets": ["oai/m"], "retries": 10}}
+    async with whole(answers(b"{}", 503), routes=routes, random=FixedRandom()) as here:
+        for _ in range(40):
+            assert (await ask(here, "r")).status_code == 503
+        assert 40 < len(here.asked) <= 1.2 * 40 + 3
+
+
+async def test_one_deadline_spans_all_tries_and_all_targets() -> None:
+    timeouts = {"first_byte_s": 0.2, "total_s": 0.5}
+    routes = {"r": {"targets": ["oai/m", "ant/m", "goo/m"], "retries": 1, "timeouts": timeouts}}
+    async with whole(silent, routes=routes, random=FixedRandom()) as here:
+        began = time.monotonic()
+        reply = await ask(here, "r")
+        assert 0.45 < time.monotonic() - began < SOON_S
+        assert (reply.status_code, reply.json()["error"]["code"]) == (504, "upstream_timeout")
+        assert 2 <= len(here.asked) <= 3
+
+
+async def test_a_stream_that_broke_after_its_first_content_is_asked_for_once() -> None:
+    """Neither again nor elsewhere: its client has seen the beginning of another answer."""
+    routes = {"r": {"targets": ["oai/m", "ant/m"], "retries": 2}}
+    async with whole(streams(CHAT_HALF, cut=True, pause_s=0.03), routes=routes) as here:
+        reply = await stream(here, CHAT, "r")
+        assert (reply.status_code, "stream_broken" in reply.text, len(here.asked)) == (200, True, 1)
+        assert [attempt["status"] for attempt in here.record()["attempts"]] == [200]
 
 
 # --- whose fault it is

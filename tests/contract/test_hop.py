@@ -10,7 +10,8 @@ from urllib.parse import quote, unquote
 import pytest
 
 from tests.contract.bad_requests import ANSWERS, WIRES, Wire
-from tests.contract.whole import DIALECTS, SECRETS, Asked, Whole, answers, streams, whole
+from tests.contract.test_records import KINDS, STREAMS
+from tests.contract.whole import DIALECTS, SECRETS, Asked, Whole, Write, answers, streams, whole
 from tidegate.config import Config, Provider
 from tidegate.core.errors import TidegateError
 from tidegate.gateway.auth import Keys
@@ -116,6 +117,70 @@ async def test_what_a_provider_is_configured_to_get_of_a_clients_headers_goes_up
     async with whole(ANSWER["ant"], providers=providers) as here:
         await ask(here, WIRES[2], "ant/m", anthropic_beta="a-beta")
         assert here.asked[0].header("anthropic-beta") == []
+
+
+LIMITS: dict[str, Any] = {
+    "x_ratelimit_remaining_tokens": "149984",
+    "x_request_id": "req_7",
+    "retry_after": "9",
+    "set_cookie": "a=b",
+}
+SHOWN = ["x-ratelimit-remaining-tokens", "x-request-id", "retry-after", "x-none"]
+
+
+@pytest.mark.parametrize("how", ["whole", "stream", "refused"])
+@wires
+async def test_what_a_provider_is_configured_to_show_of_its_headers_comes_back_prefixed(wire: Wire, how: str) -> None:
+    """And nothing else of them; its key neither, should it stand in one."""
+    limits: dict[str, Any] = {**LIMITS, "x_request_id": f"req_7 of {SECRETS[wire.own]}"}
+    said = json.dumps(ANSWERS[KINDS[wire.own]]).encode() if how == "whole" else STREAMS[wire.own]
+    script = answers(b"{}", 429, **limits) if how == "refused" else answers(said, **limits)
+    routes = {"r": {"targets": [f"{wire.own}/m"], "retries": 0}}
+    for shown in ([], SHOWN):
+        async with whole(script, routes=routes, providers={wire.own: {"return_headers": shown}}) as here:
+            url, asked = wire.url("r"), body(wire, "r")
+            if how == "stream":
+                url = url.replace(":generateContent", ":streamGenerateContent?alt=sse")
+                asked = {**asked, **({} if wire.name == "gemini" else {"stream": True})}
+            reply = await here.client.post(url, json=asked)
+            assert reply.status_code == (429 if how == "refused" else 200), reply.text
+            prefix = "x-tidegate-provider-"
+            seen = {key.removeprefix(prefix): value for key, value in reply.headers.items() if key.startswith(prefix)}
+            expected = {
+                "x-ratelimit-remaining-tokens": "149984",
+                "x-request-id": "req_7 of [redacted]",
+                "retry-after": "9",
+            }
+            assert seen == (expected if shown else {})
+            assert reply.headers["x-request-id"] == here.record()["id"]
+            assert "set-cookie" not in reply.headers
+
+
+async def test_a_fallbacks_answer_shows_headers_of_its_own_only() -> None:
+    async def script(asked: Asked, write: Write) -> None:
+        refused = asked.path.endswith("/chat/completions")
+        await (answers(b"{}", 429, **LIMITS) if refused else ANSWER["ant"])(asked, write)
+
+    routes = {"r": {"targets": ["oai/m", "ant/m"], "retries": 0}}
+    async with whole(script, routes=routes, providers={"oai": {"return_headers": SHOWN}}) as here:
+        reply = await ask(here, WIRES[0], "r")
+        assert (reply.status_code, "x-tidegate-provider" in str(reply.headers)) == (200, False)
+
+
+@pytest.mark.parametrize("name", ["set-cookie", "X-Request-Id", "a b", "a:b", "a\r\nb", ""])
+def test_some_headers_can_not_be_configured_to_come_back(name: str) -> None:
+    with pytest.raises(ValueError, match=r"no client sees it|no header's name"):
+        Provider(return_headers=[name])
+
+
+@wires
+async def test_the_head_of_a_stream_keeps_those_between_from_holding_it_back(wire: Wire) -> None:
+    """And from keeping it for somebody else."""
+    async with whole(streams(STREAMS[wire.own])) as here:
+        url = wire.url(f"{wire.own}/m").replace(":generateContent", ":streamGenerateContent?alt=sse")
+        reply = await here.client.post(url, json={**body(wire, f"{wire.own}/m"), "stream": True})
+        said = ("content-type", "cache-control", "x-accel-buffering")
+        assert [reply.headers[name] for name in said] == ["text/event-stream; charset=utf-8", "no-cache", "no"]
 
 
 NEVER = [

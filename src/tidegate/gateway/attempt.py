@@ -84,7 +84,7 @@ class Attempts:
         while True:
             began = self._clock.monotonic()
             try:
-                answer = await self._call_once(request, plan, target, record.id)
+                answer = await self._call_once(request, plan, target, record)
             except asyncio.CancelledError:
                 record.attempted(target, began, None)
                 raise
@@ -116,7 +116,7 @@ class Attempts:
         return wait_s if wait_s <= min(MAX_WAIT_S, path.timeouts.total_s - record.elapsed_s) else None
 
     async def _call_once(
-        self, request: UpstreamRequest, plan: Plan, target: Target, call_id: str
+        self, request: UpstreamRequest, plan: Plan, target: Target, record: Record
     ) -> tuple[Source, UpstreamExchange]:
         signer = target.access.signer
         if signer is not None:
@@ -126,11 +126,13 @@ class Attempts:
             exchange = SharedAnswer(exchange)
         answer = await exchange.__aenter__()
         try:
+            if target.returned:
+                record.shown_headers = target.shown_headers(answer.headers)
             if answer.status >= 300:
                 if signer is not None and answer.status in CREDENTIAL_REFUSED:
                     signer.refused()
                 raise _rejected(target, answer, await _error_body(answer))
-            source = await open_source(answer, plan, target, call_id, self._clock)
+            source = await open_source(answer, plan, target, record.id, self._clock)
         except BaseException:
             # A failed try gives its connection back before the next one waits or asks.
             await exchange.__aexit__(*sys.exc_info())

@@ -7,7 +7,7 @@ call is ever lost with its process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -43,6 +43,8 @@ class Record:
     """Whether this call pays for its answer, which is whole or not; None: it does."""
     free = False
     """The provider was paid for this answer before, or by another call."""
+    shown_headers: Sequence[tuple[str, str]] = ()
+    """Of the last answer of this target, what the client sees."""
     closed = False
     hold: Hold | None = None
     """What the call holds of limits and budgets, given back as the record is closed."""
@@ -80,6 +82,7 @@ class Record:
     def use(self, target: Target) -> None:
         """The target now tried."""
         self.target = target
+        self.shown_headers = ()
         self.row.provider = target.provider
 
     def attempted(self, target: Target, began: float, error: TidegateError | None, status: int | None = None) -> None:

@@ -91,4 +91,6 @@ def identity_headers(record: Record) -> list[tuple[str, str]]:
         headers.append(("x-tidegate-attempts", str(len(row.attempts))))
     if row.cache is not None:
         headers.append(("x-tidegate-cache", row.cache))
+    if record.shown_headers:
+        headers += record.shown_headers
     return headers

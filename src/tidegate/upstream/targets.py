@@ -30,6 +30,7 @@ from tidegate.upstream.signing import Signer
 from tidegate.upstream.sigv4 import SigV4
 
 MAX_DYNAMIC_TARGETS = 1_024
+MAX_SHOWN_CHARS = 1_024
 _PRINTABLE = "".join(map(chr, range(32, 127)))
 log = logging.getLogger("tidegate.upstream")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -79,6 +80,8 @@ class Target:
     rates: Rates | None
     forward: tuple[str, ...] = ()
     """Of a client's headers, in lower case: those that go along."""
+    returned: tuple[str, ...] = ()
+    """Of an answer's headers, in lower case: those that its client sees."""
     ceiling: Ceiling | None = field(init=False)
     """The most that its tokens cost, for who reserves money before a call."""
     name: str = field(init=False)
@@ -122,6 +125,11 @@ class Target:
     def named(self, headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Those of them that may make another answer of it."""
         return tuple([(name, headers[name]) for name in self.forward if name in headers]) if self.forward else ()
+
+    def shown_headers(self, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+        """What a client sees of an answer's headers, under names that are not our own."""
+        told = [(name, self.redact(headers[name])) for name in self.returned if name in headers]
+        return [(f"x-tidegate-provider-{name}", value[:MAX_SHOWN_CHARS]) for name, value in told]
 
     def refuses_in(self, wire: Wire) -> bool:
         """Whether the body of its errors is what a client of this dialect understands."""
@@ -267,6 +275,7 @@ class Targets:
             native=provider.native,
             access=self._access[provider_name],
             forward=provider.passed_headers,
+            returned=tuple(provider.return_headers),
             rates=self._prices.rates(provider_name, model),
         )
 

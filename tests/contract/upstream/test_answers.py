@@ -173,7 +173,7 @@ async def test_headers_of_the_connection_are_never_the_callers() -> None:
     theirs = (("Host", "evil"), ("Content-Length", "999"), ("Transfer-Encoding", "chunked"), ("Connection", "close"))
     async with Provider(always(OK)) as provider, pooled() as pool:
         headers = (*theirs, ("Accept-Encoding", "gzip"))
-        async with pool.request(ask(provider.origin, method="GET", headers=headers, body=b"")):
+        async with pool.request(ask(provider.origin, method="GET", headers=headers, body=b"", passed=theirs)):
             pass
         host = provider.origin.removeprefix("http://").encode()
         line = b"GET /v1/chat/completions HTTP/1.1\r\n"

@@ -41,8 +41,9 @@ def open_files() -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - the pool has no event for it, and a test's time limit is its deadline
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the pool has no event for it
+            await asyncio.sleep(0.001)
 
 
 async def test_a_connection_is_used_again() -> None:
