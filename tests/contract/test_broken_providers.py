@@ -16,6 +16,7 @@ from tests.contract.test_records import (
     BEFORE_THE_CUT,
     CHAT_HALF,
     CHAT_REST,
+    KINDS,
     STREAMS,
     body,
     chat_chunk,
@@ -27,6 +28,7 @@ from tests.contract.test_records import (
 from tests.contract.whole import Asked, Script, Whole, Write, answers, streams, whole
 from tests.golden.test_dialect_pairs import PROVIDERS, STREAMED, sse
 from tidegate.fakes import FixedRandom
+from tidegate.gateway import attempt
 
 CHAT = WIRES[0]
 SOON_S = 1.0
@@ -201,6 +203,65 @@ async def test_an_error_amid_a_stream_names_the_provider_once(wire: Wire, provid
     assert message.startswith(f"provider '{name}': ")
     assert record["error_message"] == message
     assert message.count(name) == 1
+
+
+# --- what takes too long, or is too much
+
+
+async def drips(_: Asked, write: Write) -> None:
+    """A body that comes a byte at a time."""
+    await write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n")
+    while True:
+        await write(b" ")
+        await asyncio.sleep(0.02)
+
+
+async def pings(_: Asked, write: Write) -> None:
+    """A stream of comments."""
+    await write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+    while True:
+        await write(b"8\r\n: ping\n\n\r\n")
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("script", [drips, pings])
+async def test_a_provider_that_keeps_a_call_just_alive_has_no_more_time_than_others(script: Script) -> None:
+    routes = {"r": {"targets": ["oai/m"], "retries": 2, "timeouts": {"idle_s": 0.2, "total_s": 0.4}}}
+    async with whole(script, routes=routes) as here:
+        began = time.monotonic()
+        reply = await (stream(here, CHAT, "r") if script is pings else ask(here, "r"))
+        assert 0.35 < time.monotonic() - began < SOON_S
+        assert reply.status_code == 504
+        async with asyncio.timeout(SOON_S):
+            await here.gone.wait()
+
+
+async def test_a_refusal_counts_before_its_words_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "ERROR_BODY_S", 0.05)
+
+    async def script(_: Asked, write: Write) -> None:
+        await write(b"HTTP/1.1 422 X\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
+        await asyncio.Event().wait()
+
+    async with whole(script) as here:
+        began = time.monotonic()
+        assert (await ask(here, "oai/m")).status_code == 422
+        assert time.monotonic() - began < SOON_S
+
+
+@pytest.mark.parametrize("provider", STREAMS)
+async def test_names_of_megabytes_leave_a_record_that_can_be_stored(provider: str) -> None:
+    """The recorder takes lines of up to 16 MiB."""
+    long = "x" * (4 << 20)
+    more: dict[str, Any] = {"system_fingerprint": long, "service_tier": long}
+    said: dict[str, Any] = {**ANSWERS[KINDS[provider]], "model": long, "modelVersion": long, **more}
+    if provider == "oai":
+        said["choices"] = [{**said["choices"][0], "finish_reason": long}]
+    async with whole(answers(json.dumps(said).encode())) as here:
+        reply = await ask(here, f"{provider}/m")
+        assert reply.status_code == 200
+        assert len(here.spool.lines[0]) < 10_000
+        assert len(here.record()["response_model"]) == 200
 
 
 # --- what is no stream, or too much of one

@@ -25,6 +25,7 @@ from tidegate.ports import Clock, Random, Upstream, UpstreamAnswer, UpstreamExch
 from tidegate.upstream.targets import Target
 
 MAX_ERROR_BYTES = 64 << 10
+ERROR_BODY_S = 2.0
 CREDENTIAL_REFUSED = (401, 402, 403, 407)
 THIS_TARGETS_FAULT = (*CREDENTIAL_REFUSED, 404)
 """
@@ -187,10 +188,11 @@ def _rejected(target: Target, answer: UpstreamAnswer, body: bytes) -> UpstreamRe
 
 
 async def _error_body(answer: UpstreamAnswer) -> bytes:
-    """What the provider says about its refusal; its status counts also where that is too long or breaks off."""
+    """What the provider says about its refusal; its status counts also where that is too long, late or broken off."""
     try:
-        return await answer.read(MAX_ERROR_BYTES)
-    except UpstreamError:
+        async with asyncio.timeout(ERROR_BODY_S):
+            return await answer.read(MAX_ERROR_BYTES)
+    except (UpstreamError, TimeoutError):
         return b""
 
 

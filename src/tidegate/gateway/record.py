@@ -27,6 +27,7 @@ REQUEST_ID_TAG = "tidegate.request_id"
 BROKEN_OFF = "cancelled"
 """What became of a try whose client left, or whose call had no more time."""
 MAX_MESSAGE_CHARS = 500
+MAX_NAME_CHARS = 200
 MAX_CONTENT_CHARS = 1 << 20
 """Of an input and of an output, each; the recorder takes lines of up to 16 MiB."""
 _encode = msgspec.json.Encoder().encode
@@ -110,12 +111,12 @@ class Record:
     def answered(self, answer: Answer) -> None:
         """Takes over what the answer says: model, finish, usage (or an estimate), cost."""
         row = self.row
-        row.response_model = answer.model
-        row.system_fingerprint = answer.system_fingerprint
-        row.finish_reason = answer.finish_reason
+        row.response_model = _short(answer.model)
+        row.system_fingerprint = _short(answer.system_fingerprint)
+        row.finish_reason = _short(answer.finish_reason)
         self.output = answer.text
         usage = self._usage(answer)
-        row.service_tier = usage.service_tier
+        row.service_tier = _short(usage.service_tier)
         row.input_tokens = usage.input_tokens
         row.output_tokens = usage.output_tokens
         row.cache_read_input_tokens = usage.cache_read_input_tokens
@@ -188,6 +189,11 @@ class Record:
     def _since(self, began: float) -> float:
         """Seconds, in whole microseconds."""
         return int((self._clock.monotonic() - began) * 1e6 + 0.5) / 1e6
+
+
+def _short(name: str | None) -> str | None:
+    """A provider's name for something; a line with one of megabytes would not be stored."""
+    return name if name is None or len(name) <= MAX_NAME_CHARS else name[:MAX_NAME_CHARS]
 
 
 def _clip(text: str) -> str:
