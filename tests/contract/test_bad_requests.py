@@ -345,3 +345,72 @@ async def test_a_host_decides_nothing(wire: Wire) -> None:
                 answer = await bench.send(head.encode() + body)
                 assert answer.status == 200, answer.body
                 assert len(bench.take_records()) == 1
+
+
+ODD_PATHS = [
+    *("/v1/prompts/NAME", "/v1/prompts/NAME/render", "/v1/models/NAME", "/v1beta/models/NAME", "/NAME"),
+    *(f"/v1beta/models/NAME:{method}" for method in ("generateContent", "streamGenerateContent", "countTokens")),
+]
+ODD_NAMES = [
+    *(
+        "%00",
+        "%ff",
+        "%",
+        "%zz",
+        "..",
+        "%2e%2e%2f",
+        "/",
+        "//",
+        "oai/",
+        "oai//",
+        "oai/%0d%0a",
+        "%F0%9F%98%80",
+        "%ED%A0%80",
+    ),
+    *("prompt:", "prompt:answer@", "prompt:@x", "answer@%00", "answer@v-1", "answer@v1e9", f"answer@v{9**40}"),
+    *("answer?environment=%00", "answer?version=%ff&alt=sse&key=%ff", "answer;x", "oai/%s", "a" * 3_000),
+]
+ODD_HEADERS = [
+    *(
+        "x-tidegate-cache: \xe9",
+        f"cache-control: max-age={9**40}",
+        "cache-control: max-age=-1, ,,=",
+        "x-request-id: \xff",
+    ),
+    *('if-none-match: "x", W/"\xe9"', "x-tidegate-tags: \xe9=\xff", "x-tidegate-tags: ,=", "x-tidegate-user: \xe9"),
+    *(
+        "authorization: \xff",
+        "authorization: Bearer \xff",
+        "x-api-key: \xe9",
+        "x-tidegate-origin: \xe9",
+        "traceparent: \xff",
+    ),
+    *("anthropic-version: \xff", "accept: \xff", "cookie: \xff", "x-tidegate-conversation: %s%d", "content-type: \xff"),
+]
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+async def test_no_name_in_a_path_and_no_header_is_more_than_a_refusal(path: str) -> None:
+    """Of any method: what is asked for is there or it is not, and nothing breaks."""
+    bodies = (b"", b"null", b'{"contents": [{"parts": [{"text": "x"}]}]}', b'{"variables": [1]}', b"\xff")
+    async with gateway() as bench:
+        for number, name in enumerate(ODD_NAMES):
+            for turn, method in enumerate(("GET", "POST", "HEAD", "DELETE", "OPTIONS")):
+                header = ODD_HEADERS[(5 * number + turn) % len(ODD_HEADERS)]
+                body = bodies[(number + turn) % len(bodies)]
+                head = f"{method} {path.replace('NAME', name)} HTTP/1.1\r\nhost: 127.0.0.1\r\n{header}\r\n"
+                asked = f"{head}connection: close\r\ncontent-length: {len(body)}\r\n\r\n".encode("latin-1") + body
+                answer = await asyncio.to_thread(bench.raw, asked)
+                assert answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4", b"HTTP/1.1 502")), (asked, answer)
+
+
+@wires
+async def test_no_header_of_a_call_is_more_than_a_refusal(wire: Wire) -> None:
+    body = json.dumps(wire.body(f"{wire.own}/m")).encode()
+    async with gateway() as bench:
+        for header in ODD_HEADERS:
+            line = f"POST {wire.url(f'{wire.own}/m')} HTTP/1.1\r\nhost: 127.0.0.1\r\n{header}\r\n"
+            asked = f"{line}connection: close\r\ncontent-length: {len(body)}\r\n\r\n".encode("latin-1") + body
+            answer = await asyncio.to_thread(bench.raw, asked)
+            assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 4")), (header, answer)
+            assert len(bench.take_records()) == 1
