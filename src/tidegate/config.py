@@ -37,6 +37,7 @@ CLOUDS = {
 }
 """Who serves the models of others → the keys that only they have."""
 NAME_OF_PLACE = r"^[a-z][a-z0-9-]{0,40}$"
+_ADDRESS = re.compile(r"[!-~]+")
 _HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 NEVER_FORWARDED = frozenset(
     {
@@ -103,8 +104,17 @@ class Provider(Strict):
     @field_validator("base_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
+        if value is None:
+            return None
+        if not value.startswith(("http://", "https://")):
             raise ValueError("a base_url starts with http:// or https://")
+        try:
+            url = urlsplit(value)
+            whole = bool(url.hostname) and url.port != 0 and not set(value) & set("@?#")
+        except ValueError:
+            whole = False
+        if not whole or not _ADDRESS.fullmatch(value):
+            raise ValueError("a base_url is http:// or https://, a host, perhaps a port and a path, all in ASCII")
         return value
 
     @property

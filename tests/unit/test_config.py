@@ -93,6 +93,22 @@ def test_depth_is_bounded(tmp_path: Path) -> None:
         load(write(tmp_path, "a: " + "[" * 5_000 + "]" * 5_000))
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("http://", "http:///v1", "http://host:99999", "http://host:0", "http://host:x/v1", "http://[::1/v1"),
+        *("http://ann:secret@host/v1", "http://host/v1?api-version=1", "http://host/v1?", "http://host/v1#part"),
+        *("http://a b/v1", "http://host/v 1", "http://b\u00fccher.example", "http://host/\u00fc", "http://ho\\nst/v1"),
+    ],
+)
+def test_an_address_that_no_call_could_go_to_is_refused_with_its_place(tmp_path: Path, address: str) -> None:
+    """And not shown: a password may stand in it."""
+    with pytest.raises(InvalidFile) as caught:
+        load(write(tmp_path, f'providers:\n  a:\n    base_url: "{address}"'))
+    assert "tidegate.yaml:3: providers.a.base_url: a base_url is http:// or https://, a host" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     config = load(write(tmp_path, "")).config
     assert (config.gateway.host, config.gateway.port, config.console.port) == ("127.0.0.1", 4000, 4001)
@@ -118,6 +134,13 @@ def test_a_literal_key_is_never_shown(tmp_path: Path) -> None:
     config = load(write(tmp_path, "providers: {openai: {api_key: sk-canary-0001}}")).config
     assert "sk-canary" not in repr(config)
     assert "sk-canary" not in str(config.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("field", ["api_key", "secret_access_key", "session_token", "service_account"])
+def test_a_key_that_looks_like_a_number_is_not_shown_either(tmp_path: Path, field: str) -> None:
+    with pytest.raises(InvalidFile, match=rf"{field}: must be a string\.") as caught:
+        load(write(tmp_path, f"providers: {{openai: {{{field}: 8301947}}}}"))
+    assert "8301947" not in str(caught.value)
 
 
 def test_yaml_1_2_scalars(tmp_path: Path) -> None:

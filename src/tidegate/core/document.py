@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -23,6 +24,8 @@ from tidegate.core.yaml_values import read_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_SECRET = re.compile(r"(key|secret|token|account|password)'|://[^/]*@")
+"""The name of a field, or an address: what stands there is not said again."""
 _EXPECTED = {
     "missing": "is missing",
     "model_type": "must be a mapping of `key: value`",
@@ -154,8 +157,10 @@ def _problems(document: Document, error: ValidationError) -> list[Problem]:
             else expected.format(**item.get("ctx", {}))
         )
         message = _sentence(said)
-        if isinstance(item["input"], str | int | float | bool) and item["type"] != "missing" and message[-1] == ".":
-            message = f"{message[:-1]} (it is {item['input']!r})."
+        given = item["input"]
+        showable = isinstance(given, str | int | float | bool) and not _SECRET.search(f"{path[-1:]}{given}")
+        if showable and item["type"] != "missing" and message[-1] == ".":
+            message = f"{message[:-1]} (it is {given!r})."
         problem = document.problem(path, message)
         if problem not in found:
             found.append(problem)
