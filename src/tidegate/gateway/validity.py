@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-
-import jsonschema_rs
+from typing import Any, NoReturn
 
 from tidegate.core.artifact import Output
+from tidegate.core.json_schema import NotASchema, flaws, validator
 
 MAX_PROBLEM_CHARS = 200
 
@@ -19,20 +19,29 @@ def problem(output: Output, digest: str, text: str) -> str | None:
     Not to be asked of `format: text`: any text is valid there.
     """
     try:
-        value = json.loads(text)
+        value = _decode(text)
     except (ValueError, RecursionError):
         start = text.strip()[:40]
         return f"not JSON: it starts with {start!r}" if start else "not JSON: it is empty"
     if output.format == "json":
         return None
-    errors = _validator(digest, json.dumps(output.schema)).iter_errors(value)
-    first = next(iter(errors), None)
-    if first is None:
+    try:
+        found = flaws(_validator(digest, json.dumps(output.schema)), value)
+    except NotASchema as error:
+        return f"the prompt's schema can not be used: {error}"[:MAX_PROBLEM_CHARS]
+    if not found:
         return None
-    place = "".join(f"[{part!r}]" if isinstance(part, int) else f".{part}" for part in first.instance_path)
-    return f"${place}: {first.message}"[:MAX_PROBLEM_CHARS]
+    place = "".join(f"[{part!r}]" if isinstance(part, int) else f".{part}" for part in found[0].path)
+    return f"${place}: {found[0].message}"[:MAX_PROBLEM_CHARS]
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")  # though Python reads it
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 @lru_cache(512)
-def _validator(digest: str, schema: str) -> jsonschema_rs.Draft202012Validator:
-    return jsonschema_rs.Draft202012Validator(json.loads(schema))
+def _validator(digest: str, schema: str) -> Any:
+    return validator(json.loads(schema))

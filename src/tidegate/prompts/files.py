@@ -24,13 +24,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_args
-
-import jsonschema_rs
+from typing import Any, get_args
 
 from tidegate.core.artifact import Artifact, Message, Output, Role, Tool
 from tidegate.core.document import Document, parse_json, parse_yaml, validate
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Problem, nearest
+from tidegate.core.json_schema import NotASchema, validator
 from tidegate.core.place import Path as FieldPath
 from tidegate.core.yaml_values import MAX_DEPTH
 from tidegate.prompts import template
@@ -101,6 +100,12 @@ def shelf(root: Path, name: str) -> tuple[Path, str]:
     if name.startswith(f"{JUDGES}/"):
         return root.parent / JUDGES, name.removeprefix(f"{JUDGES}/")
     return root, name
+
+
+def place(root: Path, name: str) -> str:
+    """A prompt's folder as seen from its project."""
+    top, inside = shelf(root, name)
+    return f"{top.name}/{inside}"
 
 
 def list_prompts(root: Path) -> list[str]:
@@ -336,10 +341,9 @@ class _Reader:
 
     def _check_schema(self, file: Document, at: FieldPath, schema: dict[str, Any]) -> None:
         try:
-            jsonschema_rs.validator_for(schema, retriever=_no_retrieval)
-        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-            text = str(getattr(error, "message", error)).split(" and retrieving it failed")[0].removesuffix(".")
-            self._add(file, (*at, *getattr(error, "instance_path", [])), f"not a valid JSON Schema: {text}.")
+            validator(schema)
+        except NotASchema as error:
+            self._add(file, (*at, *error.path), f"not a valid JSON Schema: {error}.")
 
     def _invalid(self) -> InvalidFile:
         return InvalidFile(sorted(dict.fromkeys(self.found), key=lambda problem: (problem.file, problem.line)))
@@ -403,7 +407,3 @@ def _portable(value: Any, levels: int) -> bool:
     if isinstance(value, list):
         return levels > 0 and all(_portable(item, levels - 1) for item in value)
     return not isinstance(value, int) or abs(value) <= MAX_WHOLE
-
-
-def _no_retrieval(uri: str) -> NoReturn:
-    raise ValueError(uri)

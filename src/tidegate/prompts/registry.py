@@ -20,6 +20,7 @@ from tidegate.core.errors import BadInput, NotFound, Refused, nearest
 from tidegate.core.evaluation import Run
 from tidegate.core.ids import uuid7
 from tidegate.core.instant import iso_utc
+from tidegate.core.json_schema import NotASchema, validator
 from tidegate.core.keys import keys_of
 from tidegate.core.ledger import (
     Approval,
@@ -73,13 +74,18 @@ class Registry:
     # versions
 
     def register(self, prompt: str, artifact: Artifact, *, description: str = "", file_sha256: str = "") -> Version:
-        """The version of this content: the one it has, or the next number. Raises BadInput for an impossible name."""
+        """
+        The version of this content: the one it has, or the next number.
+
+        Raises: BadInput for an impossible name, or a schema that is none: it may come from elsewhere than from a file.
+        """
         check_name(prompt)
         key = digest(artifact)
         with self._store.read() as tx:
             known = tx.version_of(prompt, key)
         if known:
             return known
+        _check_schemas(artifact)
         with self._store.write() as tx:
             known = tx.version_of(prompt, key)  # another process may have been first
             if known:
@@ -563,3 +569,14 @@ def _clean(text: str) -> str:
     """Free text from a command line as the ledger keeps it: one line, valid UTF-8, no control characters."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(char if char.isprintable() else " " for char in text).strip()[:_MAX_TEXT]
+
+
+def _check_schemas(artifact: Artifact) -> None:
+    schemas = {f"tools.{tool.name[:80]}.parameters": tool.parameters for tool in artifact.tools}
+    if artifact.output.schema is not None:
+        schemas["output.schema"] = artifact.output.schema
+    for name, schema in schemas.items():
+        try:
+            validator(schema)
+        except NotASchema as error:
+            raise BadInput(f"artifact.{name}: not a valid JSON Schema: {error}.") from error

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
-import jsonschema_rs
-
+from tidegate.core import json_schema
 from tidegate.evals.checks.check import Answer, Finding, Kind, Probe, clip, not_json, parse, quoted, unknowable
 
 MAX_SEARCH = 4 << 20
@@ -75,24 +74,19 @@ def _promised(schema: str | None) -> Probe:
 
 def validator(schema: dict[str, Any] | bool) -> Any:
     """A validator of JSON Schema, 2020-12 unless `$schema` says otherwise. Raises ValueError."""
-
-    def retrieve(uri: str) -> NoReturn:
-        raise ValueError(f"schemas are not fetched from {uri}")
-
     try:
-        return jsonschema_rs.validator_for(schema, retriever=retrieve)
-    except jsonschema_rs.ValidationError as error:
-        path = _path(error.instance_path)
-        raise ValueError(f"not a valid JSON Schema at {path}: {clip(error.message, 200)}") from error
+        return json_schema.validator(schema)
+    except json_schema.NotASchema as error:
+        raise ValueError(f"not a valid JSON Schema at {_path(error.path)}: {clip(str(error), 200)}") from error
 
 
 def first_error(validator: Any, document: Any) -> str:
     """Where a value breaks a schema; empty when it does not."""
-    errors = list(validator.iter_errors(document))
-    if not errors:
+    found = json_schema.flaws(validator, document)
+    if not found:
         return ""
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"{_path(errors[0].instance_path)} breaks the schema: {clip(errors[0].message, 160)}{more}"
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{_path(found[0].path)} breaks the schema: {clip(found[0].message, 160)}{more}"
 
 
 def _schema(value: Any) -> dict[str, Any] | bool:

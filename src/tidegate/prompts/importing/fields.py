@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
-import jsonschema_rs
 from pydantic import ValidationError
 
 from tidegate.core.artifact import Message, Role, Tool
+from tidegate.core.json_schema import NotASchema, validator
 from tidegate.prompts.front_matter import InputSpec, Params
 from tidegate.prompts.importing.outcome import Spot
 from tidegate.prompts.importing.reading import Outside
@@ -178,10 +178,9 @@ def schema_complaint(schema: Any) -> str | None:
     if not isinstance(schema, dict):
         return "a JSON Schema is a mapping here."
     try:
-        jsonschema_rs.validator_for(schema, retriever=_no_retrieval)
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-        text = str(getattr(error, "message", error)).split(" and retrieving it failed")[0]
-        return f"not a valid JSON Schema: {text.removesuffix('.')}."
+        validator(schema)
+    except NotASchema as error:
+        return f"not a valid JSON Schema: {error}."
     return None
 
 
@@ -225,7 +224,3 @@ def unknown(spot: Spot, reasons: Mapping[str, str], otherwise: str = "there is n
             (spot / key).refused(reason)
         elif reason:
             (spot / key).left_out(reason)
-
-
-def _no_retrieval(uri: str) -> NoReturn:
-    raise ValueError(uri)
