@@ -121,6 +121,17 @@ async def test_what_may_pass_is_tried_again_and_what_is_this_targets_matter_else
         assert (await ask(here, "two")).status_code == (200 if elsewhere else status)
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_who_says_not_to_ask_again_is_not_asked_again(status: int) -> None:
+    """OpenAI says so of a quota that is used up, and a gateway behind this one of what it has tried itself."""
+    routes = {"r": {"targets": ["oai/m"], "retries": 3}, "two": {"targets": ["oai/m", "ant/m"], "retries": 3}}
+    never = answers(b"{}", status, x_should_retry="false")
+    async with whole(never, routes=routes, random=FixedRandom()) as here:
+        assert ((await ask(here, "r")).status_code, len(here.asked)) == (status, 1)
+        here.script = by_turn(never, GOOD)
+        assert ((await ask(here, "two")).status_code, len(here.asked)) == (200, 3)
+
+
 async def test_an_outage_is_not_made_worse_by_retries() -> None:
     """At most a fifth of the calls, and three."""
     routes = {"r": {"targets": ["oai/m"], "retries": 10}}

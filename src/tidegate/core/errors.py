@@ -223,6 +223,8 @@ class UpstreamRejected(UpstreamError):
     """The provider answered with an error status; `body` is its (redacted) answer."""
 
     code = "upstream_rejected"
+    final = False
+    """It says itself that it is not to be asked again (`x-should-retry: false`); another one may be."""
 
     def __init__(self, message: str, *, status: int, body: bytes, retry_after_s: float | None = None) -> None:
         super().__init__(message)

@@ -110,7 +110,11 @@ class Attempts:
         path = plan.path
         if not error.retryable or retry == path.retries:
             return None
-        asked_s = error.retry_after_s if isinstance(error, UpstreamRejected) else None
+        asked_s = None
+        if isinstance(error, UpstreamRejected):
+            if error.final:
+                return None
+            asked_s = error.retry_after_s
         if (asked_s or error.http_status == 429) and target is not path.targets[-1]:
             return None  # it wants to be left alone, and there is another
         wait_s = backoff_s(retry, self._random.uniform(), asked_s)
@@ -179,12 +183,14 @@ def _rejected(target: Target, answer: UpstreamAnswer, body: bytes) -> UpstreamRe
     # Providers quote parts of a key that they refuse; AWS also names the kind of refusal, which tells no key.
     kind = answer.headers.get("x-amzn-errortype", "").partition(":")[0]
     why = (kind if _KIND.fullmatch(kind) else "") if status in CREDENTIAL_REFUSED else reason(redacted)
-    return UpstreamRejected(
+    error = UpstreamRejected(
         f"{target.name} answered {status}{f': {why}' if why else ''}",
         status=status,
         body=redacted,
         retry_after_s=retry_after_s(answer.headers),
     )
+    error.final = answer.headers.get("x-should-retry") == "false"
+    return error
 
 
 async def _error_body(answer: UpstreamAnswer) -> bytes:
