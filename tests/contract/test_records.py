@@ -503,7 +503,7 @@ class Broken(dict[tuple[str, str], Served]):
     """A source of prompts with a bug."""
 
     def get(self, key: Any, default: Any = None) -> Any:
-        raise ZeroDivisionError("sk-canary-in-a-bug")
+        raise ZeroDivisionError("-".join(("sk", "canary")))
 
 
 async def test_a_bug_is_one_record_and_tells_the_client_its_id_only(caplog: pytest.LogCaptureFixture) -> None:
@@ -515,8 +515,10 @@ async def test_a_bug_is_one_record_and_tells_the_client_its_id_only(caplog: pyte
     assert (reply.status_code, record["http_status"], record["outcome"]) == (500, 500, "error")
     assert (record["error_type"], record["service"]) == ("internal_error", "shop")
     assert record["id"] in reply.text
-    assert "canary" not in reply.text + str(record)
+    assert "sk-canary" not in reply.text + str(record) + caplog.text  # a bug's own words may quote a call
     assert record["id"] in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+    assert "in get" in caplog.text  # where it was
 
 
 NO_CALLS: dict[str, bytes] = {

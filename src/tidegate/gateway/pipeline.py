@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import traceback
 from dataclasses import dataclass, field
 
 from tidegate.core.errors import (
@@ -101,8 +102,9 @@ async def serve(call: Call, reply: Reply, s: Services) -> None:
         raise
     except TidegateError as error:
         await _refuse(error, call.dialect, record, reply)
-    except Exception:
-        log.exception("a bug in the pipeline, call %s", record.id)
+    except Exception as error:  # noqa: BLE001  whatever it is; its own words may quote the call, so they are not logged
+        place = "".join(traceback.format_tb(error.__traceback__))
+        log.error("a bug in the pipeline, call %s: %s\n%s", record.id, type(error).__name__, place)
         bug = InternalError(f"an internal error; the log of call {record.id} has the rest")
         await _refuse(bug, call.dialect, record, reply)
     finally:
