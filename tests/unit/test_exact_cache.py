@@ -657,6 +657,20 @@ async def test_nobody_joins_a_stream_that_all_have_left() -> None:
     assert said(await b.call()) == (200, "miss")
 
 
+@pytest.mark.parametrize("chunks", [CHUNKS[:2], [delta(content="hel"), DONE]])
+async def test_a_shared_stream_that_is_not_complete_is_never_told_whole(chunks: list[bytes]) -> None:
+    held = Held(*chunks)
+    b = bench(held, *whole(completion()))
+    streamed = b.begin(STREAM)
+    await settle()
+    unary = b.begin()
+    await settle()
+    held.let(9)
+    await streamed
+    reply = await unary
+    assert (said(reply), reply.body) == ((200, "miss"), completion())
+
+
 async def test_a_slow_client_holds_up_nobody() -> None:
     held = Held(*CHUNKS)
     b = bench(held)

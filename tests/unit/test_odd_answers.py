@@ -127,6 +127,29 @@ async def test_bedrock_stream_without_a_reason_to_stop_is_not_complete() -> None
     assert (row["outcome"], row["error_type"], row["input_tokens"]) == ("error", "stream_broken", 3)
 
 
+NOTHING = b"data: [DONE]\n\n"
+ASKED_AS: dict[str, dict[str, Any]] = {
+    CHAT: {**CHAT_ASKED, "model": "oai/m-1"},
+    "/v1/messages": {**ANTHROPIC_ASKED, "model": "oai/m-1"},
+    "/v1/responses": {**RESPONSES_ASKED, "model": "oai/m-1"},
+}
+
+
+@pytest.mark.parametrize("path", ASKED_AS)
+async def test_a_stream_that_ends_before_it_says_anything_is_no_answer(path: str) -> None:
+    """As a whole answer without choices: it is tried again, and never told as complete."""
+    parts = bench(NOTHING, NOTHING, NOTHING)
+    reply = await parts.ask(path, {**ASKED_AS[path], "stream": True})
+    assert (reply.status, parts.call["error_type"], len(parts.upstream.requests)) == (502, "stream_broken", 3)
+
+
+@pytest.mark.parametrize("path", ASKED_AS)
+async def test_an_empty_answer_that_has_finished_is_one(path: str) -> None:
+    parts = bench(lines({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + NOTHING)
+    assert (await parts.ask(path, {**ASKED_AS[path], "stream": True})).status == 200
+    assert (parts.call["outcome"], parts.call["finish_reason"]) == ("ok", "stop")
+
+
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +169,16 @@ async def test_a_refusal_that_is_no_error_of_the_dialect_is_told_as_one(body: by
         assert (reply.status, error["code"]) == (400, 400 if model == "" else "upstream_rejected")
         assert error["message"].startswith(f"{model or 'goo/m'} answered 400")
         assert ("bad" in error["message"]) == (b"bad" in body and body[-1:] in b"}" and b"[" not in body)
+
+
+# --- requests -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["oai/m", "res/m"])
+async def test_a_picture_without_an_address_is_no_picture_called_none(model: str) -> None:
+    parts = bench(ScriptedAnswer(status=400, body=[b"{}"]))
+    await parts.ask(GEMINI.format(model), {"contents": [{"parts": [{"fileData": {"mimeType": "image/png"}}]}]})
+    assert "None" not in parts.upstream.requests[0].body.decode()
 
 
 # --- what is said of it -------------------------------------------------------------------------------------------

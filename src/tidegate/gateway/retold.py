@@ -7,11 +7,11 @@ Both go through the canonical shape, as between dialects. `crosses` says when th
 from __future__ import annotations
 
 from tidegate.core import chat
-from tidegate.core.errors import InvalidRequest
+from tidegate.core.errors import InvalidRequest, StreamBroken
 from tidegate.core.streamed import events_of, response_of
 from tidegate.dialects.dialect import Answer, EventsOut
 from tidegate.gateway.resolve import Plan
-from tidegate.gateway.source import MAX_ANSWER_BYTES, Push, WholeSource, seconds, summary
+from tidegate.gateway.source import CUT, MAX_ANSWER_BYTES, Push, WholeSource, seconds, summary
 from tidegate.ports import Clock, UpstreamAnswer
 from tidegate.upstream.targets import Target
 
@@ -36,6 +36,8 @@ async def told_whole(upstream: UpstreamAnswer, plan: Plan, target: Target, clock
         for wire_event in splitter.feed(chunk):
             events += events_in.read(wire_event)
     response = response_of(events, created=seconds(clock))
+    if not response.choices or any(choice.finish is None for choice in response.choices):
+        raise StreamBroken(CUT)
     return WholeSource(plan.client.answer_out(response), summary(response))
 
 

@@ -25,6 +25,7 @@ HELD_BYTES = 1 << 20
 """What comes before the first content is held, no more than this: a stream without any would fill the memory."""
 NO_STREAMS = ("application/json", "text/html")
 READ_OUT_S = 0.5
+CUT = "the provider's stream ended before its answer was complete"
 Push = Callable[[bytes], bool]
 """Takes a piece for the client; False when the next one should wait."""
 CONTENT = (chat.TextDelta, chat.ThinkingDelta, chat.RefusalDelta, chat.ToolCallStarted, chat.ToolCallDelta)
@@ -126,10 +127,12 @@ class StreamSource:
         async for chunk in self._chunks:
             visible, content = self._follower.follow(self._splitter.feed(chunk))
             self._held += visible
-            if content or self._follower.done or len(self._held) > HELD_BYTES:
+            if content or len(self._held) > HELD_BYTES:
                 return self
+            if self._follower.done:
+                break
         try:
-            self._check_end()
+            self._check_finished()
         except StreamBroken:
             kind = self._upstream.headers.get("content-type", "").partition(";")[0]
             if kind not in NO_STREAMS:
@@ -171,9 +174,13 @@ class StreamSource:
                     pass
 
     def _check_end(self) -> None:
-        """The body is over: complete when the answer said that it finished, also without the dialect's own end."""
-        if not self._follower.done and self._follower.answer().finish_reason is None:
-            raise StreamBroken("the provider's stream ended before its answer was complete")
+        """The body is over, after some content: the dialect's own end makes it complete, or a reason to finish."""
+        if not self._follower.done:
+            self._check_finished()
+
+    def _check_finished(self) -> None:
+        if self._follower.answer().finish_reason is None:
+            raise StreamBroken(CUT)
 
 
 class _Same:

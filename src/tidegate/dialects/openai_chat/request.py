@@ -390,7 +390,7 @@ def _content_out(parts: tuple[chat.Part, ...], index: int, losses: list[chat.Los
 def _part_out(part: chat.Part) -> dict[str, Any]:
     match part:
         case chat.Image():
-            url = part.url or f"data:{part.media_type or 'image/png'};base64,{part.data}"
+            url = f"data:{part.media_type or 'image/png'};base64,{part.data}" if part.url is None else part.url
             image = {"url": url} if part.detail is None else {"url": url, "detail": part.detail}
             return {"type": "image_url", "image_url": image}
         case chat.File():

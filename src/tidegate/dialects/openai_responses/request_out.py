@@ -118,7 +118,7 @@ def _content_out(part: chat.Part, place: str, losses: Losses) -> list[dict[str, 
         case chat.Text():
             return [{"type": "input_text", "text": part.text}]
         case chat.Image():
-            url = part.url or f"data:{part.media_type or 'image/png'};base64,{part.data}"
+            url = f"data:{part.media_type or 'image/png'};base64,{part.data}" if part.url is None else part.url
             return [{"type": "input_image", "image_url": url, "detail": part.detail or "auto"}]
         case chat.File():
             return [{"type": "input_file", **_file_out(part)}]
