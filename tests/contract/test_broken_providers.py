@@ -16,6 +16,7 @@ from tests.contract.test_records import (
     BEFORE_THE_CUT,
     CHAT_HALF,
     CHAT_REST,
+    COUNTED,
     KINDS,
     STREAMS,
     body,
@@ -319,6 +320,17 @@ async def test_nothing_follows_a_streams_end(wire: Wire, provider: str) -> None:
 def _without_names(reply: httpx.Response) -> str:
     """Its text, but for the id of the call and the time."""
     return re.sub(r'"(created|created_at)":\d+', "", reply.text.replace(reply.headers["x-tidegate-call-id"], ""))
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+async def test_usage_on_a_chunk_that_has_choices_counts(wire: Wire) -> None:
+    """OpenAI sends it on one of its own; many that are compatible do not."""
+    _, last = chat_chunk(finish_reason="stop")
+    came = CHAT_HALF + lines((None, {**last, "usage": COUNTED}), (None, "[DONE]"))
+    async with whole(streams(came)) as here:
+        assert (await stream(here, wire, "oai/m")).status_code == 200
+        record = here.record()
+        assert (record["usage_source"], record["input_tokens"], record["output_tokens"]) == ("provider", 11, 3)
 
 
 async def test_a_stream_that_never_comes_to_its_content_is_not_held() -> None:
