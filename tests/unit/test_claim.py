@@ -1,7 +1,9 @@
 """One gateway per state folder."""
 
+import fcntl
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,19 @@ def test_the_second_gateway_of_a_folder_is_told_where_the_first_one_is(tmp_path:
     at = f"{tmp_path}/shop at http://127.0.0.1:4000, as process {os.getpid()}"
     assert str(refused.value) == f"a gateway already serves {at}. Stop it first."
     assert running_gateway(lock) is None
+
+
+def test_who_only_looks_whether_a_gateway_runs_keeps_none_from_starting(tmp_path: Path) -> None:
+    """Looking takes the lock for a moment, which is longer where the machine is busy; `serve` looks all the time."""
+    lock = tmp_path / "gateway.lock"
+    looks = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(looks, fcntl.LOCK_SH)
+    moment = threading.Timer(0.1, os.close, (looks,))
+    moment.start()
+    claim = Claim(lock)
+    claim.take()
+    moment.join()
+    claim.release()
 
 
 def test_a_gateway_that_begins_is_not_where_the_last_one_was(tmp_path: Path) -> None:

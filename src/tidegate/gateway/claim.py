@@ -9,12 +9,17 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from tidegate.core.errors import BadInput
 from tidegate.private import make_private
+
+
+TRIES, PAUSE_S = 50, 0.01
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -44,7 +49,7 @@ class Claim:
                 raise BadInput(f"{folder} is in the way: state goes into a folder of that name. Move it.") from error
             raise BadInput(f"{folder} can not be written: {error.strerror}. Make the folder writable.") from error
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _hold(self._fd)
         except OSError as error:
             self.release()
             other = running_gateway(self._lock)
@@ -67,6 +72,16 @@ class Claim:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _hold(fd: int) -> None:
+    """Raises BlockingIOError where another gateway has it. Who only looks whether one runs has it for a moment, too."""
+    for _ in range(TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(PAUSE_S)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def running_gateway(lock: Path) -> Address | None:
