@@ -18,8 +18,8 @@ import msgspec
 from tidegate.core.errors import BadInput
 from tidegate.private import make_private
 
-
 TRIES, PAUSE_S = 50, 0.01
+"""How long a gateway waits for those who only look."""
 
 
 class Address(msgspec.Struct, frozen=True):
