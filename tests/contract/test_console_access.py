@@ -25,6 +25,8 @@ from tidegate.core.errors import BadInput, InternalError
 from tidegate.core.evaluation import Run
 from tidegate.core.failures import ALLOWED
 from tidegate.core.keys import RIGHTS, ROLES, Role, Wanted
+from tidegate.core.run_lines import RunFilter
+from tidegate.evals.summary import summarise
 
 NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
 HOST = "http://127.0.0.1:4001"
@@ -246,6 +248,8 @@ def test_a_run_is_stored_under_what_this_store_knows(locked: Locked) -> None:
     assert locked.ask("POST", "/api/v1/runs", "editor", json=run_of(seeded, version=99)).status_code == 201
     assert seeded.registry.run("0198-new").version == 2
     assert seeded.registry.document(hashlib.sha256(b"suite").hexdigest()) == "suite"
+    line = next(line for line in seeded.registry.run_lines(RunFilter(), limit=9) if line.id == "0198-new")
+    assert line.summary == summarise(seeded.registry.run("0198-new"), "suite", "golden"), "no list has to make it first"
     wrong = [
         (run_of(seeded), "is stored already"),
         (run_of(seeded, id="1", digest="0" * 64), "register it first"),

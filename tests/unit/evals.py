@@ -14,6 +14,7 @@ from tidegate.core.artifact import Artifact, digest
 from tidegate.core.errors import NotFound
 from tidegate.core.evaluation import CheckResult, Repeat, Run
 from tidegate.core.ledger import Deployment, Pointer, Policy, Version
+from tidegate.core.run_lines import RunSummary
 from tidegate.evals.golden import GoldenSet, load_golden
 from tidegate.evals.suite import Suite, load_suite
 from tidegate.ports import PromptAnswer, PromptCall
@@ -95,6 +96,7 @@ class MemoryShelf:
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     live: dict[tuple[str, str], Version] = field(default_factory=dict)
     saved: list[Run] = field(default_factory=list)
+    summaries: dict[str, RunSummary | None] = field(default_factory=dict)
     documents: dict[str, str] = field(default_factory=dict)
     moves: list[Deployment] = field(default_factory=list)
     policy: Policy = field(default_factory=lambda: Policy(frozenset({"production"})))
@@ -135,10 +137,11 @@ class MemoryShelf:
     def log(self, prompt: str | None = None) -> Sequence[Deployment]:
         return [move for move in self.moves[::-1] if prompt in (None, move.prompt)]
 
-    def save_run(self, run: Run, *, suite: str, golden: str) -> None:
+    def save_run(self, run: Run, *, suite: str, golden: str, summary: RunSummary | None = None) -> None:
         assert run.id not in {known.id for known in self.saved}, "a run is stored once"
         self.documents |= {run.suite_digest: suite, run.golden_digest: golden}
         self.saved.append(run)
+        self.summaries[run.id] = summary
 
     def run(self, run_id: str) -> Run:
         return next(run for run in self.saved if run.id == run_id)

@@ -27,6 +27,7 @@ from tidegate.evals.runner import Progress
 from tidegate.evals.runs import FIRST_RECHECK, Parts
 from tidegate.evals.said import UNDECIDED
 from tidegate.evals.session import Session
+from tidegate.evals.summary import summarise
 from tidegate.evals.watcher import Planned, Watcher
 from tidegate.fakes import FixedClock, FixedRandom
 from tidegate.ports import PromptAnswer, PromptCall
@@ -130,6 +131,14 @@ async def test_the_verdict_is_stored_with_its_run_suite_and_cases(world: World) 
         "contains": "{{ expected.must_mention }}"
     }
     assert world.shelf.documents[run.golden_digest].count("\n") == 2
+
+
+async def test_a_run_is_stored_with_its_figures(world: World) -> None:
+    """Whoever looks at a list or a trend of hundreds of runs waits for none of them."""
+    await world.gate()
+    run = world.shelf.saved[-1]
+    suite, golden = (world.shelf.document(digest) for digest in (run.suite_digest, run.golden_digest))
+    assert world.shelf.summaries[run.id] == summarise(run, suite, golden)
 
 
 async def test_a_stored_baseline_is_not_paid_for_again(world: World) -> None:

@@ -26,6 +26,7 @@ from tidegate.core.errors import BadInput
 from tidegate.core.evaluation import Run
 from tidegate.core.keys import Access
 from tidegate.core.ledger import Measure
+from tidegate.evals.summary import summarise
 from tidegate.gateway.claim import running_gateway
 from tidegate.prompts.registry import Registry
 
@@ -246,7 +247,9 @@ class Api:
             if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() != digest:
                 raise BadInput(f"{name}: the run's {name}_digest is not that of this text.")
         # A version is a number that this store gives, never one that a client says.
-        self._registry.save_run(msgspec.structs.replace(run, version=None), suite=new.suite, golden=new.golden)
+        run = msgspec.structs.replace(run, version=None)
+        summary = summarise(run, new.suite, new.golden)
+        self._registry.save_run(run, suite=new.suite, golden=new.golden, summary=summary)
         return json_answer({"id": run.id}, 201)
 
     def document(self, digest: str) -> Response:

@@ -30,6 +30,7 @@ from tidegate.evals.runner import call_of, in_order, run_suite
 from tidegate.evals.said import usable
 from tidegate.evals.shelf import Shelf
 from tidegate.evals.suite import Suite, plan
+from tidegate.evals.summary import summarise
 from tidegate.evals.watcher import Resumed, Watcher
 from tidegate.ports import BatchCaller, Caller, Clock, Random
 
@@ -149,7 +150,9 @@ class Runs:
 
     async def save(self, run: Run) -> None:
         """Stores a run. Its journal goes, unless too many calls failed: then only those need to be made again."""
-        await asyncio.to_thread(self.parts.shelf.save_run, run, suite=self.suite.text, golden=self.golden.text)
+        suite, golden = self.suite.text, self.golden.text
+        summary = await asyncio.to_thread(summarise, run, suite, golden)
+        await asyncio.to_thread(self.parts.shelf.save_run, run, suite=suite, golden=golden, summary=summary)
         if usable(run):
             await self.forget(run)
 

@@ -335,11 +335,12 @@ class Registry:
 
     # runs
 
-    def save_run(self, run: Run, *, suite: str, golden: str) -> None:
+    def save_run(self, run: Run, *, suite: str, golden: str, summary: RunSummary | None = None) -> None:
         """
         Stores a run, and the texts of its suite and golden set under the digests it names.
 
-        A run without a version gets that of its digest, when there is one. Raises BadInput when its id is stored.
+        A run without a version gets that of its digest, when there is one. Without its summary, whoever lists it first
+        makes one. Raises BadInput when its id is stored.
         """
         with self._store.write() as tx:
             if run.version is None and (version := tx.version_of(run.prompt, run.digest)):
@@ -347,6 +348,8 @@ class Registry:
             tx.put_document(run.suite_digest, "suite", suite)
             tx.put_document(run.golden_digest, "golden", golden)
             tx.save_run(run)
+            if summary is not None:
+                tx.put_summary(run.id, summary)
 
     def run(self, run_id: str) -> Run:
         """A run with all its results. Raises NotFound."""

@@ -22,6 +22,7 @@ from tidegate.core.errors import BadInput, NotFound
 from tidegate.core.evaluation import Run
 from tidegate.core.keys import Key, MintedKey, Wanted
 from tidegate.core.ledger import Approval, Deployment, Measure, Pointer, Policy, Served, Version
+from tidegate.core.run_lines import RunSummary
 from tidegate.upstream.server import Server, quoted
 
 MOST_RUNS = 1_000
@@ -218,8 +219,11 @@ class RemoteRegistry:
 
     # runs
 
-    def save_run(self, run: Run, *, suite: str, golden: str) -> None:
-        """As Registry.save_run. The version must be registered, and the texts those of the run's digests."""
+    def save_run(self, run: Run, *, suite: str, golden: str, summary: RunSummary | None = None) -> None:
+        """
+        As Registry.save_run. The version must be registered, and the texts those of the run's digests; the summary
+        stays here, the server makes its own.
+        """
         self._server.write(_Stored, "/runs", _encode({"run": run, "suite": suite, "golden": golden}))
 
     def run(self, run_id: str) -> Run:
