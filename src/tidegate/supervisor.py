@@ -2,7 +2,8 @@
 `tidegate serve`: three processes under one parent. Each can die and come back without the others.
 
 A child that dies is started again, with growing pauses while it keeps dying. Children hold the read end of a pipe from
-their parent: when the parent dies, however it dies, the pipe ends and so do they.
+their parent: when the parent dies, however it dies, the pipe ends and so do they. A gateway that is alive and has not
+answered for a minute is ended, and so begins anew.
 
 The parent is a program of its own, `python -m tidegate.supervisor`, in whose place `tidegate serve` puts itself: what
 lives as long as the machine does, and never does anything, loads no more than it needs (24 MiB instead of 49).
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -31,6 +33,8 @@ STEADY_S = 10.0
 STOP_S = 35.0
 INSIST_S = 1.0
 """So long after the first, another signal means that somebody will not wait; before that, it is the same one twice."""
+LOOK_S, WORD_S, SILENT_S = 5.0, 10.0, 60.0
+"""How often a gateway is asked whether it lives, how long it may take to say so, and how long it may say nothing."""
 HOPELESS = frozenset({1, 2, 3, 4})
 """Exit codes of errors that trying again does not mend (core/errors.py)."""
 
@@ -162,11 +166,48 @@ def main() -> None:
 async def _supervise(plan: Plan) -> None:
     parent = Supervisor(plan.commands, say=_say)
     lifeline.when_told(parent.stop)
-    telling = asyncio.create_task(tell_where(plan))
+    beside = [asyncio.create_task(tell_where(plan)), asyncio.create_task(watch(parent, Path(plan.lock), say=_say))]
     try:
         await parent.run()
     finally:
-        telling.cancel()
+        for task in beside:
+            task.cancel()
+
+
+async def watch(parent: Supervisor, lock: Path, *, say: Callable[[str], None]) -> None:
+    """Kills the gateway when it has said nothing for SILENT_S, until cancelled: `run` starts it again."""
+    loop = asyncio.get_running_loop()
+    gateway = parent.children["gateway"]
+    silent_since = None
+    while True:
+        await asyncio.sleep(LOOK_S)
+        asked_at, address = loop.time(), running_gateway(lock)
+        if address is None or address.pid != gateway.pid or not await _silent(address.url):
+            silent_since = None
+            continue
+        silent_since = silent_since or asked_at
+        if loop.time() - silent_since >= SILENT_S and gateway.process is not None:
+            say(f"the gateway has not answered for {SILENT_S:.0f} s")
+            gateway.process.kill()
+            silent_since = None
+
+
+async def _silent(url: str) -> bool:
+    """Whether the question is taken and nothing is said; who refuses it is ending, beginning, or has enough to do."""
+    parts = urlsplit(url)
+    try:
+        async with asyncio.timeout(WORD_S):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            try:
+                writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                await reader.read(1)
+            finally:
+                writer.close()
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 async def tell_where(plan: Plan) -> None:

@@ -11,12 +11,35 @@ import pytest
 
 from tidegate import supervisor
 from tidegate.core.errors import BadInput, Unusable
+from tidegate.gateway.claim import running_gateway
 from tidegate.supervisor import Child, Supervisor
 
 LIVES = "import sys; sys.stdin.read()"
 STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); sys.stdin.read()"
 
 DEAF = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); sys.stdin.read()"
+
+LISTENS = """
+import asyncio, sys
+from pathlib import Path
+from tidegate.gateway.claim import Claim
+
+async def serve(reader, writer):
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    if sys.argv[2] == "answers":
+        writer.write(b"HTTP/1.1 503 X\\r\\ncontent-length: 0\\r\\n\\r\\n")
+        writer.close()
+
+async def main():
+    claim = Claim(Path(sys.argv[1]))
+    claim.take()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    claim.publish("http://127.0.0.1:%d" % server.sockets[0].getsockname()[1])
+    await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
+"""What holds a folder as its gateway, and answers when it is asked whether it lives, or does not."""
 
 
 def python(code: str) -> Sequence[str]:
@@ -110,3 +133,31 @@ async def test_a_child_that_can_not_be_started_again_is_tried_until_it_can(tmp_p
 async def test_a_child_that_can_not_even_be_started_is_said_in_one_sentence() -> None:
     with pytest.raises(Unusable, match=r"^the a can not be started \(No such file or directory\)\.$"):
         await Supervisor({"a": ["/nowhere/program"]}, say=print).run()
+
+
+@pytest.mark.parametrize(("does", "killed"), [("answers", False), ("hangs", True)])
+async def test_a_gateway_that_says_nothing_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, killed: bool
+) -> None:
+    """A template, a pattern or a bug may hold its loop for ever; that it has too much to do is an answer."""
+    for name, seconds in {"LOOK_S": 0.05, "WORD_S": 0.2, "SILENT_S": 0.6}.items():
+        monkeypatch.setattr(supervisor, name, seconds)
+    said: list[str] = []
+    lock = tmp_path / "gateway.lock"
+    parent = Supervisor({"gateway": [*python(LISTENS), str(lock), does]}, say=said.append)
+    running = asyncio.create_task(parent.run())
+    watching = asyncio.create_task(supervisor.watch(parent, lock, say=said.append))
+    first = await started(parent.children["gateway"])
+    await until(lambda: running_gateway(lock) is not None)
+    if killed:
+        await until(lambda: parent.children["gateway"].pid != first)
+        assert said[:2] == [
+            "the gateway has not answered for 1 s",
+            "the gateway was killed by SIGKILL and is started again",
+        ]
+    else:
+        await asyncio.sleep(1.5)
+        assert (parent.children["gateway"].pid, said) == (first, [])
+    watching.cancel()
+    parent.stop()
+    await running
