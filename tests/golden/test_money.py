@@ -128,6 +128,7 @@ HEARD = generated(
     cacheTokensDetails=audio(400),
     candidatesTokenCount=10,
 )
+ONE = {"prompt_tokens": 1, "completion_tokens": 0}
 LONG = {"prompt_tokens": 272_001, "completion_tokens": 100}
 GOLDEN: list[tuple[str, Dialect, str, dict[str, Any], int | None]] = [
     ("chat, cached and reasoned", openai_chat.DIALECT, "gpt-4.1", REASONED, 86 * 2_000 + 1_920 * 500 + 300 * 8_000),
@@ -193,8 +194,8 @@ GOLDEN: list[tuple[str, Dialect, str, dict[str, Any], int | None]] = [
         responses({"input_tokens": 10, "output_tokens": 10}, service_tier="priority"),
         10 * 3_500 + 10 * 14_000,
     ),
-    ("default", openai_chat.DIALECT, "gpt-4.1", chat({"prompt_tokens": 1}, service_tier="default"), 2_000),
-    ("a tier without a price", openai_chat.DIALECT, "gpt-4.1", chat({"prompt_tokens": 1}, service_tier="scale"), None),
+    ("default", openai_chat.DIALECT, "gpt-4.1", chat(ONE, service_tier="default"), 2_000),
+    ("a tier without a price", openai_chat.DIALECT, "gpt-4.1", chat(ONE, service_tier="scale"), None),
     (
         "batch",
         anthropic.DIALECT,

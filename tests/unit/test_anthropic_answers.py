@@ -157,7 +157,8 @@ class TestWholeAnswers:
             b'{"type":"message","content":5}',
             b'{"type":"message","content":[{"no":"type"}]}',
             b'{"type":"completion"}',
-            b'{"usage":{"input_tokens":"x"}}',
+            b'{"usage":{"input_tokens":1,"output_tokens":1}}',
+            b'{"detail":"no such route"}',
             b'{"content":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         ],
     )
@@ -180,13 +181,14 @@ class TestWholeAnswers:
         assert DIALECT.read_answer(body).text == "a\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER} 😀"
 
     def test_no_usage_is_none_and_a_split_without_a_sum_is_summed(self) -> None:
-        assert DIALECT.read_answer(b'{"type":"message"}').usage is None
-        body = b"""{"usage":{"input_tokens":1,"output_tokens":-4,"cache_creation":
+        assert DIALECT.read_answer(b'{"type":"message","content":[]}').usage is None
+        assert DIALECT.read_answer(b'{"content":[],"usage":{"input_tokens":1}}').usage is None
+        body = b"""{"content":[],"usage":{"input_tokens":1,"output_tokens":-4,"cache_creation":
             {"ephemeral_5m_input_tokens":2,"ephemeral_1h_input_tokens":3}}}"""
         assert DIALECT.read_answer(body).usage == Usage(6, 0, cache_write_input_tokens=5, cache_write_1h_input_tokens=3)
 
     def test_more_kept_for_an_hour_than_written_is_not_believed(self) -> None:
-        body = b"""{"usage":{"input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":2,
+        body = b"""{"content":[],"usage":{"input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":2,
             "cache_creation":{"ephemeral_1h_input_tokens":9}}}"""
         usage = DIALECT.read_answer(body).usage
         assert usage is not None

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.test_pipeline import CHAT, CONFIG, DONE, USAGE, Bench, completion, delta, event
 from tidegate.config import Config
 from tidegate.core.errors import StreamBroken
-from tidegate.dialects import anthropic
+from tidegate.dialects import anthropic, openai_responses
 from tidegate.fakes import FakeUpstream, ScriptedAnswer
 
 STREAM = {**CHAT, "stream": True}
@@ -18,6 +18,13 @@ CLAUDE = Config.model_validate(
     {
         "providers": {"claude": {"dialect": "anthropic", "base_url": "http://127.0.0.1:1"}},
         "prices": {"claude/m-1": {"input": 1, "output": 2}},
+    }
+)
+
+RESPONSES = Config.model_validate(
+    {
+        "providers": {"res": {"dialect": "openai_responses", "base_url": "http://127.0.0.1:1/v1"}},
+        "prices": {"res/m-1": {"input": 1, "output": 2}},
     }
 )
 
@@ -98,6 +105,31 @@ async def test_g1_a_whole_answer_of_another_dialect_without_usage_is_estimated_w
     answer = ScriptedAnswer(body=[completion("", choices=choices, usage=None)])
     row = await recorded(answer, body, dialect=anthropic.DIALECT)
     assert (row["usage_source"], row["output_tokens"]) == ("estimated", 2 * (10 + 8 + 10) // 4)
+
+
+async def test_g1_output_that_nobody_counted_is_estimated_in_every_dialect() -> None:
+    """Input that was counted does not make output free. Gemini leaves out what is 0, as protobuf does."""
+    content = [{"type": "text", "text": "12345678"}]
+    message = {"type": "message", "content": content, "stop_reason": "end_turn", "usage": {"input_tokens": 9}}
+    item = {"type": "message", "content": [{"type": "output_text", "text": "12345678"}]}
+    response = {"status": "completed", "output": [item], "usage": {"input_tokens": 9}}
+    body = {**CHAT, "model": "claude/m-1", "max_tokens": 9}
+    claude = ScriptedAnswer(body=[json.dumps(message).encode()])
+    rows = [await recorded(claude, body, CLAUDE, dialect=anthropic.DIALECT)]
+    asked = {"model": "res/m-1", "input": "hi"}
+    gpt = ScriptedAnswer(body=[json.dumps(response).encode()])
+    rows.append(await recorded(gpt, asked, RESPONSES, dialect=openai_responses.DIALECT))
+    assert [(row["output_tokens"], row["usage_source"]) for row in rows] == [(2, "estimated")] * 2
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+async def test_what_the_provider_still_works_on_has_no_cost_yet(status: str) -> None:
+    """OpenAI's background: what it comes to nobody hears, and it is not free. A budget pays what was reserved."""
+    running: dict[str, Any] = {"id": "resp_1", "status": status, "output": [], "usage": None}
+    asked = {"model": "res/m-1", "input": "hi", "background": True}
+    answer = ScriptedAnswer(body=[json.dumps(running).encode()])
+    row = await recorded(answer, asked, RESPONSES, dialect=openai_responses.DIALECT)
+    assert (row["outcome"], row["cost_nano_usd"], row["usage_source"]) == ("ok", None, "estimated")
 
 
 async def test_a_service_tier_without_a_price_is_recorded_and_has_no_cost() -> None:

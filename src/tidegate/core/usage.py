@@ -48,3 +48,15 @@ def counted(given: int | None) -> int:
     if not given or given < 0:
         return 0
     return given if given < MOST else MOST
+
+
+def with_reasoning(output: int, reasoning: int, *, beside: int, cached: int) -> tuple[int, int]:
+    """
+    (output, reasoning) tokens, where a provider's total holds `beside` its input and its output some more, > 0.
+
+    xAI counts reasoning there, and Google's OpenAI endpoint does without naming it: both charge it as output. Who
+    leaves cached tokens out of the input has those there.
+    """
+    if reasoning not in (0, beside) or (beside == cached and not reasoning):
+        return output, reasoning
+    return output + beside, beside

@@ -44,6 +44,8 @@ class Answer(msgspec.Struct):
     tool_calls: bool = False
     unseen_chars: int = 0
     """Of reasoning and of what tools are called with: output too, should nobody count the tokens."""
+    running: bool = False
+    """The provider still works on it (OpenAI's background): what it will cost nobody knows yet."""
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import msgspec
 from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest, TidegateError, UpstreamProtocol
 from tidegate.core.usage import Usage, counted
-from tidegate.dialects import openai_error
+from tidegate.dialects import loosely, openai_error
 from tidegate.dialects.dialect import Answer, Dialect, Incoming
 from tidegate.dialects.fields import encode, read_fields, value
 from tidegate.dialects.openai_chat import request as openai_chat
@@ -76,8 +76,8 @@ class OpenAIEmbeddings:
         """What the record needs of an answer; vectors are not kept. Raises UpstreamProtocol."""
         try:
             answer = _embeddings.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UpstreamProtocol("the provider's answer is not a list of embeddings") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            answer = loosely.read(body, _Embeddings, "a list of embeddings")
         if not answer.data:
             raise UpstreamProtocol("the provider answered 200 without any embeddings")
         given = answer.usage.prompt_tokens if answer.usage is not None else None

@@ -127,7 +127,7 @@ class Record:
         row.audio_output_tokens = usage.audio_output_tokens
         row.usage_source = usage.source
         rates = None if self.target is None else self.target.rates
-        cost = None if rates is None else price(usage, rates)
+        cost = None if rates is None or answer.running else price(usage, rates)
         if self.charge is None or self.charge(answer.finish_reason is not None):
             row.cost_nano_usd = cost
         else:

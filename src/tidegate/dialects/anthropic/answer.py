@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tidegate.core import chat
+from tidegate.core.errors import UpstreamProtocol
 from tidegate.core.usage import Usage
 from tidegate.dialects.anthropic import wire
 from tidegate.dialects.anthropic.request_out import tool_id, tool_input
@@ -16,7 +17,7 @@ from tidegate.dialects.fields import arguments, encode
 def read_answer(body: bytes) -> Answer:
     """What the record needs of a whole answer. Raises UpstreamProtocol."""
     message = _whole(body)
-    blocks = [block for raw in message.content if (block := wire.known_block(raw)) is not None]
+    blocks = [block for raw in message.content or () if (block := wire.known_block(raw)) is not None]
     return Answer(
         text="".join(block.text for block in blocks if block.type == "text"),
         finish_reason=_finish(message.stop_reason),
@@ -29,7 +30,7 @@ def read_answer(body: bytes) -> Answer:
 def answer_in(body: bytes) -> chat.Response:
     """A whole answer in the canonical shape. Raises UpstreamProtocol."""
     message = _whole(body)
-    parts = [part for raw in message.content for part in _part_in(wire.known_block(raw))]
+    parts = [part for raw in message.content or () for part in _part_in(wire.known_block(raw))]
     if message.stop_details is not None and message.stop_details.explanation:
         parts.append(chat.Refusal(message.stop_details.explanation))
     return chat.Response(
@@ -60,6 +61,8 @@ def _whole(body: bytes) -> wire.Message:
     message = wire.decode(wire.message_decoder, body)
     if message.type != "message" or message.error is not None:
         raise wire.reported(message.error)
+    if message.content is None:
+        raise UpstreamProtocol("the provider answered 200 without any content")
     return message
 
 

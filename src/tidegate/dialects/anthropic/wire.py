@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ import msgspec
 from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
 from tidegate.core.usage import Usage, counted
+from tidegate.dialects import loosely
 
 FINISH: dict[str, chat.FinishReason] = {
     "end_turn": "stop",
@@ -96,7 +96,7 @@ class Message(msgspec.Struct):
     type: str = "message"
     id: str = ""
     model: str = ""
-    content: list[msgspec.Raw] = []
+    content: list[msgspec.Raw] | None = None
     stop_reason: str | None = None
     stop_details: StopDetails | None = None
     usage: WireUsage | None = None
@@ -140,17 +140,11 @@ T = TypeVar("T")
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """`body` by `decoder`; halves of a surrogate pair become U+FFFD. Raises UpstreamProtocol."""
+    """`body` by `decoder`, also where a look-alike says it a little differently. Raises UpstreamProtocol."""
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        # msgspec refuses lone surrogates, which some providers do send when they cut an emoji in two.
-        loose = json.dumps(json.loads(body.decode("utf-8", "replace")), ensure_ascii=False)
-        return decoder.decode(loose.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-    except (ValueError, RecursionError) as error:
-        raise UpstreamProtocol("the provider's answer is not an Anthropic message") from error
+        return loosely.read(body, decoder.type, "an Anthropic message")
 
 
 def known_block(raw: msgspec.Raw) -> Block | None:
@@ -166,8 +160,8 @@ def reported(error: ErrorDetail | None) -> UpstreamProtocol:
 
 
 def usage_in(usage: WireUsage | None) -> Usage | None:
-    """Usage in our arithmetic: input includes the cached part. None when the provider counted nothing."""
-    if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
+    """Usage in our arithmetic: input includes the cached part. None when the provider did not count both ways."""
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
     split = usage.cache_creation or CacheCreation()
     long = counted(split.ephemeral_1h_input_tokens)

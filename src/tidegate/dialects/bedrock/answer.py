@@ -10,8 +10,9 @@ import msgspec
 from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
 from tidegate.core.usage import Usage, counted
-
+from tidegate.dialects import loosely
 from tidegate.dialects.fields import arguments
+
 SEAL = "bedrock:"
 """Stands before a signature that came through Bedrock: whose it is, only the model that is asked next can tell."""
 NO_RAW = msgspec.Raw(b"")
@@ -124,8 +125,8 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """`body` by `decoder`. Raises UpstreamProtocol."""
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UpstreamProtocol("the provider's answer is not one of Bedrock's Converse") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return loosely.read(body, decoder.type, "one of Bedrock's Converse")
 
 
 def answer_in(body: bytes) -> chat.Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -11,6 +10,7 @@ import msgspec
 from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
 from tidegate.core.usage import Usage, counted
+from tidegate.dialects import loosely
 from tidegate.dialects.dialect import Answer
 from tidegate.dialects.fields import encode
 from tidegate.dialects.gemini import signatures, speech
@@ -148,19 +148,10 @@ def decode(body: bytes, where: str) -> Generated:
     try:
         generated = _generated.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        generated = _decode_loosely(body)
+        generated = loosely.read(body, Generated, "a GenerateContentResponse")
     if generated.error and bytes(generated.error) != b"null":
         raise UpstreamProtocol(f"the provider reported an error inside {where}{_kind(generated.error)}")
     return generated
-
-
-def _decode_loosely(body: bytes) -> Generated:
-    """Half an emoji is no valid Unicode, and some providers send one when they cut a text in two."""
-    try:
-        text = json.dumps(json.loads(body.decode("utf-8", "replace")), ensure_ascii=False)
-        return _generated.decode(text.encode("utf-8", "replace"))
-    except (msgspec.DecodeError, ValueError, RecursionError) as broken:
-        raise UpstreamProtocol("the provider's answer is not a GenerateContentResponse") from broken
 
 
 def _kind(error: msgspec.Raw) -> str:

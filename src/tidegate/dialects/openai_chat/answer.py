@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,8 @@ import msgspec
 
 from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
-from tidegate.core.usage import Usage, counted
+from tidegate.core.usage import Usage, counted, with_reasoning
+from tidegate.dialects import loosely
 from tidegate.dialects.dialect import Answer, Seen
 from tidegate.dialects.fields import encode
 from tidegate.dialects.openai_chat.request import tool_call_out
@@ -38,6 +38,7 @@ class _CompletionDetails(msgspec.Struct):
 class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    total_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -58,7 +59,22 @@ class _Message(msgspec.Struct):
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
     reasoning_content: str | None = None
-    """What DeepSeek, vLLM and others stream their reasoning in."""
+    """What DeepSeek and others stream their reasoning in."""
+    reasoning: str | None = None
+    """What vLLM, Ollama, Groq and OpenRouter do; who says both says the same twice."""
+    function_call: _Called | None = None
+    """How a call was spelled before tools."""
+    audio: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def thought(self) -> str:
+        """The reasoning, by whichever name."""
+        return self.reasoning_content or self.reasoning or ""
+
+    @property
+    def says_more(self) -> bool:
+        """It carries content that is no words: reasoning, a call or speech."""
+        return bool(self.thought or self.tool_calls or self.function_call or bytes(self.audio) not in (b"", b"null"))
 
 
 class _Choice(msgspec.Struct):
@@ -87,7 +103,11 @@ _FINISH: dict[str, chat.FinishReason] = {
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
+    "model_length": "length",
 }
+"""OpenAI's words, and Mistral's for a full context; any other reason is a stop."""
+_BROKEN = frozenset({"error", "insufficient_system_resource", "network_error"})
+"""OpenRouter, Mistral, DeepSeek and Zhipu: it broke off, which is no finish. Other dialects have no word for it."""
 _FINISH_OUT: dict[chat.FinishReason, str] = {"refusal": "stop"}
 
 
@@ -143,6 +163,8 @@ class Reader:
         self._answer = Answer()
         self._wants_usage = wants_usage
         self._texts: list[str] = []
+        self._open: set[int] = set()
+        """Further choices that have begun and not finished."""
 
     def read(self, event: bytes) -> Seen:
         """Takes in one event. Raises UpstreamProtocol for an error or garbage in it."""
@@ -168,31 +190,36 @@ class Reader:
 
     def _choice(self, choice: _Choice) -> bool:
         """Takes in one choice; the first is what the record keeps. Returns whether it carries content."""
-        delta = choice.delta
+        delta, answer = choice.delta, self._answer
         if (
             choice.index == 0
             and choice.finish_reason is None
             and delta is not None
             and isinstance(delta.content, str)
+            and delta.content
             and not (delta.tool_calls or delta.reasoning_content)
         ):
             self._texts.append(delta.content)  # a word more, as nearly all of them are
-            return delta.content != ""
-        text, calls, thinks = "", False, False
-        if choice.delta is not None:
-            text, calls = _text(choice.delta), bool(choice.delta.tool_calls)
-            thinks = bool(choice.delta.reasoning_content)
-        self._answer.unseen_chars += _unseen(choice.delta, choice.index)
+            return True
+        text = "" if delta is None else _text(delta)
+        answer.unseen_chars += _unseen(delta, choice.index)
         if choice.index == 0:
             self._texts.append(text)
-            self._answer.tool_calls = self._answer.tool_calls or calls
-            self._answer.finish_reason = choice.finish_reason or self._answer.finish_reason
-        return bool(text) or calls or thinks
+            answer.tool_calls = answer.tool_calls or (delta is not None and bool(delta.tool_calls))
+            answer.finish_reason = choice.finish_reason or answer.finish_reason
+        elif choice.finish_reason:
+            self._open.discard(choice.index)
+        else:
+            self._open.add(choice.index)
+        return delta is not None and (bool(text) or delta.says_more)
 
     def finish(self) -> Answer:
-        """The answer so far; also of a stream that broke."""
-        self._answer.text = "".join(self._texts)
-        return self._answer
+        """The answer so far; also of a stream that broke. It has finished when every choice that began has."""
+        answer = self._answer
+        answer.text = "".join(self._texts)
+        if self._open and not self.done:
+            answer.finish_reason = None
+        return answer
 
 
 class EventsIn:
@@ -200,7 +227,10 @@ class EventsIn:
 
     def __init__(self) -> None:
         self._started = False
-        self._calls: set[tuple[int, int]] = set()
+        self._calls: dict[tuple[int, int], _Begun] = {}
+        """The call that goes on at (choice, index)."""
+        self._called: dict[int, int] = {}
+        """How many calls each choice has begun."""
 
     def read(self, event: bytes) -> Sequence[chat.Event]:
         """The events that one chunk means. Raises UpstreamProtocol for an error or garbage in it."""
@@ -225,23 +255,46 @@ class EventsIn:
         events: list[chat.Event] = []
         at, delta = choice.index, choice.delta
         if delta is not None:
-            if delta.reasoning_content:
-                events.append(chat.ThinkingDelta(delta.reasoning_content, choice=at))
+            if thought := delta.thought:
+                events.append(chat.ThinkingDelta(thought, choice=at))
             logprobs = _logprobs_in(choice.logprobs)
             if (isinstance(delta.content, str) and delta.content) or logprobs:
                 events.append(chat.TextDelta(delta.content if isinstance(delta.content, str) else "", at, logprobs))
             if delta.refusal:
                 events.append(chat.RefusalDelta(delta.refusal, choice=at))
-            for call in delta.tool_calls or []:
-                function = call.function or _Called()
-                if (at, call.index) not in self._calls:
-                    self._calls.add((at, call.index))
-                    events.append(chat.ToolCallStarted(call.index, call.id or "", function.name or "", choice=at))
-                if function.arguments:
-                    events.append(chat.ToolCallDelta(call.index, function.arguments, choice=at))
-        if choice.finish_reason is not None:
-            events.append(chat.Finished(_FINISH.get(choice.finish_reason, "stop"), choice=at))
+            for call in delta.tool_calls or ():
+                events += self._call(at, call)
+            if delta.function_call is not None:
+                events += self._call(at, _ToolCall(id=delta.function_call.name, function=delta.function_call))
+        if choice.finish_reason:  # some say "" until they say why
+            events.append(chat.Finished(_finish_in(choice.finish_reason), choice=at))
         return events
+
+    def _call(self, at: int, call: _ToolCall) -> list[chat.Event]:
+        """
+        A piece of a tool call.
+
+        Another id with a name at the same index is another call: some do not number them. Without one it goes on: some
+        make up an id for every piece.
+        """
+        function, place = call.function or _Called(), (at, call.index)
+        begun = self._calls.get(place)
+        events: list[chat.Event] = []
+        if begun is None or (call.id and call.id != begun.id and function.name):
+            index = self._called.get(at, 0)
+            self._called[at] = index + 1
+            begun = self._calls[place] = _Begun(index, call.id or "")
+            events.append(chat.ToolCallStarted(index, call.id or "", function.name or "", choice=at))
+        if function.arguments:
+            events.append(chat.ToolCallDelta(begun.index, function.arguments, choice=at))
+        return events
+
+
+class _Begun(msgspec.Struct):
+    """A tool call that may go on."""
+
+    index: int
+    id: str
 
 
 class EventsOut:
@@ -372,27 +425,15 @@ def _chunk(data: bytes) -> _Completion:
 def _decode(body: bytes) -> _Completion:
     try:
         return _completion.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
-    try:
-        # msgspec refuses lone surrogates, which some providers do send when they cut an emoji in two.
-        loose = json.loads(body.decode("utf-8", "replace"))
-        for choice in loose.get("choices") or []:
-            choice.pop("logprobs", None)
-        error = loose.pop("error", None)
-        completion = msgspec.convert(loose, _Completion)
-    except (ValueError, RecursionError, AttributeError, TypeError) as broken:
-        raise UpstreamProtocol("the provider's answer is not a chat completion") from broken
-    if error is not None:
-        completion.error = msgspec.Raw(b"{}")
-    return completion
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return loosely.read(body, _Completion, "a chat completion")
 
 
 def _choice_in(choice: _Choice) -> chat.Choice:
     message = choice.message or _Message()
     parts: list[chat.Part] = []
-    if message.reasoning_content:
-        parts.append(chat.Thinking(message.reasoning_content))
+    if thought := message.thought:
+        parts.append(chat.Thinking(thought))
     if isinstance(message.content, str) and message.content:
         parts.append(chat.Text(message.content))
     elif isinstance(message.content, list):
@@ -402,9 +443,18 @@ def _choice_in(choice: _Choice) -> chat.Choice:
     for call in message.tool_calls or []:
         function = call.function or _Called()
         parts.append(chat.ToolCall(call.id or "", function.name or "", function.arguments or ""))
+    if (called := message.function_call) is not None:
+        parts.append(chat.ToolCall(called.name or "", called.name or "", called.arguments or ""))
     chances = _logprobs_in(choice.logprobs)
-    finish = None if choice.finish_reason is None else _FINISH.get(choice.finish_reason, "stop")
+    finish = _finish_in(choice.finish_reason) if choice.finish_reason else None
     return chat.Choice(tuple(parts), finish, None if chances is None else {"content": chances, "refusal": None})
+
+
+def _finish_in(reason: str) -> chat.FinishReason:
+    """Raises UpstreamProtocol when it means that there is no answer."""
+    if reason in _BROKEN:
+        raise UpstreamProtocol(f"the provider stopped with {reason}: the model's answer is not whole")
+    return _FINISH.get(reason, "stop")
 
 
 def _choice_out(choice: chat.Choice, index: int) -> dict[str, Any]:
@@ -423,18 +473,18 @@ def _choice_out(choice: chat.Choice, index: int) -> dict[str, Any]:
 
 
 def _text(message: _Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
     if isinstance(message.content, list):
         return "".join(str(part.get("text", "")) for part in message.content if isinstance(part, dict))
-    return message.refusal or ""
+    return message.content or message.refusal or ""
 
 
 def _unseen(message: _Message | None, choice: int) -> int:
     """Characters that the record's text does not hold: reasoning, tool calls, and every answer but the first."""
     if message is None:
         return 0
-    unseen = len(message.reasoning_content or "")
+    unseen = len(message.thought)
+    if message.function_call is not None:
+        unseen += len(message.function_call.arguments or "")
     for call in message.tool_calls or ():
         if call.function is not None:
             unseen += len(call.function.arguments or "")
@@ -444,17 +494,22 @@ def _unseen(message: _Message | None, choice: int) -> int:
 def _usage_in(completion: _Completion) -> Usage | None:
     """OpenAI's arithmetic is ours: the prompt includes what was cached, the completion the reasoning."""
     usage = completion.usage
-    if usage is None or usage.prompt_tokens is None:
+    if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
         return None
     given = usage.prompt_tokens_details or _NOTHING_GIVEN
     made = usage.completion_tokens_details or _NOTHING_MADE
     heard = given.cached_tokens_details
+    sent, output = counted(usage.prompt_tokens), counted(usage.completion_tokens)
+    cached, reasoning = counted(given.cached_tokens), counted(made.reasoning_tokens)
+    beside = counted(usage.total_tokens) - sent - output
+    if beside > 0:
+        output, reasoning = with_reasoning(output, reasoning, beside=beside, cached=cached)
     return Usage(
-        input_tokens=counted(usage.prompt_tokens),
-        output_tokens=counted(usage.completion_tokens),
-        cache_read_input_tokens=counted(given.cached_tokens),
+        input_tokens=sent,
+        output_tokens=output,
+        cache_read_input_tokens=cached,
         cache_write_input_tokens=counted(given.cache_write_tokens),
-        reasoning_output_tokens=counted(made.reasoning_tokens),
+        reasoning_output_tokens=reasoning,
         audio_input_tokens=counted(given.audio_tokens),
         audio_cache_read_input_tokens=counted(heard.audio_tokens) if heard is not None else 0,
         audio_output_tokens=counted(made.audio_tokens),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
@@ -12,6 +11,7 @@ import msgspec
 from tidegate.core import chat
 from tidegate.core.errors import UpstreamProtocol
 from tidegate.core.usage import Usage, counted
+from tidegate.dialects import loosely
 from tidegate.dialects.dialect import Answer
 from tidegate.dialects.fields import encode
 from tidegate.dialects.openai_responses import items
@@ -117,6 +117,7 @@ def answer_of(response: Response) -> Answer:
         model=response.model,
         usage=usage_in(response, output),
         tool_calls=output.calls,
+        running=response.status in UNFINISHED,
     )
 
 
@@ -230,7 +231,7 @@ def finish_of(response: Response, *, calls: bool, refuses: bool) -> chat.FinishR
 def usage_in(response: Response, output: Output) -> Usage | None:
     """OpenAI's arithmetic is ours: input includes what was cached, output the reasoning."""
     usage = response.usage
-    if usage is None or usage.input_tokens is None:
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
     given, made = usage.input_tokens_details or _InputDetails(), usage.output_tokens_details or _OutputDetails()
     return Usage(
@@ -304,18 +305,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def decode(body: bytes | msgspec.Raw, kind: type[T]) -> T:
-    """`body` as a `kind`. Raises UpstreamProtocol."""
+    """`body` as a `kind`, also where a look-alike says it a little differently. Raises UpstreamProtocol."""
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return msgspec.json.decode(_mended(bytes(body)), type=kind)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise UpstreamProtocol("the provider's answer is not one of the Responses API") from error
-
-
-def _mended(body: bytes) -> bytes:
-    """Without lone surrogates: msgspec refuses them, and some providers send them when they cut an emoji in two."""
-    text = json.dumps(json.loads(body.decode("utf-8", "replace")), ensure_ascii=False)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        return loosely.read(body, kind, "one of the Responses API")
