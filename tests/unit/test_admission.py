@@ -345,6 +345,7 @@ def reserved(
         ({"max_tokens": 1e4}, 10_000),
         ({"max_tokens": -5}, 4_096),
         ({"max_tokens": [1]}, 4_096),
+        ({"n": 3}, 3 * 4_096),
     ],
 )
 async def test_the_bound_on_output_is_reserved(more: dict[str, Any], output: int) -> None:
@@ -373,6 +374,8 @@ async def test_every_dialect_has_its_bound(dialect: Dialect, body: dict[str, Any
         ({"maxOutputTokens": 9}, 9),
         ({"max_output_tokens": 9, "candidate_count": 2}, 18),
         ({"maxOutputTokens": 9, "candidateCount": 2}, 18),
+        ({"maxOutputTokens": 9, "max_output_tokens": 99, "candidateCount": 2, "candidate_count": 3}, 297),
+        ({"candidateCount": 2}, 2 * 4_096),
         ({}, 4_096),
     ],
 )
@@ -381,6 +384,23 @@ async def test_geminis_bound_is_one_level_deeper(config: dict[str, Any], output:
     body = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}], "generationConfig": config}
     await bench.call(body, dialect=gemini.DIALECT, model="sim/m-1", stream=False)
     assert bench.begun()["charge"][0] == reserved(body, output=output)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "more"),
+    [
+        (openai_chat.DIALECT, {"max_output_tokens": 1, "generationConfig": {"maxOutputTokens": 1}}),
+        (openai_responses.DIALECT, {"input": "hi", "max_tokens": 1, "max_completion_tokens": 1}),
+        (anthropic.DIALECT, {"max_output_tokens": 1, "max_completion_tokens": 1}),
+        (gemini.DIALECT, {"contents": [{"parts": [{"text": "hi"}]}], "max_tokens": 1, "n": 1}),
+    ],
+)
+async def test_g2_another_dialects_bound_binds_nobody(dialect: Dialect, more: dict[str, Any]) -> None:
+    """Who wrote `max_tokens: 1` beside the bound that its provider reads had a whole answer reserved as one token."""
+    bench = Bench(answers=[GOOD])
+    body = {"model": "sim/m-1", "messages": [{"role": "user", "content": "hi"}], **more}
+    await bench.call(body, dialect=dialect, model="sim/m-1", stream=False)
+    assert bench.begun()["charge"][0] == reserved(body, output=4_096)
 
 
 async def test_the_dearest_target_on_the_dearest_tier_is_reserved_and_the_one_that_answers_is_charged() -> None:

@@ -8,6 +8,7 @@ rates of any target that it may be sent to. Tokens per minute are taken as they 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 
@@ -22,7 +23,12 @@ from tidegate.telemetry.record import Entry
 
 HIDDEN_TOKENS = 400
 """What a provider adds of its own: the words around messages, and Anthropic's instructions for tools (346)."""
-BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+BOUNDS: Mapping[str, tuple[str, ...]] = {
+    "openai_chat": ("max_tokens", "max_completion_tokens"),
+    "openai_responses": ("max_output_tokens",),
+    "anthropic": ("max_tokens",),
+}
+"""By a client's dialect: another one's word for it binds nobody."""
 BEYOND = 10**12
 GEMINI_CONFIG = ("generationConfig", "generation_config")
 GEMINI_BOUNDS = ("maxOutputTokens", "max_output_tokens")
@@ -40,8 +46,8 @@ def admit(call: Call, plan: Plan, record: Record, admission: Admission, *, unbou
     """
     row, path = record.row, plan.path
     size = _bytes(call, plan, record)
-    bound = _output_bound(plan)
-    output = unbounded if bound is None else bound
+    bound, count = _output_bound(plan)
+    output = (unbounded if bound is None else bound) * count
     most = 0
     for ceiling in path.ceilings:
         most = max(most, ceiling.nano_usd(size + HIDDEN_TOKENS, output))
@@ -50,7 +56,7 @@ def admit(call: Call, plan: Plan, record: Record, admission: Admission, *, unbou
         prompt=row.prompt,
         route=row.route,
         models=path.models,
-        tokens=estimate_tokens(size) + (bound or 0),
+        tokens=estimate_tokens(size) + (bound or 0) * count,
         nano_usd=most,
     )
     if hold.most is not None and not hold.begin(encode_entry(Entry(row, None, hold.most))):
@@ -67,32 +73,36 @@ def _bytes(call: Call, plan: Plan, record: Record) -> int:
     return len(call.body) + rendered + tools
 
 
-def _output_bound(plan: Plan) -> int | None:
-    """The most output tokens of all choices together; None where the call does not say."""
+def _output_bound(plan: Plan) -> tuple[int | None, int]:
+    """The most output tokens of one answer, None where the call does not say, and how many answers there may be."""
     if plan.client.operation != "chat":
-        return 0
+        return 0, 1
     prompted = plan.prompted
     if prompted is not None:
-        bound = prompted.max_output_tokens
-        return None if bound is None else bound * (prompted.count or 1)
+        return prompted.max_output_tokens, prompted.count or 1
     fields, most = plan.incoming.fields, None
-    for name in BOUNDS:
+    names = BOUNDS.get(plan.client.name)
+    if names is None:
+        return _gemini_bound(fields)
+    for name in names:
         raw = fields.get(name)
         if raw is not None and (bound := _number(raw)) is not None and (most is None or bound > most):
             most = bound
-    if most is not None:
-        return most * (_number(fields.get("n")) or 1)
-    return next((_gemini_bound(fields[name]) for name in GEMINI_CONFIG if name in fields), None)
+    return most, _number(fields.get("n")) or 1
 
 
-def _gemini_bound(raw: msgspec.Raw) -> int | None:
-    try:
-        config = msgspec.json.decode(raw, type=Fields)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    bound = next((number for name in GEMINI_BOUNDS if (number := _number(config.get(name))) is not None), None)
-    count = next((number for name in GEMINI_COUNTS if (number := _number(config.get(name))) is not None), None)
-    return None if bound is None else bound * (count or 1)
+def _gemini_bound(fields: Fields) -> tuple[int | None, int]:
+    """The largest of each, should a client spell it twice."""
+    bounds: list[int] = []
+    counts = [1]
+    for name in GEMINI_CONFIG:
+        try:
+            config = msgspec.json.decode(fields[name], type=Fields) if name in fields else {}
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        bounds += [number for name in GEMINI_BOUNDS if (number := _number(config.get(name))) is not None]
+        counts += [number for name in GEMINI_COUNTS if (number := _number(config.get(name))) is not None]
+    return max(bounds, default=None), max(counts)
 
 
 def _number(raw: msgspec.Raw | None) -> int | None:
