@@ -24,7 +24,7 @@ from tidegate.gateway.auth import Keys
 from tidegate.gateway.cache_control import EVERYTHING, CacheControl, cache_control
 from tidegate.gateway.call import Call
 from tidegate.gateway.caller import Collected
-from tidegate.gateway.lookup import Lookup, repeatable
+from tidegate.gateway.lookup import ECHOED, Lookup, repeatable
 from tidegate.gateway.pipeline import Services, serve
 from tidegate.gateway.resolve import Plan
 from tidegate.ports import Pieces
@@ -38,11 +38,13 @@ CONFIG: dict[str, Any] = {
         "sim": {"base_url": "http://127.0.0.1:1/v1"},
         "other": {"base_url": "http://127.0.0.1:2/v1"},
         "ant": {"dialect": "anthropic", "base_url": "http://127.0.0.1:3"},
+        "res": {"dialect": "openai_responses", "base_url": "http://127.0.0.1:4/v1"},
     },
     "routes": {
         "support": {"targets": ["sim/m-1", "other/m-2"], "retries": 0},
         "off": {"targets": ["sim/m-1"], "retries": 0, "cache": {}},
         "claude": {"targets": ["ant/claude"], "retries": 0},
+        "responses": {"targets": ["res/m-3"], "retries": 0},
     },
     "caches": EXACT,
     "prices": {"sim/m-1": {"input": 1, "output": 2}, "other/m-2": {"input": 1, "output": 2}},
@@ -68,6 +70,12 @@ def completion(text: str = "hello", finish: str = "stop", **message: Any) -> byt
         "usage": {"prompt_tokens": 10, "completion_tokens": 5},
     }
     return json.dumps(body).encode()
+
+
+RESPONSE = (
+    b'{"id":"resp_1","status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"hi"}]}],'
+    b'"usage":{"input_tokens":1,"output_tokens":1}}'
+)
 
 
 def event(**chunk: Any) -> bytes:
@@ -315,6 +323,20 @@ async def test_who_asks_and_for_what_account_does_not(change: dict[str, Any]) ->
     b = bench(*whole(completion()))
     await b.call()
     assert said(await b.call({**change, **CHAT})) == (200, "hit")
+
+
+@pytest.mark.parametrize("name", ECHOED)
+async def test_what_an_answer_says_again_of_its_client_goes_to_no_other(name: str) -> None:
+    """The Responses API repeats these in its answers: another client's hit would show them."""
+    b = bench(*whole(RESPONSE, RESPONSE))
+    asked = {"model": "responses", "input": "hi"}
+    ada, bob = {**asked, name: "ada"}, {**asked, name: "bob"}
+    states = [said(await b.call(body, dialect=openai_responses.DIALECT)) for body in (ada, bob, ada, bob)]
+    assert states == [(200, "miss"), (200, "miss"), (200, "hit"), (200, "hit")]
+    across = bench(*whole(completion()))
+    for state in ("miss", "hit"):  # an answer of another dialect repeats nothing
+        body = {**asked, "model": "support", name: state}
+        assert said(await across.call(body, dialect=openai_responses.DIALECT)) == (200, state)
 
 
 async def test_a_header_that_goes_up_makes_another_request() -> None:

@@ -16,6 +16,7 @@ import msgspec
 from tidegate.core.errors import TidegateError, UpstreamError
 from tidegate.core.kept import KeptAnswer, answer_key, keyed_hash
 from tidegate.core.keys import Access
+from tidegate.dialects import openai_responses
 from tidegate.gateway.attempt import Attempts, open_source
 from tidegate.gateway.cache_control import CacheControl
 from tidegate.gateway.flight import Flight, SharedAnswer
@@ -31,6 +32,8 @@ COMPLETE = frozenset({"stop", "tool_calls", "function_call"})
 """Finish reasons of answers that are all there; one that was cut off or filtered is not given again."""
 STATEFUL = frozenset({"conversation", "background", "container"})
 """What refers to something of the provider's that changes: the same words do not ask the same."""
+ECHOED = ("metadata", "prompt_cache_key", "safety_identifier", "user")
+"""What shapes no answer, and is said again in those of the Responses API: each client's own, and nobody else's."""
 
 
 class Lookup:
@@ -57,7 +60,9 @@ class Lookup:
 
     def key(self, plan: Plan, project: str, access: Access) -> bytes:
         """What the answer to this call is kept under."""
-        target = plan.path.targets[0]
+        target, fields = plan.path.targets[0], plan.incoming.fields
+        wire = plan.wire(target)
+        echoed = [fields.get(name) for name in ECHOED] if wire is plan.client is openai_responses.DIALECT else None
         scope = (
             project,
             access.prompts,
@@ -65,14 +70,15 @@ class Lookup:
             access.environments,
             plan.client.operation,
             plan.client.name,
-            plan.wire(target).name,
+            wire.name,
             plan.path.route,
             target.provider,
             target.model,
             None if plan.served is None else plan.served.digest,
             target.named(plan.headers),
+            echoed,
         )
-        return answer_key(self._keyed, scope, plan.incoming.fields)
+        return answer_key(self._keyed, scope, fields)
 
 
 class Part(msgspec.Struct, eq=False):
