@@ -16,10 +16,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from operator import mul
 from statistics import NormalDist
 
 from tidegate.core.stats.robust import Clusters
-from tidegate.core.stats.roots import bisect
+from tidegate.core.stats.roots import above, crossing
 
 MANY = 400
 """Different values, above which the weighted mean is as good as normal, and the exact integral slow."""
@@ -45,8 +46,8 @@ def bounded_interval(clusters: Clusters, scale: tuple[float, float], *, alpha: f
     mirrored = [[-value for value in cluster] for cluster in clusters]
     fine = (high - low) * 1e-7
     return (
-        bisect(lambda end: bounded_p(clusters, end, low) <= alpha, low, mean, width=fine),
-        bisect(lambda end: bounded_p(mirrored, -end, -high) > alpha, mean, high, width=fine),
+        crossing(lambda end: above(bounded_p(clusters, end, low), alpha), low, mean, width=fine),
+        crossing(lambda end: -above(bounded_p(mirrored, -end, -high), alpha), mean, high, width=fine),
     )
 
 
@@ -67,10 +68,12 @@ def below_zero(terms: Mapping[float, int]) -> float:
     step = min(0.1, 1 / math.sqrt(sum(terms.values())))
     log_u = math.log(1e-10 / math.fsum(abs(a) * count for a, count in terms.items()))
     integral = log_rho = 0.0
+    values, counts = list(terms), list(terms.values())
     while log_rho < 28:
         u = math.exp(log_u)
-        log_rho = math.fsum(count * math.log1p((a * u) ** 2) for a, count in terms.items()) / 2
-        theta = math.fsum(count * math.atan(a * u) for a, count in terms.items())
+        scaled = [a * u for a in values]
+        log_rho = math.fsum(map(mul, counts, [math.log1p(x * x) for x in scaled])) / 2
+        theta = math.fsum(map(mul, counts, map(math.atan, scaled)))
         integral += math.sin(theta) * math.exp(-log_rho)
         log_u += step
     return min(1.0, max(0.0, 0.5 - step * integral / math.pi))

@@ -22,7 +22,7 @@ from statistics import NormalDist, fmean
 from tidegate.core.stats.bounded import bounded_p
 from tidegate.core.stats.plan import ALPHA
 from tidegate.core.stats.robust import Clusters, standard_error, student_p
-from tidegate.core.stats.roots import bisect
+from tidegate.core.stats.roots import above, crossing
 from tidegate.core.stats.sign_flip import sign_flip_p
 from tidegate.core.stats.tango import tango_score
 
@@ -58,8 +58,8 @@ class Comparison:
     def interval(self) -> tuple[float, float]:
         """Of the mean difference, two-sided at 1 − 2·alpha. It never has zero width."""
         fine = self.width * 1e-7
-        low = bisect(lambda end: self._above(end) <= self.alpha, -self.width, self.delta, width=fine)
-        high = bisect(lambda end: self._below(end) > self.alpha, self.delta, self.width, width=fine)
+        low = crossing(lambda end: above(self._above(end), self.alpha), -self.width, self.delta, width=fine)
+        high = crossing(lambda end: -above(self._below(end), self.alpha), self.delta, self.width, width=fine)
         return low, high
 
     @cached_property
