@@ -184,6 +184,19 @@ async def test_a_picture_without_an_address_is_no_picture_called_none(model: str
 # --- what is said of it -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_quotes_no_more_of_a_body_than_tells_it(stream: bool) -> None:
+    """What it says at its end, the next step, is kept."""
+    said = [{"role": "x" * 100_000, "content": "Hi"}]
+    parts = bench(GENERATED)
+    reply = await parts.ask(CHAT, {**CHAT_ASKED, "messages": said, "stream": stream})
+    message = json.loads(reply.body)["error"]["message"]
+    assert (reply.status, parts.call["http_status"]) == (400, 400)
+    assert message.startswith("'xxx")
+    assert message.endswith("Known: system, developer, user, assistant, tool, function.")
+    assert len(message) < 2_000
+
+
 async def test_an_error_quotes_no_more_of_a_header_than_tells_it() -> None:
     reply = await bench(GENERATED).ask(CHAT, CHAT_ASKED, x_tidegate_origin="x" * 50_000)
     assert reply.status == 400

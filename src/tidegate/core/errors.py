@@ -105,6 +105,10 @@ class Unusable(TidegateError):
     exit_code = 3
 
 
+MOST_SAID = (1_000, 400)
+"""Characters of a message's beginning and end: it may quote what a client sent, which may be megabytes."""
+
+
 class RequestError(TidegateError):
     """The client's request is wrong. `param` names the offending field where there is one."""
 
@@ -113,7 +117,8 @@ class RequestError(TidegateError):
     exit_code = 4
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message)
+        first, last = MOST_SAID
+        super().__init__(message if len(message) <= first + last else f"{message[:first]} … {message[-last:]}")
         self.param = param
 
 
