@@ -39,6 +39,7 @@ PROVIDERS: dict[str, Any] = {
     "ant": {"dialect": "anthropic", "base_url": "http://127.0.0.1:3", "api_key": "sk-canary-ant"},
     "both": {"base_url": "http://127.0.0.1:4/v1", "responses": True},
     "res": {"dialect": "openai_responses", "base_url": "http://127.0.0.1:5/v1"},
+    "aws": {"dialect": "bedrock", "region": "eu-west-1", "api_key": "sk-canary-aws"},
 }
 
 
@@ -396,7 +397,7 @@ async def test_odd_log_probabilities_break_no_stream(odd: Any) -> None:
 
 # --- what can not be said -----------------------------------------------------------------------------------------
 
-LOSSY = {**CHAT_ASKED, "user": "ann", "logit_bias": {}}
+LOSSY = {**CHAT_ASKED, "user": "ann", "logit_bias": {"1": 1}}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -442,6 +443,29 @@ KEPT_ELSEWHERE = [
         "goo/m",
         "by their id",
     ),
+    (
+        "/v1/messages",
+        {"messages": [{"role": "user", "content": [FILE[0], DOCUMENT]}], "max_tokens": 9},
+        "oai/m-1",
+        "by their id",
+    ),
+    (
+        "/v1/messages",
+        {"messages": [{"role": "user", "content": [FILE[0], DOCUMENT]}], "max_tokens": 9},
+        "res/m-1",
+        "by their id",
+    ),
+    (CHAT, {"messages": [{"role": "user", "content": FILE}]}, "aws/amazon.nova-lite-v1:0", "by their id"),
+    # nothing else is said: that is no reason to hide why
+    (CHAT, {"messages": [{"role": "user", "content": FILE[1:]}]}, "ant/m", "by their id"),
+    (CHAT, {"messages": [{"role": "user", "content": FILE[1:]}]}, "goo/m", "by their id"),
+    (CHAT, {"messages": [{"role": "user", "content": FILE[1:]}]}, "aws/amazon.nova-lite-v1:0", "by their id"),
+    (
+        "/v1/responses",
+        {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file-2", "detail": "auto"}]}]},
+        "oai/m-1",
+        "file_id",
+    ),
     ("/v1/messages", {"messages": [], "container": "container_1", "max_tokens": 9}, "oai/m-1", "container"),
     (CHAT, {"messages": [*CHAT_ASKED["messages"], {"role": "assistant", "audio": {"id": "a"}}]}, "ant/m", "audio"),
     (GEMINI.format("oai/m-1"), {**ASKED, "cachedContent": "cachedContents/1"}, "", "cachedContent"),
@@ -470,6 +494,59 @@ async def test_what_another_provider_keeps_goes_to_that_provider() -> None:
     await parts.ask("/v1/responses", body)
     assert parts.upstream.requests[0].origin == PROVIDERS["both"]["base_url"].removesuffix("/v1")
     assert parts.sent == {**body, "model": "m-1"}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"store": None, "metadata": None, "functions": None, "service_tier": None},
+        {"store": False, "metadata": {}, "logit_bias": {}, "modalities": ["text"], "service_tier": "auto"},
+        {"verbosity": "medium", "functions": [], "service_tier": "default"},
+    ],
+)
+async def test_a_chat_client_that_asks_for_what_happens_anyway_loses_nothing(field: dict[str, Any]) -> None:
+    """SDKs write such fields by themselves: they were named as dropped, and refused where that is asked for."""
+    reply = await bench(GENERATED, unsupported="reject").ask(CHAT, {**CHAT_ASKED, **field})
+    assert (reply.status, reply.headers.get("x-tidegate-dropped")) == (200, None)
+
+
+SHOWN = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+
+
+def looked(call_id: str, *content: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": call_id, "content": list(content), **more}
+
+
+async def test_what_tools_show_is_shown_to_a_chat_provider_by_the_user() -> None:
+    """Its tool messages hold only text, and OpenAI refuses a picture there."""
+    calls = [{"type": "tool_use", "id": call_id, "name": "look", "input": {}} for call_id in "ab"]
+    seen = [looked("a", {"type": "text", "text": "one"}, SHOWN), looked("b", SHOWN, is_error=True)]
+    messages = [
+        {"role": "user", "content": "Look."},
+        {"role": "assistant", "content": calls},
+        {"role": "user", "content": [*seen, {"type": "text", "text": "And?"}]},
+    ]
+    alone = [*messages[:2], {"role": "user", "content": seen}]
+    for said, after in ((messages, [{"role": "user", "content": "And?"}]), (alone, [])):
+        parts = bench(COMPLETION)
+        reply = await parts.ask("/v1/messages", {"model": "oai/m-1", "max_tokens": 9, "messages": said})
+        picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+        assert parts.sent["messages"][2:] == [
+            {"role": "tool", "tool_call_id": "a", "content": "one"},
+            {"role": "tool", "tool_call_id": "b", "content": ""},
+            {"role": "user", "content": [picture, picture]},
+            *after,
+        ]
+        assert reply.headers["x-tidegate-dropped"] == "messages[3].is_error"
+
+
+async def test_a_files_address_in_the_place_of_its_data_is_an_address() -> None:
+    """OpenRouter's clients write it so; it was sent on as base64."""
+    parts = bench(GENERATED)
+    file = {"type": "file", "file": {"filename": "a.pdf", "file_data": "https://example.com/a.pdf"}}
+    await parts.ask(CHAT, {**CHAT_ASKED, "messages": [{"role": "user", "content": [file]}]})
+    [part] = parts.sent["contents"][0]["parts"]
+    assert part == {"fileData": {"mimeType": "application/pdf", "fileUri": "https://example.com/a.pdf"}}
 
 
 async def test_a_route_has_its_own_policy() -> None:

@@ -161,7 +161,7 @@ async def resolve(
     rendered = render(artifact, variables)
     asked = await asyncio.to_thread(client.request_in, incoming) if large else client.request_in(incoming)
     prompted = prompt_call.compose(artifact, rendered, incoming, asked)
-    record.input = without_data(msgspec.json.encode(messages_out(prompted.messages, [])).decode())
+    record.input = without_data(msgspec.json.encode(messages_out(prompted.messages)).decode())
     path = targets.find(artifact.model, artifact.fallbacks)
     if row.origin != "live":
         # An eval of one model must not be answered by another; that the fallbacks exist was checked all the same.

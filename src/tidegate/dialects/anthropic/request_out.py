@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 
 from tidegate.core import chat
-from tidegate.core.errors import InvalidRequest
 from tidegate.core.reasoning import effort_for, tokens_for
 from tidegate.dialects.fields import encode
 from tidegate.dialects.losses import Losses
@@ -112,7 +111,7 @@ def _conversation_out(messages: Sequence[chat.Message], losses: Losses) -> tuple
         losses.add("messages", "a system message alone becomes the user's message")
         turns.append({"role": "user", "content": [system.pop()]})
     if not turns:
-        raise InvalidRequest("messages must have at least one message that says something.", param="messages")
+        raise losses.nothing_said()
     for turn in turns:
         turn["content"] = _short(turn["content"])
     return _short(system) if system else "", turns

@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from tidegate.core import chat
-from tidegate.core.errors import InvalidRequest
 from tidegate.dialects.anthropic.request_out import reasoning_out, sampling_out, tool_id, tool_input
 from tidegate.dialects.bedrock.answer import SEAL
 from tidegate.dialects.fields import encode
@@ -117,7 +116,7 @@ class _Conversation:
             turns.append({"role": "user", "content": system})
             system = []
         if not turns:
-            raise InvalidRequest("messages must have at least one message that says something.", param="messages")
+            raise self._losses.nothing_said()
         return system, turns
 
     def _system(self, parts: Sequence[chat.Part], place: str) -> Iterator[Wire]:
@@ -199,7 +198,7 @@ class _Conversation:
 
     def _document(self, file: chat.File, place: str) -> Iterator[Wire]:
         if file.data is None and file.url is None:
-            self._losses.add(place, "another provider's files can not be had by their id")
+            self._losses.add(place, "another provider's files can not be had by their id", essential=True)
             return
         source = self._source(file.url, file.data, place)
         media_type = (file.media_type or _guessed(file.url or file.name, DOCUMENTS, "application/pdf")).partition(";")[

@@ -145,7 +145,7 @@ class _Conversation:
             self._losses.add("messages", "a system message alone becomes the user's message")
             contents.append({"role": "user", "parts": [system.pop()]})
         if not contents:
-            raise InvalidRequest("messages must have at least one message that says something.", param="messages")
+            raise self._losses.nothing_said()
         return system, contents
 
     def _system(self, message: chat.Message, place: str) -> Iterator[Wire]:

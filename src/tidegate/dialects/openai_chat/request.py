@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -11,8 +11,9 @@ from tidegate.core import chat
 from tidegate.core.errors import InvalidRequest
 from tidegate.core.reasoning import effort_for
 from tidegate.dialects import bounds
-from tidegate.dialects.dialect import Incoming
+from tidegate.dialects.dialect import Fields, Incoming
 from tidegate.dialects.fields import OWN_KEYS, encode, read_fields, value
+from tidegate.dialects.losses import Losses
 
 BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """OpenAI's name for the bound on output, the older one that compatible servers know, and that of prompts."""
@@ -86,6 +87,7 @@ class _Message(msgspec.Struct):
     """How calls were spelled before tools."""
     audio: msgspec.Raw = msgspec.Raw(b"")
     reasoning_content: msgspec.Raw = msgspec.Raw(b"")
+    reasoning: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Role(msgspec.Struct):
@@ -111,6 +113,19 @@ _READ = frozenset(
         *("presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "reasoning_effort", "user"),
     }
 )
+
+
+_SAYS_NOTHING = {
+    "store": (b"false",),
+    "service_tier": (b'"auto"', b'"default"'),
+    "metadata": (b"{}",),
+    "logit_bias": (b"{}",),
+    "modalities": (b'["text"]',),
+    "verbosity": (b'"medium"',),
+    "functions": (b"[]",),
+}
+"""Values that ask for what happens anyway, as null does."""
+_NOBODY_TAKES = "reasoning without a signature is nobody's to take back"
 
 
 def parse_request(body: bytes) -> Incoming:
@@ -173,7 +188,7 @@ def request_in(incoming: Incoming) -> chat.Request:
     fields = incoming.fields
     messages = value(fields, "messages", list[_Message], "a list of messages") or []
     tools = value(fields, "tools", list[_Tool], "a list of tools") or []
-    losses = [chat.Loss(key, "only Chat Completions has it") for key in fields if key not in _READ]
+    losses = [chat.Loss(key, "only Chat Completions has it") for key in fields if _is_lost(fields, key)]
     losses += [
         chat.Loss(f"tools[{i}]", f"not a function but {t.type!r}") for i, t in enumerate(tools) if not t.function
     ]
@@ -200,9 +215,16 @@ def request_in(incoming: Incoming) -> chat.Request:
     )
 
 
+def _is_lost(fields: Fields, key: str) -> bool:
+    if key in _READ:
+        return False
+    given = bytes(fields[key])
+    return given != b"null" and given not in _SAYS_NOTHING.get(key, ())
+
+
 def request_out(request: chat.Request, *, model: str, stream: bool, native: bool) -> tuple[bytes, list[chat.Loss]]:
     """The canonical request on this wire, and what it can not say."""
-    losses: list[chat.Loss] = []
+    losses = Losses()
     body: dict[str, Any] = {"model": model, "messages": messages_out(request.messages, losses)}
     if request.tools:
         body["tools"] = [{"type": "function", "function": _function_out(tool)} for tool in request.tools]
@@ -211,12 +233,12 @@ def request_out(request: chat.Request, *, model: str, stream: bool, native: bool
     if request.format is not None and request.format.kind != "text":
         body["response_format"] = _format_out(request.format)
     if request.top_k is not None:
-        losses.append(chat.Loss("top_k", "Chat Completions has no top_k"))
+        losses.add("top_k", "Chat Completions has no top_k")
     body.update({name: given for name, given in _params_out(request, native=native) if given is not None})
     if stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
-    return encode(body), losses
+    return encode(body), losses.all()
 
 
 def _params_out(request: chat.Request, *, native: bool) -> tuple[tuple[str, Any], ...]:
@@ -237,9 +259,19 @@ def _params_out(request: chat.Request, *, native: bool) -> tuple[tuple[str, Any]
     )
 
 
-def messages_out(messages: tuple[chat.Message, ...], losses: list[chat.Loss]) -> list[dict[str, Any]]:
+def messages_out(messages: Sequence[chat.Message], losses: Losses | None = None) -> list[dict[str, Any]]:
     """Canonical messages as Chat Completions has them; the record keeps them so too."""
-    return [item for index, message in enumerate(messages) for item in _message_out(message, index, losses)]
+    losses = losses or Losses()
+    written: list[dict[str, Any]] = []
+    shown: list[chat.Part] = []  # by tools: their messages hold only text, so the user shows it, after the last of them
+    for index, message in enumerate(messages):
+        if shown and message.role != "tool":
+            written.append({"role": "user", "content": _content_out(shown, index, losses)})
+            shown = []
+        written += _message_out(message, index, losses, shown)
+    if shown:
+        written.append({"role": "user", "content": _content_out(shown, len(messages), losses)})
+    return written
 
 
 def _message_in(message: _Message, index: int, losses: list[chat.Loss]) -> chat.Message:
@@ -265,7 +297,8 @@ def _message_in(message: _Message, index: int, losses: list[chat.Loss]) -> chat.
         parts.append(chat.ToolCall(name, name, message.function_call.arguments))
     for key, raw, why in (
         ("audio", message.audio, "only OpenAI has what a model of its own has said"),
-        ("reasoning_content", message.reasoning_content, "reasoning without a signature is nobody's to take back"),
+        ("reasoning_content", message.reasoning_content, _NOBODY_TAKES),
+        ("reasoning", message.reasoning, _NOBODY_TAKES),
     ):
         if raw and bytes(raw) not in (b"null", b'""'):
             losses.append(chat.Loss(f"messages[{index}].{key}", why, essential=key == "audio"))
@@ -303,6 +336,8 @@ def _file_in(file: _File) -> chat.File:
     if comma and head.startswith("data:"):
         media_type = head.removeprefix("data:").removesuffix(";base64")
         return chat.File(data=data, media_type=media_type, name=file.filename)
+    if head.startswith(("http://", "https://")):  # OpenRouter's way
+        return chat.File(url=file.file_data, name=file.filename)
     return chat.File(data=file.file_data, id=file.file_id, name=file.filename)
 
 
@@ -350,14 +385,18 @@ def _effort(request: chat.Request) -> str | None:
     return effort_for(request.reasoning_tokens)
 
 
-def _message_out(message: chat.Message, index: int, losses: list[chat.Loss]) -> Iterator[dict[str, Any]]:
+def _message_out(message: chat.Message, index: int, losses: Losses, shown: list[chat.Part]) -> Iterator[dict[str, Any]]:
     if len(message.parts) == 1 and isinstance(message.parts[0], chat.Text) and message.name is None:
         # Nearly every message: worth a line, as what follows looks at each part seven times.
         yield {"role": message.role, "content": message.parts[0].text}
         return
     results = [part for part in message.parts if isinstance(part, chat.ToolResult)]
     for result in results:
-        yield {"role": "tool", "tool_call_id": result.id, "content": _content_out(result.parts, index, losses)}
+        if result.is_error:
+            losses.add(f"messages[{index}].is_error", "Chat Completions does not tell failed results apart")
+        said = [part for part in result.parts if isinstance(part, chat.Text)]
+        shown += [part for part in result.parts if not isinstance(part, chat.Text)]
+        yield {"role": "tool", "tool_call_id": result.id, "content": _content_out(said, index, losses)}
     rest = tuple(part for part in message.parts if not isinstance(part, chat.ToolResult))
     if results and not rest:
         return
@@ -376,10 +415,12 @@ def _message_out(message: chat.Message, index: int, losses: list[chat.Loss]) -> 
     yield written
 
 
-def _content_out(parts: tuple[chat.Part, ...], index: int, losses: list[chat.Loss]) -> str | list[dict[str, Any]]:
+def _content_out(parts: Sequence[chat.Part], index: int, losses: Losses) -> str | list[dict[str, Any]]:
     shown = [part for part in parts if not isinstance(part, chat.Thinking)]
     if len(shown) < len(parts):
-        losses.append(chat.Loss(f"messages[{index}].thinking", "Chat Completions takes no reasoning back"))
+        losses.add(f"messages[{index}].thinking", "Chat Completions takes no reasoning back")
+    place = f"messages[{index}].content"
+    shown = [part for part in shown if not (isinstance(part, chat.File) and losses.not_openais(part, place))]
     if len(shown) == 1 and isinstance(shown[0], chat.Text):
         return shown[0].text
     if not shown:

@@ -243,7 +243,7 @@ def _part_in(part: _Part, place: str, losses: Losses) -> chat.Part | None:
             detail = None if part.detail == "auto" else part.detail
             return chat.Image(None if data else url, data, media_type, detail)
         case _Part(type="input_image", file_id=str()):
-            losses.add(f"{place}.file_id", "only the provider that has that image knows it")
+            losses.add(f"{place}.file_id", "only the provider that has that image knows it", essential=True)
             return None
         case _Part(type="input_file") if part.file_id or part.file_url or part.file_data:
             media_type, data = _data_of(part.file_data or "")

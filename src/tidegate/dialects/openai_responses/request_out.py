@@ -121,6 +121,8 @@ def _content_out(part: chat.Part, place: str, losses: Losses) -> list[dict[str, 
             url = f"data:{part.media_type or 'image/png'};base64,{part.data}" if part.url is None else part.url
             return [{"type": "input_image", "image_url": url, "detail": part.detail or "auto"}]
         case chat.File():
+            if losses.not_openais(part, place):
+                return []
             return [{"type": "input_file", **_file_out(part)}]
         case _:
             losses.add(place, f"what is said to the model holds no {type(part).__name__.lower()} here")
