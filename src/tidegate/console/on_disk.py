@@ -47,7 +47,7 @@ def versions_here(project: Project, registry: Registry, name: str) -> list[Versi
 def first_gate(name: str, *, has_suite: bool = True) -> NextStep:
     """How it gets its first version."""
     if has_suite:
-        return NextStep("Run its gate, and it gets one:", f"tidegate gate {name}")
+        return NextStep("Run its gate:", f"tidegate gate {name}")
     return NextStep(
         "It has no eval.yaml, so no gate can pass it. Deploy it where none is asked for:",
         f"tidegate deploy {name} --env staging",
