@@ -40,7 +40,7 @@ from tidegate.gateway.edge import Request
 from tidegate.gateway.lookup import Lookup
 from tidegate.gateway.pipeline import Services
 from tidegate.gateway.reply import head_bytes
-from tidegate.gateway.routes import Routes
+from tidegate.gateway.routes import KNOWN, Routes
 from tidegate.ports import UpstreamAnswer, UpstreamRequest
 from tidegate.stores.memory import MemoryAnswers
 from tidegate.stores.meter import Meter
@@ -350,6 +350,87 @@ async def ask_brokenly(random: Random) -> None:
     reply = await gateway.ask(wire, model, written(body, random), stream=stream)
     [row] = gateway.check_nothing_left(1)
     check(wire, reply, row, willing=True)
+
+
+PATHS = (
+    *("/", "*", "//", "/v1", "/v1beta/models/", "/v1/prompts/", "/v1/cache", "/v1/models/", "/..%2f", "/livez"),
+    *KNOWN,
+)
+PIECES = (
+    "",
+    "/",
+    "x",
+    "%ff",
+    "%00",
+    "%0d%0a",
+    "%F0%9F%98%80",
+    ":",
+    ":generateContent",
+    "answer",
+    "prompt:answer",
+    "oai/m",
+)
+QUERIES = (
+    "",
+    "alt=sse",
+    "key=x",
+    "version=v7",
+    "version=%ff",
+    "a=%zz&=&&",
+    "prompt=answer&version=v7",
+    "a&" * 99,
+    "\xff",
+)
+HEADERS = (
+    *(
+        "authorization",
+        "x-api-key",
+        "origin",
+        "host",
+        "cookie",
+        "traceparent",
+        "x-request-id",
+        "cache-control",
+        "accept",
+    ),
+    *("x-tidegate-tags", "x-tidegate-user", "x-tidegate-cache", "x-tidegate-origin", "anthropic-version", "\xff"),
+)
+VALUES = (
+    "",
+    "x",
+    "Bearer ",
+    "a=b",
+    "no-store",
+    "max-age=" + "9" * 30,
+    "a\tb",
+    "\xff\xfe",
+    "x" * 9_000,
+    ",=,",
+    "eval",
+    "null",
+)
+
+
+@given(seeds)
+@MANY
+def test_whatever_is_asked_of_whatever_path_is_answered(seed: int) -> None:
+    asyncio.run(ask_anywhere(Random(seed)))
+
+
+async def ask_anywhere(random: Random) -> None:
+    gateway, reply = Gateway(Provider(well, random)), Reply(random)
+    path = random.choice(PATHS) + random.choice(PIECES) + random.choice(PIECES)
+    headers = {random.choice(HEADERS): random.choice(VALUES) for _ in range(random.randrange(5))}
+    method = random.choice(("GET", "GET", "POST", "DELETE", "HEAD", "PUT", "OPTIONS", "BREW"))
+    wire = random.choice(WIRES)
+    body = random.choice((b"", b"{}", asked(wire, "oai", stream=False)))
+    request = Request(method, path, random.choice(QUERIES), headers, body, "127.0.0.1")
+    await gateway.routes(request, reply)
+    assert reply.ended
+    assert reply.status == 200 or 400 <= reply.status < 500, reply.body
+    json.loads(reply.body)
+    gateway.check_nothing_left(len(gateway.spool.lines))
+    assert len(gateway.spool.lines) <= 1
 
 
 @given(seeds)

@@ -8,12 +8,32 @@ from typing import Any
 import pytest
 
 from tests.frames import event as frame
-from tests.unit.test_crossing import ASKED, CHAT, CHAT_ASKED, COMPLETION, GEMINI, GENERATED, bench, events, lines
+from tests.unit.test_crossing import (
+    ASKED,
+    CHAT,
+    CHAT_ASKED,
+    CHAT_STREAM,
+    COMPLETION,
+    GEMINI,
+    GENERATED,
+    bench,
+    events,
+    lines,
+    piece,
+    responses_stream,
+)
 from tidegate.core.usage import MOST
 from tidegate.fakes import ScriptedAnswer
 
 RESPONSES_ASKED = {"input": "Hi", "store": False}
 ANTHROPIC_ASKED = {"max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+CLAUDE_SAID = lines(
+    {"type": "message_start", "message": {"id": "a", "type": "message", "role": "assistant", "model": "m"}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+    {"type": "message_stop"},
+).replace(b'{"type": "message_stop"}', b'{"type":"message_stop"}')
 MESSAGE = {"id": "a", "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use"}
 PRICES = {"oai/m-1": {"input": 1, "output": 2}}
 
@@ -125,6 +145,18 @@ async def test_bedrock_stream_without_a_reason_to_stop_is_not_complete() -> None
     assert "response.completed" not in reply.body.decode()
     row = parts.call
     assert (row["outcome"], row["error_type"], row["input_tokens"]) == ("error", "stream_broken", 3)
+
+
+@pytest.mark.parametrize("empty", [b"data: \n\n", b"data:\n\n", b"data\n\n", b"event: ping\ndata: \n\n"])
+@pytest.mark.parametrize("model", ["oai/m", "ant/m", "goo/m", "res/m"])
+async def test_an_event_without_a_word_in_it_breaks_no_stream(model: str, empty: bytes) -> None:
+    """Some keep a connection alive that way."""
+    said = {"oai/m": CHAT_STREAM, "goo/m": piece("Hello", "STOP"), "ant/m": CLAUDE_SAID, "res/m": responses_stream()}
+    for path, asked in ((CHAT, {**CHAT_ASKED}), ("/v1/messages", {**ANTHROPIC_ASKED})):
+        parts = bench(empty + said[model].replace(b"\n\n", b"\n\n" + empty))
+        reply = await parts.ask(path, {**asked, "model": model, "stream": True})
+        assert (reply.status, parts.call["outcome"]) == (200, "ok")
+        assert reply.body.endswith((b"data: [DONE]\n\n", b'data: {"type":"message_stop"}\n\n'))
 
 
 NOTHING = b"data: [DONE]\n\n"

@@ -85,11 +85,8 @@ class EventSplitter:
 
 
 def data_of(event: bytes) -> bytes | None:
-    """The `data:` lines of an event joined by LF, or None for a comment or an event that has none."""
+    """The `data:` lines of an event joined by LF, or None for a comment or an event that has nothing in them."""
     if event.startswith(b"data: ") and LF not in event:
-        return event[6:]
-    lines = [line for line in event.split(b"\n") if line.startswith(b"data")]
-    values = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
-    if not values and b"data" not in lines:
-        return None
-    return b"\n".join(values)
+        return event[6:] or None
+    values = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(values) or None
