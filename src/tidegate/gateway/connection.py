@@ -56,6 +56,8 @@ class Shared:
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         """Running handlers, also those whose client has left and that are still cleaning up."""
+        self.arriving = 0
+        """Bytes of bodies that are still on their way in."""
         self.draining = False
         self.date = b""
         """The `date:` header line, kept fresh by the edge."""
@@ -80,6 +82,8 @@ class Connection(asyncio.Protocol):
         self._worker: asyncio.Task[None] | None = None
         self._next: asyncio.Future[tuple[Request, HttpReply]] = shared.loop.create_future()
         self._held = bytearray()
+        self._arriving = 0
+        """Of the body that is coming in, as far as `Shared` knows."""
         # The way out.
         self._drained: asyncio.Future[None] | None = None
         self._stalled_at = 0
@@ -105,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._closing = True
         self._parser.ready.clear()
+        self._arrive(0)
         if self._task is None and self._worker is not None:
             self._worker.cancel(LEFT)
         self._cancel()
@@ -161,10 +166,20 @@ class Connection(asyncio.Protocol):
                 if parser.ready:
                     self._held[:0] = view[at + SLICE_BYTES :]
                     break
+        if self._arriving != parser.body_bytes:
+            self._arrive(parser.body_bytes)
         if parser.ready:
             self._begin()
         elif not began or head_done != parser.head_done:
             self._await_rest()
+
+    def _arrive(self, size: int) -> None:
+        """So much has come of a body whose rest is awaited."""
+        shared = self._shared
+        more, self._arriving = size - self._arriving, size
+        shared.arriving += more
+        if more > 0 and shared.arriving > self._limits.bodies_bytes:
+            self._give_up(503, "The server is receiving as much as it can hold. Try again shortly.")
 
     def _await_rest(self) -> None:
         parser = self._parser
@@ -270,6 +285,8 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self._held.clear()
         self._parser.ready.clear()
+        self._parser.discard()
+        self._arrive(0)
         self._wait(LINGER_S)
 
     def _give_up(self, status: int, message: str) -> None:

@@ -53,6 +53,8 @@ class Limits(msgspec.Struct, frozen=True):
     write_buffer_bytes: int = 256 << 10
     """`send` waits while more than this is on its way to a slow reader."""
     connections: int = 10_000
+    bodies_bytes: int = 512 << 20
+    """Of bodies that are still on their way in, all connections together: nobody has said yet who sends them."""
     header_s: float = 10.0
     """From a request's first byte to the end of its headers."""
     body_s: float = 30.0
@@ -101,8 +103,9 @@ class RequestParser:
         self._repeats = 0
         self.head_done = False
         """Of the partial request."""
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._body: bytes | bytearray = b""
+        self.body_bytes = 0
+        """What has come of the body."""
         self._old = False
         self.continue_due = False
         """Its client waits for 100 Continue before it sends the body."""
@@ -141,6 +144,11 @@ class RequestParser:
         self._refused = refusal
         refusal.path = self.path
         self.ready.append(refusal)
+
+    def discard(self) -> None:
+        """Lets go of what has come of a request that will not be served."""
+        self._body = b""
+        self.body_bytes = 0
 
     @property
     def path(self) -> str:
@@ -231,10 +239,15 @@ class RequestParser:
     def on_body(self, part: bytes) -> None:
         self._dry_bytes = 0
         self.continue_due = False
-        self._body_bytes += len(part)
-        if self._body_bytes > self._max_body_bytes:
+        self.body_bytes += len(part)
+        if self.body_bytes > self._max_body_bytes:
             self._fail_large_body()
-        self._body.append(part)
+        if not self._body:
+            self._body = part
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += part  # no list: pieces may be of two bytes, and each would take fifty
 
     def _fail_large_body(self) -> NoReturn:
         self._fail(413, f"The request's body is larger than {self._max_body_bytes:,} bytes (gateway.max_body_bytes).")
@@ -245,7 +258,7 @@ class RequestParser:
         if self._url != self._last_url:  # on one connection it is mostly the same again
             self._path, self._query = self._target()
             self._last_url = self._url
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        body = self._body if isinstance(self._body, bytes) else bytes(self._body)
         keep_alive = self._parser.should_keep_alive()
         self.ready.append(
             Request(self._method(), self._path, self._query, self._headers, body, self._peer, keep_alive, self._old)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+import tracemalloc
 
 import pytest
 
 from tests.contract.edge.client import CHUNKED, PLAIN, POST, Client, echo, error_of, serving
-from tidegate.gateway.edge import HttpReply, Request
+from tidegate.gateway.edge import HttpReply, Limits, Request
+from tidegate.gateway.parser import RequestParser
 
 # --- limits and deadlines -----------------------------------------------------------------------------------------
 
@@ -124,6 +126,54 @@ async def test_connections_over_the_limit_are_refused() -> None:
             assert (await second.answer())[0] == 503
         first.send(PLAIN)
         assert (await first.answer())[0] == 200
+
+
+async def test_bodies_on_their_way_in_are_bounded_together() -> None:
+    """Who sends them is not known before they are whole; one that is over, or whose client has left, counts no more."""
+    part = bytes(600_000)
+    begin = POST + b"Content-Length: 600001\r\n\r\n" + part
+    async with serving(bodies_bytes=1_000_000) as port, Client(port) as first:
+        first.send(begin)
+        await asyncio.sleep(0.05)
+        for _ in range(2):
+            async with Client(port) as second:
+                second.send(begin)
+                status, headers, body = await second.answer()
+                assert (status, headers["connection"]) == (503, "close")
+                assert "as much as it can hold" in str(error_of(body)["message"])
+        async with Client(port) as small:
+            small.send(PLAIN)
+            assert (await small.answer())[0] == 200
+        for _ in range(2):
+            first.send(b"x")
+            assert (await first.answer())[0] == 200
+            first.send(begin)
+            await asyncio.sleep(0.05)
+    async with serving(bodies_bytes=1_000_000) as port:
+        for _ in range(3):
+            async with Client(port) as leaver:
+                leaver.send(begin)
+                await asyncio.sleep(0.05)
+        async with Client(port) as client:
+            client.send(begin + b"x")
+            assert (await client.answer())[0] == 200
+
+
+def test_a_body_in_tiny_chunks_takes_no_more_than_another() -> None:
+    parser = RequestParser(Limits(), 2 << 20, "")
+    parser.feed(CHUNKED)
+    tracemalloc.start()
+    try:
+        for _ in range(500):
+            parser.feed(b"2\r\nab\r\n" * 1_000)
+        parser.feed(b"0\r\n\r\n")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    [request] = parser.ready
+    assert isinstance(request, Request)
+    assert request.body == b"ab" * 500_000
+    assert peak < 4 << 20
 
 
 # --- hostile bytes ------------------------------------------------------------------------------------------------
