@@ -19,6 +19,7 @@ from tidegate.core.artifact import Artifact, Input, Message, digest
 from tidegate.core.errors import StreamBroken, UpstreamTimeout, UpstreamUnavailable
 from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
+from tidegate.core.usage import estimate_tokens
 from tidegate.dialects import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
 from tidegate.dialects.dialect import Dialect
 from tidegate.fakes import (
@@ -326,11 +327,17 @@ async def test_a_full_disk_refuses_calls_under_a_budget_and_no_others() -> None:
 
 
 def reserved(
-    body: dict[str, Any], *, models: tuple[tuple[int, int], ...] = ((1, 2),), output: int, extra: int = 0
+    body: dict[str, Any],
+    *,
+    models: tuple[tuple[int, int], ...] = ((1, 2),),
+    output: int,
+    extra: int = 0,
+    tries: int = 3,
 ) -> int:
-    """Nano-USD: bytes and output at the dearest of these rates."""
-    size = len(json.dumps(body).encode()) + admission.HIDDEN_TOKENS + extra
-    return max(size * a + output * b for a, b in models) * 1_000
+    """Nano-USD: bytes and output at the dearest of these rates, and for every other try a quarter of the bytes."""
+    size = len(json.dumps(body).encode()) + extra
+    again = (tries - 1) * estimate_tokens(size)
+    return max((size + admission.HIDDEN_TOKENS + again) * a + output * b for a, b in models) * 1_000
 
 
 @pytest.mark.parametrize(
@@ -408,10 +415,30 @@ async def test_the_dearest_target_on_the_dearest_tier_is_reserved_and_the_one_th
     refused = ScriptedAnswer(status=404, body=[b"{}"])
     bench, body = Bench(budgets=budgets, answers=[refused, GOOD]), {**CHAT, "model": "support"}
     await bench.call(body)
-    assert bench.begun()["charge"][0] == reserved(body, models=((1, 2), (12, 4)), output=100)
+    assert bench.begun()["charge"][0] == reserved(body, models=((1, 2), (12, 4)), output=100, tries=4)
     cost = 10 * 3_000 + 5 * 1_000
     assert bench.spent() == {"total": cost, "model support": cost, "model other/m-2": cost}
     assert bench.held() == 0
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_g2_tries_that_nobody_waited_for_are_within_what_was_reserved(
+    answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is charged its input: five of them, of 8,000 letters, cost 1.2 times what the call had reserved."""
+    slept = asyncio.sleep
+    monkeypatch.setattr("tidegate.gateway.attempt.asyncio.sleep", lambda _: slept(0))
+    late = ScriptedAnswer(fails=UpstreamTimeout("late", phase="first_byte"))
+    used = {"prompt_tokens": 8_000, "completion_tokens": 1}
+    last = ScriptedAnswer(body=[json.dumps({**json.loads(ANSWER), "usage": used}).encode()])
+    routes = {"support": {"targets": ["sim/m-1", "other/m-3"], "retries": 2}}
+    prices = {name: {"input": 1, "output": 1} for name in ("sim/m-1", "other/m-3")}
+    config = {**CONFIG, "routes": routes, "prices": prices}
+    bench = Bench(answers=[*[late] * 4, last if answers else late], config=config)
+    body = {**CHAT, "model": "support", "messages": [{"role": "user", "content": "x" * 8_000}], "max_tokens": 1}
+    await bench.call(body)
+    assert len(bench.record()["attempts"]) == 5  # the budget of retries allows three of four
+    assert 4 * 2_000_000 < bench.spent()["total"] <= bench.begun()["charge"][0]
 
 
 async def test_a_prompts_own_words_and_bound_are_reserved() -> None:

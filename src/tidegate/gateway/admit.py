@@ -2,7 +2,8 @@
 What a call takes of limits and budgets before its first attempt: estimated here, settled when its record is closed.
 
 Money is reserved for the worst: every byte of the request a token, the whole of the bound on output, at the dearest
-rates of any target that it may be sent to. Tokens per minute are taken as they will probably be, and put right later.
+rates of any target that it may be sent to; and for every try but the last what its input probably costs. Tokens per
+minute are taken as they will probably be, and put right later.
 """
 
 from __future__ import annotations
@@ -48,15 +49,17 @@ def admit(call: Call, plan: Plan, record: Record, admission: Admission, *, unbou
     size = _bytes(call, plan, record)
     bound, count = _output_bound(plan)
     output = (unbounded if bound is None else bound) * count
-    most = 0
+    tokens, most = estimate_tokens(size), 0
     for ceiling in path.ceilings:
-        most = max(most, ceiling.nano_usd(size + HIDDEN_TOKENS, output))
+        once = ceiling.nano_usd(size + HIDDEN_TOKENS, output)
+        # What a try costs that nobody waited for to its end, in record.py.
+        most = max(most, once + (path.tries - 1) * ceiling.nano_usd(tokens, 0))
     record.hold = hold = admission.admit(
         key=row.key,
         prompt=row.prompt,
         route=row.route,
         models=path.models,
-        tokens=estimate_tokens(size) + (bound or 0) * count,
+        tokens=tokens + (bound or 0) * count,
         nano_usd=most,
     )
     if hold.most is not None and not hold.begin(encode_entry(Entry(row, None, hold.most))):

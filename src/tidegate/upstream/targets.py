@@ -159,11 +159,14 @@ class Path:
     """`provider/model` of each target."""
     ceilings: tuple[Ceiling, ...] = field(init=False)
     """Of the targets whose price is known."""
+    tries: int = field(init=False)
+    """The most that one call makes."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", tuple([target.name for target in self.targets]))
         known = [target.ceiling for target in self.targets if target.ceiling is not None]
         object.__setattr__(self, "ceilings", tuple(known))
+        object.__setattr__(self, "tries", len(self.targets) * (self.retries + 1))
 
 
 class Targets:
