@@ -213,6 +213,11 @@ async def test_a_picture_without_an_address_is_no_picture_called_none(model: str
     assert "None" not in parts.upstream.requests[0].body.decode()
 
 
+async def test_a_purge_with_more_parameters_than_it_takes_is_refused() -> None:
+    reply = await bench().ask("/v1/cache", b"", "&".join(["prompt=a"] * 9), "DELETE")
+    assert (reply.status, json.loads(reply.body)["error"]["type"]) == (400, "invalid_request_error")
+
+
 # --- what is said of it -------------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,10 @@ async def answer(request: Request, reply: Reply, lookup: Lookup | None, prompts:
 async def _purge(query: str, lookup: Lookup | None, prompts: PromptSource, access: Access) -> int:
     if not access.may("move"):
         raise Forbidden("this key may not empty the cache; that takes the role deployer or admin.")
-    asked = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=8))
+    try:
+        asked = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=8))
+    except ValueError as error:
+        raise InvalidRequest(f"{PATH} takes {' and '.join(ASKS)}, each once.") from error
     prompt, version = (asked.get(name) for name in ASKS)
     if unknown := next((name for name in asked if name not in ASKS and name != "key"), None):
         raise InvalidRequest(f"{PATH} takes {' and '.join(ASKS)}, not {unknown[:80]!r}.", param=unknown[:80])
