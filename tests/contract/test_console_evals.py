@@ -346,3 +346,12 @@ def test_a_calibrations_figure_is_called_by_its_name(client: TestClient, project
 def test_a_prompts_page_counts_the_cases_of_every_run(client: TestClient, project: seed.Seeded) -> None:
     save(project, failing=5)
     assert '<td class="num">55/60</td>' in client.get(f"/prompts/{seed.NAME}").text
+
+
+def test_a_judges_page_says_how_it_is_calibrated_and_not_how_it_is_deployed(
+    client: TestClient, project: seed.Seeded
+) -> None:
+    calibrate(project)
+    page = client.get("/prompts/judges/tone").text
+    assert "tidegate judge calibrate tone<" in page
+    assert "/deploy/" not in page

@@ -132,7 +132,7 @@ def overview_charts(data: Overview, zone: ZoneInfo, markers: Sequence[Marker]) -
         Chart(
             "calls",
             "Calls and errors",
-            f"by outcome, in {human.duration_words(data.window.step)}",
+            f"by outcome, per {human.duration_words(data.window.step)}",
             _bars(
                 time,
                 [name for name, _ in _OUTCOMES],
@@ -177,7 +177,7 @@ def overview_charts(data: Overview, zone: ZoneInfo, markers: Sequence[Marker]) -
         Chart(
             "tokens",
             "Tokens",
-            f"input and output, in {human.duration_words(data.window.step)}",
+            f"input and output, per {human.duration_words(data.window.step)}",
             _bars(
                 time,
                 labels,

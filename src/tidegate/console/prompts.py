@@ -21,6 +21,7 @@ from tidegate.core.evaluation import Run
 from tidegate.core.ledger import Deployment, Pointer, Version
 from tidegate.core.run_lines import RunFilter
 from tidegate.core.split import percent, shown
+from tidegate.prompts.files import JUDGES
 from tidegate.prompts.registry import Registry
 from tidegate.prompts.sides import Side, Sides
 from tidegate.telemetry.find import ServedBy, served_by, strays
@@ -90,6 +91,7 @@ class PromptPages:
             "prompt.html",
             {
                 "name": name,
+                "is_judge": name.startswith(f"{JUDGES}/"),
                 "description": versions[0].description,
                 "versions": [_version(version, pointers, log, runs) for version in versions],
                 "pointers": [
