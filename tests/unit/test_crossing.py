@@ -10,10 +10,12 @@ import msgspec
 import pytest
 
 from tidegate.config import Config
+from tidegate.core import chat
 from tidegate.core.artifact import Artifact, Input, Message, digest
 from tidegate.core.errors import StreamBroken
 from tidegate.core.ledger import Served
 from tidegate.core.retries import RetryBudget
+from tidegate.dialects import openai_chat
 from tidegate.dialects.sse import EventSplitter, data_of
 from tidegate.fakes import FakePrompts, FakeUpstream, FixedClock, FixedRandom, MemorySpool, ScriptedAnswer
 from tidegate.gateway.attempt import Attempts
@@ -508,6 +510,21 @@ async def test_a_chat_client_that_asks_for_what_happens_anyway_loses_nothing(fie
     """SDKs write such fields by themselves: they were named as dropped, and refused where that is asked for."""
     reply = await bench(GENERATED, unsupported="reject").ask(CHAT, {**CHAT_ASKED, **field})
     assert (reply.status, reply.headers.get("x-tidegate-dropped")) == (200, None)
+
+
+@pytest.mark.parametrize("bounds", [(7, 9), (9, 7)])
+async def test_f7_of_both_names_of_the_bound_on_output_the_lower_one_holds(bounds: tuple[int, int]) -> None:
+    parts = bench(GENERATED)
+    await parts.ask(CHAT, {**CHAT_ASKED, "max_tokens": bounds[0], "max_completion_tokens": bounds[1]})
+    assert parts.sent["generationConfig"] == {"maxOutputTokens": 7}
+
+
+def test_f7_openai_itself_gets_the_bound_by_its_own_name_and_servers_like_it_by_the_older_one() -> None:
+    """OpenAI's reasoning models refuse `max_tokens`, and older servers do not know `max_completion_tokens`."""
+    asked = chat.Request((chat.Message("user", (chat.Text("Hi"),)),), max_output_tokens=7)
+    for native, name in ((True, "max_completion_tokens"), (False, "max_tokens")):
+        body, _ = openai_chat.DIALECT.request_out(asked, model="m", stream=False, native=native)
+        assert {key: given for key, given in json.loads(body).items() if "tokens" in key} == {name: 7}
 
 
 SHOWN = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}

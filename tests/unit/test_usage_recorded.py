@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.test_pipeline import CHAT, CONFIG, DONE, USAGE, Bench, completion, delta, event
 from tidegate.config import Config
-from tidegate.core.errors import StreamBroken
+from tidegate.core.errors import StreamBroken, UpstreamTimeout
 from tidegate.dialects import anthropic, openai_responses
 from tidegate.fakes import FakeUpstream, ScriptedAnswer
 
@@ -21,6 +21,13 @@ CLAUDE = Config.model_validate(
     }
 )
 
+ONCE = Config.model_validate(
+    {
+        "providers": {"sim": {"base_url": "http://127.0.0.1:1/v1"}},
+        "routes": {"once": {"targets": ["sim/m-1"], "retries": 0}},
+        "prices": {"sim/m-1": {"input": 1, "output": 2}},
+    }
+)
 RESPONSES = Config.model_validate(
     {
         "providers": {"res": {"dialect": "openai_responses", "base_url": "http://127.0.0.1:1/v1"}},
@@ -130,6 +137,17 @@ async def test_what_the_provider_still_works_on_has_no_cost_yet(status: str) -> 
     answer = ScriptedAnswer(body=[json.dumps(running).encode()])
     row = await recorded(answer, asked, RESPONSES, dialect=openai_responses.DIALECT)
     assert (row["outcome"], row["cost_nano_usd"], row["usage_source"]) == ("ok", None, "estimated")
+
+
+@pytest.mark.parametrize(("phase", "cost"), [("connect", None), ("first_byte", 9_000), ("idle", 9_000)])
+async def test_a_try_that_was_sent_and_not_waited_for_is_charged_and_one_that_was_not_sent_is_not(
+    phase: Any, cost: int | None
+) -> None:
+    late = ScriptedAnswer(fails=UpstreamTimeout("late", phase=phase))
+    bench = Bench(FakeUpstream(late), config=ONCE)
+    await bench.call({**CHAT, "model": "once", "messages": [{"role": "user", "content": "123"}]})
+    row = bench.record()["call"]
+    assert (row["cost_nano_usd"], row["usage_source"]) == (cost, "estimated" if cost else None)
 
 
 async def test_a_service_tier_without_a_price_is_recorded_and_has_no_cost() -> None:
