@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import time
 from collections.abc import Iterator
@@ -27,6 +28,15 @@ SERVED_BYTES = 6 * MAX_BODY
 """A large body that is served stands in the call, in the record and in what goes to the provider."""
 MARK = "@@"
 wires = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+
+
+@pytest.fixture(autouse=True)
+def _what_other_tests_left_is_not_looked_through() -> Iterator[None]:
+    """Or each collection of garbage here, a hundred, would take as long as this process is old."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def models(wire: Wire) -> tuple[str, ...]:
