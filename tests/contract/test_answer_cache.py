@@ -72,6 +72,14 @@ async def test_a_purge_takes_what_it_names(make: Make) -> None:
     assert [await answers.get(key) for key in entries] == [None] * 4
 
 
+async def test_one_that_is_too_large_takes_the_place_of_an_older_one_all_the_same(make: Make) -> None:
+    """Who asked anew has the new answer: the next one must not get the old one again."""
+    answers = make(FixedClock())
+    await answers.put(b"a", kept(b"old"), 10)
+    await answers.put(b"a", kept(b"x" * (answers.largest + 1)), 10)
+    assert await answers.get(b"a") is None
+
+
 @given(st.lists(st.tuples(st.sampled_from("pgd"), st.integers(0, 20), st.integers(0, 9_000)), max_size=60))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_its_room_is_bounded_whatever_happens(make: Make, steps: list[tuple[str, int, int]]) -> None:

@@ -40,12 +40,12 @@ class MemoryAnswers:
         return held[0]
 
     async def put(self, key: bytes, answer: KeptAnswer, ttl_s: float) -> None:
-        """Keeps an answer instead of what was there, if it is not too large."""
+        """Keeps an answer instead of what was there; one that is too large leaves nothing there."""
+        if key in self._held:
+            self._drop(key)
         size = _size(answer)
         if size > self.largest:
             return
-        if key in self._held:
-            self._drop(key)
         self._held[key] = (answer, self._clock.monotonic() + ttl_s)
         self.bytes += size
         while self.bytes > self._max_bytes:
