@@ -23,6 +23,8 @@ from bench.provider import SAID, word
 
 SYSTEM = "You are a support assistant of an online shop. Answer in JSON. Use only the context given. " * 2
 QUESTION = "Context: Items can be returned within thirty days of delivery, unused, in the original box. " * 3
+RUN = time.time_ns()
+"""No client before or after this one asks the same."""
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
 SPOKEN = {
     "openai": re.compile(rb'"delta":\{"content":"([^"]*)"'),
@@ -57,7 +59,7 @@ class Asking(asyncio.Protocol):
 
     def request(self) -> bytes:
         options = self.options
-        said = [{"role": "user", "content": f"{QUESTION} Question {self.number}.{self.asked}: how long?"}]
+        said = [{"role": "user", "content": f"{QUESTION} Question {RUN}.{self.number}.{self.asked}: how long?"}]
         body: dict[str, Any] = {"model": "gpt-4.1", "temperature": 0.2, "max_tokens": options.words or 200}
         if options.dialect == "anthropic":
             body |= {"system": SYSTEM, "messages": said}

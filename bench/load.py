@@ -2,9 +2,10 @@
 What a call and a streamed chunk cost the gateway, beside nginx's `proxy_pass`: `uv run python -m bench.load [--quick]`.
 
 Everything is on: a key, limits, a budget, the exact cache (no two requests are the same), content in every record.
-nginx and the gateway take turns in front of one provider, on one CPU; the provider and the clients have the other. CPU
-is user and system time from /proc, of the gateway process and, apart, of recorder, console and supervisor beside it.
-Figures of different machines do not compare; the ratios are of one round each, and the median of the rounds counts.
+nginx, a relay that is the least a gateway in Python can be (bench.relay), and the gateway take turns in front of one
+provider, on one CPU; the provider and the clients have the other. CPU is user and system time from /proc, of the
+gateway process and, apart, of recorder, console and supervisor beside it. Figures of different machines do not compare;
+the ratios are of one round each, and the median of the rounds counts.
 
 Needs nginx and two CPUs. Prints a table, writes results/load.json.
 """
@@ -121,6 +122,15 @@ def nginx(provider: int, cpus: set[int] | None) -> Iterator[Standing]:
 
 
 @contextlib.contextmanager
+def relay(provider: int, cpus: set[int] | None) -> Iterator[Standing]:
+    """The floor: bytes are moved by Python, nothing is looked at."""
+    with process("-m", "bench.relay", str(provider), cpus=cpus, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        yield Standing(child.pid, ready(int(child.stdout.readline()), ""))
+        child.stdout.close()
+
+
+@contextlib.contextmanager
 def tidegate(provider: int, cpus: set[int] | None) -> Iterator[tuple[Standing, str]]:
     """The gateway with everything on, and the key it asks for."""
     port = free_port()
@@ -175,7 +185,7 @@ def costs(standing: Standing, per: int, *asked: Any) -> tuple[dict[str, float], 
 
 
 def one_round(provider: int, cpus: set[int] | None, seconds: float) -> dict[str, Any]:
-    """Both, one after the other."""
+    """All three, one after the other."""
     found: dict[str, Any] = {}
     stream = ("--words", str(WORDS))
     direct = load(provider, 64, seconds, *stream)["first_ms"]
@@ -197,6 +207,8 @@ def one_round(provider: int, cpus: set[int] | None, seconds: float) -> dict[str,
 
     with nginx(provider, cpus) as standing:
         measure("nginx", standing, "")
+    with relay(provider, cpus) as standing:
+        measure("relay", standing, "")
     with tidegate(provider, cpus) as (standing, key):
         measure("tidegate", standing, key)
         mine = found["tidegate"]
@@ -233,16 +245,14 @@ def most_memory(standing: Standing, work: Callable[[], dict[str, Any]]) -> tuple
 
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over the rounds, of figures and of each round's own ratios."""
+    compared = (("gateway", "tidegate", "gateway"), ("all", "tidegate", "all"), ("relay", "relay", "all"))
     ratios = {
-        f"{part}_{whose}": [one["tidegate"][f"{part}_us"][whose] / one["nginx"][f"{part}_us"]["all"] for one in rounds]
+        f"{part}_{name}": [one[who][f"{part}_us"][whose] / one["nginx"][f"{part}_us"]["all"] for one in rounds]
         for part in ("unary", "chunk")
-        for whose in ("gateway", "all")
+        for name, who, whose in compared
     }
-    return {
-        "ratio_to_nginx": middle(zip_values(ratios)),
-        "tidegate": middle([one["tidegate"] for one in rounds]),
-        "nginx": middle([one["nginx"] for one in rounds]),
-    }
+    figures = {who: middle([one[who] for one in rounds]) for who in ("tidegate", "relay", "nginx")}
+    return {"ratio_to_nginx": middle(zip_values(ratios)), **figures}
 
 
 def zip_values(columns: dict[str, list[float]]) -> list[dict[str, float]]:
@@ -280,7 +290,7 @@ def main() -> None:
             rounds.append(one_round(port, there, 1.5 if options.quick else 5))
             print(f"round {number + 1}: {json.dumps(rounds[-1])}", file=sys.stderr)
     result = {**summary(rounds), "rounds": rounds, "pinned": here is not None, "machine": machine}
-    print(json.dumps({name: result[name] for name in ("ratio_to_nginx", "tidegate", "nginx")}, indent=2))
+    print(json.dumps({name: result[name] for name in ("ratio_to_nginx", "tidegate", "relay", "nginx")}, indent=2))
     if not options.quick:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "load.json").write_text(json.dumps(result, indent=2) + "\n")

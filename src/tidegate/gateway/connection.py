@@ -28,9 +28,13 @@ from typing import cast
 
 from tidegate.gateway.parser import SLICE_BYTES, Limits, Refusal, Request, RequestParser
 from tidegate.gateway.reply import HttpReply, head_bytes
+from tidegate.upstream.outbox import Outbox
 
 _log = logging.getLogger("tidegate.edge")
 
+UNSENT_BYTES = 16 << 10
+UNSENT_PIECES = 8
+"""More than the one in a piece, or as many as the other, do not wait for the end of the turn."""
 HELD_BYTES = 64 << 10
 """Input behind the request being handled that may wait unparsed, before reading pauses."""
 LINGER_S = 2.0
@@ -59,6 +63,7 @@ class Shared:
         self.arriving = 0
         """Bytes of bodies that are still on their way in."""
         self.draining = False
+        self.outbox = Outbox(self.loop)
         self.date = b""
         """The `date:` header line, kept fresh by the edge."""
 
@@ -85,6 +90,7 @@ class Connection(asyncio.Protocol):
         self._arriving = 0
         """Of the body that is coming in, as far as `Shared` knows."""
         # The way out.
+        self._unsent: list[bytes] = []
         self._drained: asyncio.Future[None] | None = None
         self._stalled_at = 0
 
@@ -107,6 +113,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._shared.connections.discard(self)
         self._transport = None
+        self._unsent.clear()
         self._closing = True
         self._parser.ready.clear()
         self._arrive(0)
@@ -118,6 +125,7 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._cancel()
             self.abort()
+        self.send_now()
         return False
 
     def _cancel(self) -> None:
@@ -259,10 +267,24 @@ class Connection(asyncio.Protocol):
     # --- out --------------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Raises ConnectionResetError when the client has left."""
+        """At the end of this turn. Raises ConnectionResetError when the client has left."""
         if self._transport is None or self._closing:
             raise ConnectionResetError(LEFT)
-        self._transport.write(data)
+        unsent = self._unsent
+        unsent.append(data)
+        if len(data) > UNSENT_BYTES or len(unsent) == UNSENT_PIECES:
+            self.send_now()
+        elif len(unsent) == 1:
+            self._shared.outbox.add(self)
+
+    def send_now(self) -> None:
+        unsent, transport = self._unsent, self._transport
+        if not unsent:
+            return
+        data = unsent[0] if len(unsent) == 1 else b"".join(unsent)
+        unsent.clear()
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
 
     def date(self) -> bytes:
         return self._shared.date
@@ -279,6 +301,7 @@ class Connection(asyncio.Protocol):
             return
         body = self._shared.error_body(refusal.status, str(refusal), refusal.path)
         head = head_bytes(refusal.status, (("content-type", "application/json"),)) + self._shared.date
+        self.send_now()
         transport.write(head + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body) + body)
         transport.write_eof()
         transport.resume_reading()
@@ -298,6 +321,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Closes when all that was written has gone out; a reader that takes nothing of it is cut off."""
         self._closing = True
+        self.send_now()
         if self._transport is not None:
             self._stalled_at = self._buffered()
             self._wait(self._limits.stall_s)
@@ -319,6 +343,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Closes now, whatever was still to be written."""
         self._closing = True
+        self._unsent.clear()
         if self._transport is not None:
             self._transport.abort()
 

@@ -1,5 +1,5 @@
 """
-The answer to one request, on the wire: head, framing, and one write per event.
+The answer to one request, on the wire: head, framing, and one write per turn of the loop.
 
 Hides content-length against chunked against HTTP/1.0, and what HEAD, 204 and 304 leave out. Headers that a handler
 names are checked, so that no value from outside can split a head and no copied one can contradict the framing.
@@ -38,10 +38,11 @@ class HttpReply(msgspec.Struct, eq=False):
     """
     The answer to one request: one `start`, any number of `send`, one `end` (ports.Reply).
 
-    A streamed answer is one write per `send`, and `end(tail)` is one write too. Any other is held back until `end` and
-    goes out in one write with its content-length. Framing headers (content-length, transfer-encoding, connection, date)
-    are the edge's: naming one is a ValueError, as is CR, LF or NUL in any header. Raises ConnectionResetError when the
-    client has left, which only a handler that swallowed its cancellation can see. One task at a time.
+    A piece of a streamed answer leaves at the end of the turn it was sent in (upstream/outbox.py). Any other answer is
+    held back until `end` and goes out whole with its content-length. Framing headers (content-length,
+    transfer-encoding, connection, date) are the edge's: naming one is a ValueError, as is CR, LF or NUL in any header.
+    Raises ConnectionResetError when the client has left, which only a handler that swallowed its cancellation can see.
+    One task at a time.
     """
 
     _wire: Wire

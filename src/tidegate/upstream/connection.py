@@ -20,6 +20,7 @@ import httptools
 
 from tidegate.core.errors import StreamBroken, UpstreamError, UpstreamProtocol, UpstreamTimeout, UpstreamUnavailable
 from tidegate.upstream.headers import Headers
+from tidegate.upstream.outbox import Outbox
 
 HEAD_LIMIT = 64 << 10
 """Bytes in a row that are not body: the head of an answer, later chunk framing and trailers."""
@@ -45,7 +46,9 @@ class Connection(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, place: str, gone: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, outbox: Outbox, place: str, gone: Callable[[Connection], None]
+    ) -> None:
         self.status = 0
         """0 until the head of the answer is whole."""
         self.headers = NO_HEADERS
@@ -59,6 +62,8 @@ class Connection(asyncio.Protocol):
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done when the socket is gone."""
         self._loop = loop
+        self._outbox = outbox
+        self._unsent = b""
         self._place = place
         self._gone = gone
         self._failure: UpstreamError | None = None
@@ -94,7 +99,13 @@ class Connection(asyncio.Protocol):
         self._head.clear()
         self.answered = self.complete = self._keep_alive = False
         self._head_only = head_only
-        self._transport.write(payload)
+        self._unsent = payload
+        self._outbox.add(self)
+
+    def send_now(self) -> None:
+        payload, self._unsent = self._unsent, b""
+        if payload and not self._transport.is_closing():
+            self._transport.write(payload)
 
     async def ask(self, payload: bytes, patience_s: float, *, head_only: bool) -> None:
         """
@@ -176,7 +187,8 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether another request may follow: the answer is whole, all was sent, and both sides stay."""
-        return not self.closed and self._keep_alive and self._transport.get_write_buffer_size() == 0
+        sent = not self._unsent and self._transport.get_write_buffer_size() == 0
+        return not self.closed and self._keep_alive and sent
 
     def rest(self, patience_s: float) -> None:
         """No owner for now. Closes itself after `patience_s`, on any byte, and when the provider does."""
@@ -194,6 +206,7 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
+        self._unsent = b""
         if self._timer is not None:
             self._timer.cancel()
             self._timer, self._timer_at = None, NEVER

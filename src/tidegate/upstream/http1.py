@@ -16,6 +16,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ from tidegate.ports import UpstreamRequest
 from tidegate.upstream.connection import NO_HEADERS, Connection
 from tidegate.upstream.dial import Network, dial, trust
 from tidegate.upstream.headers import Headers
+from tidegate.upstream.outbox import Outbox
 from tidegate.upstream.proxy import DIRECT, Proxies
 
 IDLE_S = 60.0
@@ -95,6 +97,11 @@ class Pool:
         self.closed = False
         self._tls = trust(ca_file) if ca_file is not None else None
         self._origins: dict[str, _Origin] = {}
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """Of the loop that its connections are on."""
+        return Outbox(asyncio.get_running_loop())
 
     def request(self, request: UpstreamRequest) -> Exchange:
         """Raises BadInput for an origin that is none, InvalidRequest for a path or header that can not be sent."""
@@ -357,8 +364,9 @@ class _Origin:
         try:
             loop = asyncio.get_running_loop()
             tls = await self._pool.tls(self._name) if self._secure else None
+            outbox = self._pool.outbox
             connection = await dial(
-                self._host, self._port, tls, lambda: Connection(loop, self.place, self._gone), self._proxy
+                self._host, self._port, tls, lambda: Connection(loop, outbox, self.place, self._gone), self._proxy
             )
             if connection.closed:
                 raise UpstreamUnavailable(f"{self.place}: the connection broke before an answer.")

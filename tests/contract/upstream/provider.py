@@ -172,6 +172,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.pauses = 0
         self.resumes = 0
+        self.written: list[object] = []
 
     def get_extra_info(self, name: str, default: object = None) -> Wire:
         return self
@@ -180,7 +181,10 @@ class Wire(asyncio.Transport):
         pass
 
     def write(self, data: object) -> None:
-        pass
+        self.written.append(data)
+
+    def is_closing(self) -> bool:
+        return False
 
     def get_write_buffer_size(self) -> int:
         return 0

@@ -14,6 +14,7 @@ from tidegate.core.errors import BadInput, InvalidRequest
 from tidegate.ports import Upstream, UpstreamAnswer, UpstreamExchange
 from tidegate.upstream.connection import HEAD_LIMIT, UNREAD_LIMIT, Connection
 from tidegate.upstream.http1 import Pool
+from tidegate.upstream.outbox import Outbox
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 WHOLE = {
@@ -217,10 +218,34 @@ def test_any_cut_of_the_bytes_gives_the_same_answer(name: str, sizes: list[int])
     assert expected[3] == kept
 
 
+async def test_an_answer_before_its_request_has_left_ends_the_connection() -> None:
+    """Else the request would go out late, and its answer to whoever asks next."""
+    wire, connection = Wire(), Connection(asyncio.get_running_loop(), Outbox(asyncio.get_running_loop()), "p:80", print)
+    connection.connection_made(wire)
+    connection.send(b"request", head_only=False)
+    connection.data_received(HEAD + b"content-length: 2\r\n\r\nok")
+    assert connection.complete
+    assert not connection.reusable
+    connection.close()
+    await asyncio.sleep(0)
+    assert wire.written == []
+    connection.connection_lost(None)
+
+
+async def test_a_request_leaves_in_the_turn_it_was_made_in() -> None:
+    wire, connection = Wire(), Connection(asyncio.get_running_loop(), Outbox(asyncio.get_running_loop()), "p:80", print)
+    connection.connection_made(wire)
+    connection.send(b"request", head_only=False)
+    await asyncio.sleep(0)
+    assert wire.written == [b"request"]
+    connection.close()
+    connection.connection_lost(None)
+
+
 def connected(loop: asyncio.AbstractEventLoop) -> tuple[Wire, Connection]:
     """A connection that has sent its request over a wire without a socket."""
     wire = Wire()
-    connection = Connection(loop, "provider:80", lambda _: None)
+    connection = Connection(loop, Outbox(loop), "provider:80", lambda _: None)
     connection.connection_made(wire)
     connection.send(b"", head_only=False)
     return wire, connection

@@ -37,6 +37,7 @@ from tidegate.ports import UpstreamRequest
 from tidegate.upstream import dial
 from tidegate.upstream.connection import Connection
 from tidegate.upstream.http1 import Pool
+from tidegate.upstream.outbox import Outbox
 
 LENGTH = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"
 ENDLESS = 64 << 20
@@ -325,7 +326,7 @@ async def test_two_that_connect_in_the_same_moment_leave_one(monkeypatch: pytest
 
     async def connect(address: str) -> Connection:
         await both_started.wait()
-        connection = Connection(loop, address, lambda _: None)
+        connection = Connection(loop, Outbox(loop), address, lambda _: None)
         connection.connection_made(Wire())
         made.append(connection)
         return connection
