@@ -122,6 +122,9 @@ def test_a_clean_project_has_nothing_to_report(tmp_path: Path) -> None:
         ({"prompts/support/ａnswer/prompt.md": PROMPT}, ["error prompts/support/ａnswer/prompt.md:0 [bad-name]", "error prompts/support/ａnswer/prompt.md:0 [name-collision] : the name is 'support/answer' in other letters"]),
         ({"prompts/prompt.md": PROMPT}, ["error prompts/prompt.md:0 [bad-name] : a prompt stands in a folder of its own"]),
         ({"prompts/.hidden/prompt.md": "x"}, []),
+        (prompt("{{ question }}", "system:\nBe brief.\n\nUser:\n{{ question }}"), [f"warning {ANSWER}/prompt.md:9 [role-line] : 'User:' opens no message, and is text of the one above. Write `user:`"]),
+        (prompt("{{ question }}", "{{ question }}\nUser:\nHi"), []),
+        ({"prompts/lost/propmt.md": PROMPT, "prompts/lost/eval.yaml": SUITE}, ["error prompts/lost/eval.yaml:0 [no-prompt] : there is no prompt.md beside it, so nothing is evaluated. Did you mean 'propmt.md'?"]),
     ],
 )  # fmt: skip
 def test_every_notice_has_its_place(tmp_path: Path, files: dict[str, str | bytes], expected: list[str]) -> None:

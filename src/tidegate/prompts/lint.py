@@ -7,6 +7,7 @@ One walk finds the prompts and the files that belong to each; links are reported
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from tidegate.config import Config
 from tidegate.core.artifact import Tool
 from tidegate.core.document import Document, parse_json
-from tidegate.core.errors import InvalidFile
+from tidegate.core.errors import InvalidFile, nearest
 from tidegate.core.notice import Notice, from_problem
 from tidegate.core.place import Path as FieldPath
 from tidegate.core.place import dotted
@@ -28,6 +29,8 @@ from tidegate.upstream.lint import lint_model
 
 LARGE_BYTES = 32 << 10
 _SCANNED_BYTES = 8 << 20
+_SUITE = "eval.yaml"
+_ALMOST_A_ROLE = re.compile(r"(system|developer|user|assistant)[ \t]*:[ \t]*", re.IGNORECASE)
 _SEPARATORS = str.maketrans("._", "--")
 
 Files = Mapping[str, list[str]]
@@ -46,6 +49,10 @@ def survey(root: Path) -> tuple[Files, list[Notice]]:
         entries = _entries(root, name, notices)
         if any(entry.name == FILE for entry in entries):
             files = found[name] = []
+        elif any(entry.name == _SUITE for entry in entries):
+            near = nearest(FILE, [entry.name for entry in entries if entry.name.endswith(".md")])
+            message = f"there is no {FILE} beside it, so nothing is evaluated.{near}"
+            notices.append(_error(_label(root, f"{name}/{_SUITE}".lstrip("/")), "no-prompt", message))
         for entry in entries:
             below = f"{name}/{entry.name}".lstrip("/")
             if entry.is_symlink():
@@ -125,6 +132,7 @@ def _about(prompt: PromptFile, config: Config | None) -> Iterator[Notice]:
     for name in artifact.inputs:
         if name not in used:
             yield _warning(front, ("inputs", name), "unused-input", "no message uses this input.")
+    yield from _almost_roles(prompt)
     for index, tool in enumerate(artifact.tools):
         yield from _tool(prompt, front.data["tools"][index], tool)
     if artifact.output.constrain and (loose := _loose(artifact.output.schema, ())):
@@ -135,6 +143,16 @@ def _about(prompt: PromptFile, config: Config | None) -> Iterator[Notice]:
         tokens = estimate_tokens(len(prompt.source))
         message = f"is {size >> 10:,} KiB, some {tokens:,} tokens (estimated) in every call before any input."
         yield Notice("warning", front.file, 0, "", "oversize", message)
+
+
+def _almost_roles(prompt: PromptFile) -> Iterator[Notice]:
+    """Lines meant to open the one message of a role, that are text of the message above: all that a user says, too."""
+    written = {message.role for message in prompt.artifact.messages}
+    for number, line in enumerate(prompt.source.split("\n"), 1):
+        match = _ALMOST_A_ROLE.fullmatch(line.rstrip())
+        if match and (role := match[1].lower()) not in written:
+            message = f"{line.strip()!r} opens no message, and is text of the one above. Write `{role}:` to open one."
+            yield Notice("warning", prompt.front.file, number, "", "role-line", message)
 
 
 def _tool(prompt: PromptFile, name: str, tool: Tool) -> Iterator[Notice]:
