@@ -61,7 +61,6 @@ def test_the_stored_simulation_keeps_the_promise() -> None:
     for row in STORED["drop_of_the_margin"]:
         assert row["pass_percent"] <= 100 * ALPHA + 2 * row["error"], row
 
-
     for row in STORED["must_pass"]:
         if row["now"] is None:
             assert row["fail_percent"] <= 1.5, row
