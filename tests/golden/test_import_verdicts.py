@@ -23,8 +23,8 @@ from tests.importing import made_by
 from tests.unit.evals import ScriptedCaller, version
 from tidegate.cli.lint import lint
 from tidegate.core.evaluation import Repeat, ToolUse
-from tidegate.evals.runner import run_suite
 from tidegate.evals.folder import read
+from tidegate.evals.runner import run_suite
 from tidegate.fakes import FixedClock
 from tidegate.ports import PromptAnswer, PromptCall
 from tidegate.prompts.files import load_prompt
