@@ -254,6 +254,14 @@ def test_history_holds_the_commits_that_changed_the_digest(repo: Repo) -> None:
     assert found.cut is None
 
 
+def test_a_judge_s_history_is_that_of_its_folder_beside_prompts(repo: Repo) -> None:
+    for text in ("Be fair.", "Be strict."):
+        repo.write("judges/tone/prompt.md", f"---\nmodel: p/m\n---\n{text}\n")
+        repo.commit(text)
+    found = history(repo.root / "prompts", "judges/tone", 50)
+    assert [commit.subject for commit in found.commits] == ["Be strict.", "Be fair."]
+
+
 def test_a_merge_is_in_the_history_only_when_it_made_something_new(repo: Repo) -> None:
     repo.git("checkout", "-q", "-b", "friendly")
     repo.prompt("Two.")

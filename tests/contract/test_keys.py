@@ -44,6 +44,13 @@ def test_a_key_is_made_shown_once_and_found_again(registry: Registry) -> None:
     assert token not in repr(registry.keys.create(CI, who="ada"))
 
 
+def test_who_made_a_key_is_kept_as_one_line(registry: Registry) -> None:
+    """A name from the environment may hold anything: half a character, line ends, escapes."""
+    created = registry.keys.create(CI, who="eve\x1b[31m\nada\udcff").key
+    assert created.created_by == "eve [31m ada?"
+    assert registry.keys.revoke("ci", who="a\nb").revoked_by == "a b"
+
+
 def test_every_key_is_another_one(registry: Registry) -> None:
     tokens = {registry.keys.create(CI, who="ada").token for _ in range(20)}
     assert len(tokens) == len({token[3:11] for token in tokens}) == 20

@@ -12,6 +12,14 @@ import rfc8785
 from tidegate.core.artifact import Artifact
 from tidegate.core.keys import Key
 
+MAX_TEXT = 4_000
+
+
+def as_kept(text: str) -> str:
+    """Free text, as of a command line, as a ledger keeps it: one line, valid UTF-8, no control characters."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(char if char.isprintable() else " " for char in text).strip()[:MAX_TEXT]
+
 
 class Version(msgspec.Struct, frozen=True):
     """The registry's number for a digest, per prompt; never reused."""

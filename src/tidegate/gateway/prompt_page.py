@@ -20,6 +20,7 @@ from tidegate.core.artifact import Artifact
 from tidegate.core.errors import InvalidRequest, NotFound, RequestError, TidegateError, nearest
 from tidegate.core.keys import Access
 from tidegate.core.ledger import Served
+from tidegate.core.selector import is_digest
 from tidegate.dialects import openai_chat
 from tidegate.gateway.edge import Request
 from tidegate.gateway.relay import JSON_HEADERS
@@ -32,7 +33,6 @@ PATHS = (f"{PREFIX}NAME", f"{PREFIX}NAME/render")
 RENDER = "/render"
 SELECTORS = ("environment", "version", "digest")
 _VERSION = re.compile(r"v?([1-9][0-9]{0,8})")
-_DIGEST = re.compile(r"[0-9a-f]{6,64}")
 _HEADERS = (
     JSON_HEADERS,
     ("cache-control", "no-cache"),
@@ -135,7 +135,7 @@ def _asked(query: str, default: str) -> tuple[str | None, str]:
     if len(given) > 1:
         raise InvalidRequest("give one of environment, version and digest, once.", param=given[1][0])
     key, text = given[0] if given else ("environment", default)
-    number, digits = _VERSION.fullmatch(text), _DIGEST.fullmatch(text)
+    number, digits = _VERSION.fullmatch(text), is_digest(text)
     if key == "version" and number:
         return None, f"v{number[1]}"
     if key == "digest" and digits:

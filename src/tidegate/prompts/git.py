@@ -281,14 +281,17 @@ def _trusted() -> list[str]:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     found: list[str] = []
     for scope in ("--system", "--global"):
-        done = subprocess.run(
-            ["git", "config", scope, "--null", "--get-all", "safe.directory"],
-            cwd="/",
-            env=outside,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=STATE_TIMEOUT_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["git", "config", scope, "--null", "--get-all", "safe.directory"],
+                cwd="/",
+                env=outside,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=STATE_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unusable(f"git config did not end within {STATE_TIMEOUT_S:g} s.") from error
         found += [os.fsdecode(folder) for folder in done.stdout.split(b"\0") if folder]
     return found

@@ -18,7 +18,7 @@ import msgspec
 from tidegate.core.artifact import digest
 from tidegate.core.errors import InvalidFile, NotFound, Unusable
 from tidegate.core.instant import iso_utc
-from tidegate.prompts.files import check_name
+from tidegate.prompts.files import check_name, place
 from tidegate.prompts.git import Failed, Repository, find_repository
 from tidegate.prompts.objects import Missing, Object, Objects
 from tidegate.prompts.sides import written_at
@@ -63,9 +63,10 @@ def history(prompts: Path, name: str, limit: int) -> History:
     repository = find_repository(prompts.parent)
     if repository is None or limit < 1:
         return History((), None)
-    lines = _log(repository, f"{prompts.name}/{name}", limit)
+    folder = place(prompts, name)
+    lines = _log(repository, folder, limit)
     with Objects(repository.git) as objects:
-        reader = _Reader(objects, repository.prefix, f"{prompts.name}/{name}")
+        reader = _Reader(objects, repository.prefix, folder)
         try:
             found = [line.commit(reader) for line in lines if line.changes(reader)]
         except Missing as error:

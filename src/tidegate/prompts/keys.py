@@ -14,6 +14,7 @@ from tidegate.core.errors import BadInput, NotFound, nearest
 from tidegate.core.ids import uuid7
 from tidegate.core.instant import iso_utc
 from tidegate.core.keys import Key, KeyLine, KeyRing, MintedKey, Wanted
+from tidegate.core.ledger import as_kept
 from tidegate.ports import Clock, ControlStore, ControlTransaction, Random
 
 
@@ -43,7 +44,7 @@ class KeyBook:
                 prefix=prefix,
                 name=wanted.name,
                 at=iso_utc(now_ns),
-                who=who,
+                who=as_kept(who),
                 role=wanted.role,
                 sha256=keys.fingerprint(token),
                 prompts=wanted.prompts,
@@ -65,7 +66,7 @@ class KeyBook:
             found = _find(_keys(tx), name)
             if found.revoked_at is not None:
                 return found
-            line = KeyLine(self._id(now_ns), "revoke", found.prefix, found.name, iso_utc(now_ns), who)
+            line = KeyLine(self._id(now_ns), "revoke", found.prefix, found.name, iso_utc(now_ns), as_kept(who))
             tx.add_key_line(line)
             return next(key for key in _keys(tx) if key.prefix == found.prefix)
 

@@ -22,6 +22,7 @@ from tidegate.core.errors import TidegateError, Unusable
 from tidegate.core.instant import iso_utc
 from tidegate.core.keys import Key, KeyRing
 from tidegate.core.ledger import Freshness, Served, Snapshot
+from tidegate.core.selector import means
 from tidegate.ports import Clock
 from tidegate.prompts.registry import Registry
 from tidegate.prompts.snapshot_file import SnapshotFile
@@ -83,7 +84,7 @@ class LivePrompts:
                 raise
             return live
         # A version or digest never changes its meaning; an environment's name does, so it is not kept.
-        if _means(selector, found):
+        if means(selector, found.version, found.digest):
             self._found[key] = found
             if len(self._found) > MAX_FOUND:
                 self._found.popitem(last=False)
@@ -215,9 +216,6 @@ class LivePrompts:
     def _live_as(self, prompt: str, selector: str) -> Served | None:
         """A version that is live in some environment is in memory, also without the store."""
         served = self._snapshot.versions() if self._snapshot else ()
-        found = next((one for one in served if one.prompt == prompt and _means(selector, one)), None)
+        asked = (one for one in served if one.prompt == prompt and means(selector, one.version, one.digest))
+        found = next(asked, None)
         return found and msgspec.structs.replace(found, split=None)
-
-
-def _means(selector: str, served: Served) -> bool:
-    return selector == f"v{served.version}" or served.digest.startswith(selector)

@@ -34,19 +34,18 @@ from tidegate.core.ledger import (
     Snapshot,
     Split,
     Version,
+    as_kept,
     rolled_back,
 )
 from tidegate.core.run_lines import RunFilter, RunLine, RunSummary
+from tidegate.core.selector import is_digest, is_number, means
 from tidegate.core.split import check_weight, shown
 from tidegate.ports import Clock, ControlStore, ControlTransaction, Random
 from tidegate.prompts import approval
 from tidegate.prompts.files import check_name
 from tidegate.prompts.keys import KeyBook
 
-_VERSION = re.compile(r"v[1-9][0-9]{0,8}\Z")
-_DIGEST = re.compile(r"[0-9a-f]{6,64}\Z")
 _ENVIRONMENT = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
-_MAX_TEXT = 4_000
 
 
 class Registry:
@@ -96,7 +95,7 @@ class Registry:
                 number=number,
                 digest=key,
                 created_at=self._now(),
-                description=_clean(description),
+                description=as_kept(description),
                 file_sha256=file_sha256,
             )
             tx.put_artifact(key, artifact)
@@ -225,7 +224,7 @@ class Registry:
             if live and _serves(live, version, weight):
                 return ledger[-1]
             _check_split(live, version, environment, weight)
-            found = approval.of(tx, self.policy, version, environment, who=_clean(who), measure=measure)
+            found = approval.of(tx, self.policy, version, environment, who=as_kept(who), measure=measure)
             refusal = _rolled_back_before(version, environment, ledger) or found.refusal
             if live and live.version == version.number:
                 refusal = None  # it serves the rest, so nothing goes live that is not: this only ends the split
@@ -277,7 +276,7 @@ class Registry:
             if environment in self.policy.protects and found.run is None:
                 raise Refused(found.refusal or "")
             for said in approval.standing(tx, version, environment, found.run):
-                if said.who == _clean(who):
+                if said.who == as_kept(who):
                     return said
             now_ns = self._clock.now_ns()
             given = Approval(
@@ -286,8 +285,8 @@ class Registry:
                 environment=environment,
                 version=version.number,
                 digest=version.digest,
-                who=_clean(who),
-                reason=_clean(reason),
+                who=as_kept(who),
+                reason=as_kept(reason),
                 at=iso_utc(now_ns),
                 run_id=found.run.id if found.run else None,
                 suite_digest=found.run.suite_digest if found.run else None,
@@ -409,8 +408,8 @@ class Registry:
             from_version=_leaving(live, version),
             to_version=version.number,
             to_digest=version.digest,
-            who=_clean(who),
-            reason=_clean(reason),
+            who=as_kept(who),
+            reason=as_kept(reason),
             at=iso_utc(now_ns),
             forced=forced,
             run_id=run.id if run else None,
@@ -542,12 +541,7 @@ def _resolve(tx: ControlTransaction, prompt: str, selector: str) -> Version:
     pointers = {pointer.environment: pointer.version for pointer in tx.pointers(prompt)}
     if selector in pointers:
         return next(version for version in versions if version.number == pointers[selector])
-    if _VERSION.match(selector):
-        wanted = [version for version in versions if version.name == selector]
-    elif _DIGEST.match(selector):
-        wanted = [version for version in versions if version.digest.startswith(selector)]
-    else:
-        wanted = []
+    wanted = [version for version in versions if means(selector, version.number, version.digest)]
     if len(wanted) > 1:
         names = ", ".join(f"{version.name} ({short(version.digest)})" for version in wanted)
         raise BadInput(f"{prompt}: the digest prefix {selector!r} means {names}: give more digits.")
@@ -561,17 +555,11 @@ def _resolve(tx: ControlTransaction, prompt: str, selector: str) -> Version:
 
 
 def _check_environment(name: str) -> None:
-    if not _ENVIRONMENT.match(name) or _VERSION.match(name) or _DIGEST.match(name):
+    if not _ENVIRONMENT.match(name) or is_number(name) or is_digest(name):
         raise BadInput(
             f"{name[:80]!r} can not be an environment's name: use a-z, 0-9, '_' and '-', such as production or staging,"
             " and nothing that reads as a version or a digest."
         )
-
-
-def _clean(text: str) -> str:
-    """Free text from a command line as the ledger keeps it: one line, valid UTF-8, no control characters."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(char if char.isprintable() else " " for char in text).strip()[:_MAX_TEXT]
 
 
 def _check_schemas(artifact: Artifact) -> None:

@@ -24,15 +24,14 @@ from tidegate.core import split
 from tidegate.core.artifact import Artifact, digest, short
 from tidegate.core.errors import BadInput, InvalidFile, NotFound, Problem, Unusable, nearest
 from tidegate.core.ledger import Pointer
+from tidegate.core.selector import is_digest, is_number
 from tidegate.ports import PromptRegistry
-from tidegate.prompts.files import FILE, Written, check_name, load_prompt, read_prompt, shelf
+from tidegate.prompts.files import FILE, Written, check_name, load_prompt, place, read_prompt
 from tidegate.prompts.git import Failed, Repository, check_ref, find_repository
 from tidegate.prompts.objects import FOLDER, Missing, Object, Objects, TreeFolder, unfollowed
 
 WORKTREE = "worktree"
 GIT = "git:"
-_NUMBER = re.compile(r"v[1-9][0-9]{0,8}\Z")
-_DIGEST = re.compile(r"[0-9a-f]{6,64}\Z")
 _DEFAULT_BRANCHES = ("refs/remotes/origin/main", "refs/remotes/origin/master", "refs/heads/main", "refs/heads/master")
 _REFS_LISTED = 500
 
@@ -103,7 +102,7 @@ class Sides:
         found = self.at(name, selector)
         if found is None:
             ref = selector.removeprefix(GIT)
-            raise NotFound(f"{ref} holds no prompt {name!r}: there is no {self._place(name)}/{FILE} in it.")
+            raise NotFound(f"{ref} holds no prompt {name!r}: there is no {place(self._prompts, name)}/{FILE} in it.")
         return found
 
     def is_git(self, name: str, selector: str) -> bool:
@@ -155,9 +154,9 @@ class Sides:
     def _kind(self, name: str, selector: str) -> Kind:
         if selector.startswith(GIT):
             return "git"
-        if _NUMBER.match(selector):
+        if is_number(selector):
             return "version"
-        if _DIGEST.match(selector) and self._has_digest(name, selector):
+        if is_digest(selector) and self._has_digest(name, selector):
             return "digest"
         if selector in self._known_environments():
             return "environment"
@@ -203,7 +202,7 @@ class Sides:
             commit = objects.find(f"{ref}^{{commit}}")
             if commit is None:
                 raise self._unknown(repository, ref)
-            written = written_at(objects, commit, self._path(repository, name), f"{label}:{self._place(name)}")
+            written = written_at(objects, commit, self._path(repository, name), f"{label}:{place(self._prompts, name)}")
         except Missing as error:
             raise Unusable(
                 f"this clone does not hold the files of {ref}: it was cloned with a filter, and tidegate fetches"
@@ -224,12 +223,7 @@ class Sides:
         )
 
     def _path(self, repository: Repository, name: str) -> bytes:
-        return repository.prefix + os.fsencode(self._place(name))
-
-    def _place(self, name: str) -> str:
-        """A prompt's folder as seen from its project."""
-        top, inside = shelf(self._prompts, name)
-        return f"{top.name}/{inside}"
+        return repository.prefix + os.fsencode(place(self._prompts, name))
 
     def _unknown(self, repository: Repository, ref: str) -> NotFound:
         remote, slash, branch = ref.partition("/")

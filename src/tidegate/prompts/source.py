@@ -1,8 +1,8 @@
 """
 Where a prompt's files are read from: relative paths of one folder become bytes, and nothing outside of it does.
 
-The same reader (files.py) takes a folder of the working tree or, through git.py, a tree of any commit; each says for
-itself which paths it refuses to follow.
+The same reader (files.py) takes a folder of the working tree or, through objects.py, a tree of any commit; each says
+for itself which paths it refuses to follow.
 """
 
 from __future__ import annotations
