@@ -18,7 +18,7 @@ from minijinja import Environment, TemplateError
 from tidegate.core.errors import nearest
 
 FUEL = 500_000
-"""Stops a runaway template within some 50 ms, and lets 1 MiB of text pass through a filter."""
+"""Steps, not seconds: stops an endless loop, not one step that makes a huge list. Lets 1 MiB pass through a filter."""
 
 _FORBIDDEN = ("include", "extends", "import", "from")
 _HIDDEN_GLOBALS = ("debug",)
