@@ -335,6 +335,7 @@ class Connection(asyncio.Protocol):
         if not reset:
             self.close()
             return
+        self.send_now()
         # Neither loop lets its socket's options be set; a duplicate of the descriptor means the same socket.
         with contextlib.suppress(OSError), socket.socket(fileno=_duplicate(transport)) as twin:
             twin.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
